@@ -1,0 +1,105 @@
+"""What can happen to a license: the closed set of facts that sources report and that `license.LicenseState` folds.
+
+Every instant is in seconds since 1970 (UTC), taken from the log row or the clock of the source that saw it.
+"""
+
+from typing import Literal
+
+import msgspec
+
+LogName = Literal["licenses", "repository_audit", "repository_trace"]
+LOG_NAMES: tuple[LogName, ...] = ("licenses", "repository_audit", "repository_trace")
+
+ErrorClass = Literal["stale", "invalid", "dns", "refused", "timeout", "tls", "proxy", "reset", "http", "other"]
+ERROR_CLASSES: tuple[ErrorClass, ...] = (
+    "stale",
+    "invalid",
+    "dns",
+    "refused",
+    "timeout",
+    "tls",
+    "proxy",
+    "reset",
+    "http",
+    "other",
+)
+
+DenialReason = Literal["no_access_pass", "parallel_sessions", "allocation_refused"]
+DENIAL_REASONS: tuple[DenialReason, ...] = ("no_access_pass", "parallel_sessions", "allocation_refused")
+USER_DENIAL_REASONS: tuple[DenialReason, ...] = ("no_access_pass", "parallel_sessions")
+"""The denials that name a user; an allocation is refused by a rule, not to a person at the door."""
+
+SevereLevel = Literal["warn", "error", "fatal"]
+SEVERE_LEVELS: tuple[SevereLevel, ...] = ("warn", "error", "fatal")
+
+
+class SyncAttempted(msgspec.Struct, frozen=True):
+    """The Licenses service began to synchronise with the backend (qlik-facts 1). Not a success (case A2)."""
+
+
+class SyncSucceeded(msgspec.Struct, frozen=True):
+    """A sync was reported to have succeeded, in a wording that the site taught (`messages:` in the configuration)."""
+
+
+class SyncFailed(msgspec.Struct, frozen=True):
+    """The backend could not be used: a network, TLS, proxy or HTTP error (qlik-facts 1, texts inferred)."""
+
+    error: ErrorClass
+
+
+class LicenseStale(msgspec.Struct, frozen=True):
+    """The service said that its license is too old: everyone is refused from now on (qlik-facts 1, seen)."""
+
+
+class LicenseError(msgspec.Struct, frozen=True):
+    """The license was refused for another reason. Does not fail a sync (case A4: the administrator's key trick)."""
+
+    error: ErrorClass
+
+
+class AccessDenied(msgspec.Struct, frozen=True):
+    """A user, or an allocation, was refused (qlik-facts 2)."""
+
+    reason: DenialReason
+    user: str = ""
+    r"""`DIRECTORY\id` as logged; empty where no user is named. Hashed before it is kept, never exposed."""
+
+
+class SevereEntry(msgspec.Struct, frozen=True):
+    """A license logger of the Repository's trace logs wrote at WARN, ERROR or FATAL (qlik-facts 3)."""
+
+    level: SevereLevel
+
+
+class ServiceSeen(msgspec.Struct, frozen=True):
+    """The Licenses service has shown that it manages the license, without telling anything else."""
+
+
+class ProbeFinished(msgspec.Struct, frozen=True):
+    """A probe of `target` ended at `at`. A failed one with the role `backend` speaks against a pending sync."""
+
+    target: str
+    role: str
+    at: float
+    success: bool
+
+
+class QrsLicenseRead(msgspec.Struct, frozen=True):
+    """The Repository API told when the license was last refreshed (qlik-facts 4, meaning inferred)."""
+
+    updated: float
+
+
+class SettleDue(msgspec.Struct, frozen=True):
+    """The licenses log has been read to its end at `at` and nothing more has come."""
+
+    at: float
+
+
+LogEvent = (
+    SyncAttempted | SyncSucceeded | SyncFailed | LicenseStale | LicenseError | AccessDenied | SevereEntry | ServiceSeen
+)
+"""What one log record can mean."""
+
+OutsideEvent = ProbeFinished | QrsLicenseRead | SettleDue
+"""What other sources than the logs can say."""

@@ -1,0 +1,1 @@
+"""The HTTP side: routes, the status page, and who may ask what."""
