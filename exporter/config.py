@@ -68,7 +68,7 @@ _LOG = r"%ProgramData%\Qlik\Sense\Log"
 _CERTIFICATES = r"%ProgramData%\Qlik\Sense\Repository\Exported Certificates\.Local Certificates"
 
 
-class LogConfig(_Settings):
+class LogConfig(_Settings, frozen=True, kw_only=True):
     """One log: where its live files are, and where rolled ones go."""
 
     enabled: bool = True
@@ -76,19 +76,19 @@ class LogConfig(_Settings):
     archive: str = ""
 
 
-class LicensesLogConfig(LogConfig):
+class LicensesLogConfig(LogConfig, frozen=True, kw_only=True):
     """The Licenses service's JSON log (qlik-facts 1; file names unknown, hence both endings)."""
 
     paths: tuple[str, ...] = (rf"{_LOG}\Licenses\*.log", rf"{_LOG}\Licenses\*.txt")
 
 
-class AuditLogConfig(LogConfig):
+class AuditLogConfig(LogConfig, frozen=True, kw_only=True):
     """The Repository's security audit log: who was refused (qlik-facts 2)."""
 
     paths: tuple[str, ...] = (rf"{_LOG}\Repository\Audit\*_AuditSecurity_Repository.txt",)
 
 
-class TraceLogConfig(LogConfig):
+class TraceLogConfig(LogConfig, frozen=True, kw_only=True):
     """The Repository's trace logs: what its license loggers complain of (qlik-facts 3)."""
 
     paths: tuple[str, ...] = (
@@ -97,7 +97,7 @@ class TraceLogConfig(LogConfig):
     )
 
 
-class LogsConfig(_Settings):
+class LogsConfig(_Settings, frozen=True, kw_only=True):
     """The three logs; the key is the value of the label `log`."""
 
     licenses: LicensesLogConfig = LicensesLogConfig()
@@ -118,7 +118,7 @@ class LogsConfig(_Settings):
 MessageMeaning = Literal["sync_attempted", "sync_succeeded", "sync_failed", "license_stale", "license_error"]
 
 
-class MessageConfig(_Settings):
+class MessageConfig(_Settings, frozen=True, kw_only=True):
     """A wording of this site's Qlik release that the built-in catalogue does not know."""
 
     name: str
@@ -127,7 +127,7 @@ class MessageConfig(_Settings):
     means: MessageMeaning
 
 
-class LicenseConfig(_Settings):
+class LicenseConfig(_Settings, frozen=True, kw_only=True):
     """What kind of license the site has, and how long Qlik tolerates missing contact with the backend."""
 
     kind: Literal["auto", "signed_key", "offline", "lef"] = "auto"
@@ -135,7 +135,7 @@ class LicenseConfig(_Settings):
     settle: Duration = Duration(90)
 
 
-class ProbeConfig(_Settings):
+class ProbeConfig(_Settings, frozen=True, kw_only=True):
     """One connection to try, stage by stage, on its own interval."""
 
     target: str
@@ -166,7 +166,7 @@ BACKEND_PROBE = ProbeConfig(target="license.qlikcloud.com:443", role="backend")
 LOCAL_PROBE = ProbeConfig(target="localhost:4242", role="local", protocol="tcp", proxy="none")
 
 
-class QrsConfig(_Settings):
+class QrsConfig(_Settings, frozen=True, kw_only=True):
     """The Repository API: seats, minutes, expiry. Off unless switched on, on the central node only."""
 
     enabled: bool = False
@@ -184,20 +184,20 @@ class QrsConfig(_Settings):
     trust_updated: bool = False
 
 
-class StateConfig(_Settings):
+class StateConfig(_Settings, frozen=True, kw_only=True):
     """Where offsets and durable counters are kept."""
 
     file: str = ""
 
 
-class WebConfig(_Settings):
+class WebConfig(_Settings, frozen=True, kw_only=True):
     """Where the exporter answers, and whether its pages may show people."""
 
     listen_addresses: tuple[str, ...] = (":10188",)
     show_people: bool = False
 
 
-class Config(_Settings):
+class Config(_Settings, frozen=True, kw_only=True):
     """Everything that can be set. `Config()` is what runs on a Qlik node without any file, once `expanded`."""
 
     logs: LogsConfig = LogsConfig()
@@ -308,7 +308,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]  # types-PyYAML leaves it open
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, typing.Hashable):
                 if key in seen and key != "<<":
                     raise yaml.MarkedYAMLError(
@@ -405,7 +405,9 @@ def _shown(value: object) -> str:
         return f"the number `{value}`"
     if isinstance(value, str):
         return f"`{masked_url(value)[:80]}`"
-    return {list: "a list", dict: "a section with keys"}.get(type(value), f"`{value}`")
+    if isinstance(value, list):
+        return "a list"
+    return "a section with keys" if isinstance(value, dict) else f"`{value}`"
 
 
 def _steps(key: str) -> list[str | int]:

@@ -55,6 +55,8 @@ class LicenseError(msgspec.Struct, frozen=True):
     """The license was refused for another reason. Does not fail a sync (case A4: the administrator's key trick)."""
 
     error: ErrorClass
+    service: bool = False
+    """Whether the entry carries a code of the Licenses service, which shows that the service manages the license."""
 
 
 class AccessDenied(msgspec.Struct, frozen=True):
@@ -69,10 +71,6 @@ class SevereEntry(msgspec.Struct, frozen=True):
     """A license logger of the Repository's trace logs wrote at WARN, ERROR or FATAL (qlik-facts 3)."""
 
     level: SevereLevel
-
-
-class ServiceSeen(msgspec.Struct, frozen=True):
-    """The Licenses service has shown that it manages the license, without telling anything else."""
 
 
 class ProbeFinished(msgspec.Struct, frozen=True):
@@ -96,9 +94,7 @@ class SettleDue(msgspec.Struct, frozen=True):
     at: float
 
 
-LogEvent = (
-    SyncAttempted | SyncSucceeded | SyncFailed | LicenseStale | LicenseError | AccessDenied | SevereEntry | ServiceSeen
-)
+LogEvent = SyncAttempted | SyncSucceeded | SyncFailed | LicenseStale | LicenseError | AccessDenied | SevereEntry
 """What one log record can mean."""
 
 OutsideEvent = ProbeFinished | QrsLicenseRead | SettleDue

@@ -1,0 +1,402 @@
+"""Lines become records: the three formats of Qlik's logs. Total: whatever a line holds, a record comes out.
+
+Pure; knows nothing of files. `split` frames and parses; `messages` says what a record means.
+"""
+
+import calendar
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from exporter.events import LogName
+
+LONGEST_TEXT = 16_384
+"""Characters of one record that are searched for a message."""
+EARLIEST = calendar.timegm((2000, 1, 1, 0, 0, 0))
+"""Earlier row times are no times but a zero date (hazard 111)."""
+LATEST = calendar.timegm((2200, 1, 1, 0, 0, 0))
+
+
+class Record(msgspec.Struct, kw_only=True, gc=False):
+    """One record of a log.
+
+    `at` is the row's own time in seconds since 1970, None where it has no usable one (the tail then gives it its
+    predecessor's). `counts` is False for history, which restates but never counts. `malformed` says that the row
+    breaks its format; what can be recognised in it is recognised even so. `orphan` is a line that belongs to no
+    record: counted as malformed, but it is no record. `raw` is the record as it stood in the file.
+    """
+
+    at: float | None = msgspec.field(default=None, name=" at ")
+    counts: bool = msgspec.field(default=True, name=" counts ")
+    malformed: bool = msgspec.field(default=False, name=" malformed ")
+    orphan: bool = msgspec.field(default=False, name=" orphan ")
+    raw: bytes = msgspec.field(default=b"", name=" raw ")
+
+
+class LicensesRecord(Record, gc=False):
+    """A line of the Licenses service: one JSON object (qlik-facts 1). Unknown keys are allowed."""
+
+    timestamp: str | int | float | None = None
+    message: str = ""
+    msg: str = ""
+    error: str = ""
+    err: str = ""
+    error_message: str = msgspec.field(default="", name="errorMessage")
+    error_type: str = msgspec.field(default="", name="errorType")
+    response_error_type: str = msgspec.field(default="", name="res.errorType")
+    response_error_message: str = msgspec.field(default="", name="res.errorMessage")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Everything that can say what happened; never the level, which lies (qlik-facts 1, trap 1)."""
+        return (
+            self.message,
+            self.error_message,
+            self.error_type,
+            self.response_error_type,
+            self.error,
+            self.msg,
+            self.err,
+            self.response_error_message,
+        )
+
+
+class AuditRecord(Record, gc=False):
+    """A row of the security audit log (qlik-facts 2)."""
+
+    description: str = ""
+    user_directory: str = ""
+    user_id: str = ""
+    message: str = ""
+
+
+class TraceRecord(Record, gc=False):
+    """A row of a Repository trace log (qlik-facts 3)."""
+
+    level: str = ""
+    logger: str = ""
+    message: str = ""
+
+
+class Split(NamedTuple):
+    """What `split` made of some lines."""
+
+    records: list[Any]
+    """The complete records, in order."""
+    starts: Sequence[int]
+    """For each record the index of its first line."""
+    open_lines: int
+    """How many lines at the end belong to a record that is not complete yet."""
+    header: bytes | None
+    """The header row now in force, to be given back with the next lines of the same file."""
+
+
+def split(log: LogName, lines: list[bytes], header: bytes | None, final: bool) -> Split:
+    """The records in `lines`: whole lines without their line ends, in UTF-8.
+
+    `header` is what the last call for the same file returned, or None at its beginning. `final` says that nothing
+    more can come, so that an open record is closed as it is.
+    """
+    return _SPLITTERS[log](lines, header, final)
+
+
+def record_of(log: LogName, text: bytes) -> Any:
+    """The record that a single line makes, whatever it holds, for `explain`; None for an empty or header line."""
+    records = split(log, [text], None, final=True).records
+    return records[0] if records else None
+
+
+# --- row times -------------------------------------------------------------------------------------------------------
+
+_INSTANT = re.compile(
+    r"(\d{4})-?(\d\d)-?(\d\d)[Tt ](\d\d):?(\d\d):?(\d\d)(?:[.,](\d{1,12}))?(?:([Zz])|([+-])(\d\d):?(\d\d)?)",
+    re.ASCII,
+)
+
+
+def instant(text: str) -> float | None:
+    """The seconds since 1970 that `text` names, or None.
+
+    Reads `2020-01-20T08:13:32.7038396Z`, `20110805T145657.000+0200` and their mixtures (qlik-facts 1 and 2). A time
+    without an offset could be any of a day's 24 hours and is not usable.
+    """
+    # Nearly all lines of a log share their minute with the one before: only the seconds are parsed anew.
+    if text.endswith("Z") and (minute := _utc_minute(text[:17])) is not None:
+        try:
+            seconds = float(text[17:-1])
+        except ValueError:
+            return None
+        return (
+            minute + seconds
+            if 0 <= seconds < 61 and text[17:19].isdigit() and text[19:20] in (".", "Z")
+            else _any_instant(text)
+        )
+    return _any_instant(text)
+
+
+@lru_cache(maxsize=4096)
+def _utc_minute(prefix: str) -> float | None:
+    if len(prefix) != 17 or prefix[10] not in "T " or prefix[4] != "-" or prefix[13] != ":" or prefix[16] != ":":
+        return None
+    return _any_instant(prefix + "00Z")
+
+
+def _any_instant(text: str) -> float | None:
+    match = _INSTANT.fullmatch(text.strip())
+    if not match:
+        return None
+    year, month, day, hour, minute, second, fraction, _, sign, offset_hours, offset_minutes = match.groups()
+    day_start = _day(int(year), int(month), int(day))
+    if day_start is None or int(hour) > 23 or int(minute) > 59 or int(second) > 60:
+        return None
+    at = day_start + int(hour) * 3600 + int(minute) * 60 + int(second)
+    if fraction:
+        at += int(fraction) / 10 ** len(fraction)
+    if sign:
+        offset = int(offset_hours) * 3600 + int(offset_minutes or 0) * 60
+        if offset > 16 * 3600:
+            return None
+        at += offset if sign == "-" else -offset
+    return float(at) if EARLIEST <= at < LATEST else None
+
+
+@lru_cache(maxsize=256)
+def _day(year: int, month: int, day: int) -> int | None:
+    if not (1 <= month <= 12 and 1 <= day <= 31 and year >= 1970):
+        return None
+    if day > calendar.monthrange(year, month)[1]:
+        return None
+    return calendar.timegm((year, month, day, 0, 0, 0))
+
+
+def _epoch_instant(value: object) -> float | None:
+    # No public line has a number here; Go loggers that write one write seconds or milliseconds (inferred).
+    if isinstance(value, int | float):
+        for at in (value, value / 1000):
+            if EARLIEST <= at < LATEST:
+                return float(at)
+    return None
+
+
+# --- Licenses JSON ---------------------------------------------------------------------------------------------------
+
+_decode_typed = msgspec.json.Decoder(LicensesRecord, strict=True).decode
+_decode_any = msgspec.json.Decoder(strict=True).decode
+_PAIR = re.compile(rb'"((?:[^"\\]|\\.){1,64})"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",{}\[\]]+))')
+_FIELDS = {
+    field.encode_name: field.name for field in msgspec.structs.fields(LicensesRecord) if field.encode_name[0] != " "
+}
+_TELLING = re.compile(r"err|message|msg|reason|cause|detail|code", re.IGNORECASE)
+"""Names of JSON keys whose text may say what went wrong, wherever they stand."""
+
+
+def _split_licenses(lines: list[bytes], header: bytes | None, final: bool) -> Split:
+    records: list[LicensesRecord] = []
+    starts: list[int] = []
+    for index, line in enumerate(lines):
+        odd = False
+        try:
+            record: LicensesRecord = _decode_typed(line)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            if not line.strip():
+                continue
+            record = _odd_record(line)
+            odd = True
+        record.raw = line
+        stamp = record.timestamp
+        at = record.at = instant(stamp) if type(stamp) is str else _epoch_instant(stamp)
+        if at is None:
+            record.malformed = True
+        # A line whose known keys tell of no error, and that speaks of one: look at the keys nobody has published.
+        if odd or (
+            (b"rror" in line or b'"err' in line)
+            and not (record.error_message or record.error_type or record.response_error_type)
+        ):
+            _look_deeper(record)
+        records.append(record)
+        starts.append(index)
+    return Split(records, starts, 0, None)
+
+
+def _look_deeper(record: LicensesRecord) -> None:
+    """Add the texts of keys nobody has published, such as `"error": {"message": …}`, to the record's texts."""
+    texts: list[str] = []
+    known = set(record.texts)
+    for key, value in _strings(_tree(record.raw), "", 8):
+        if _TELLING.search(key) and value not in known:
+            texts.append(value)
+    if texts:
+        record.err = "\n".join(text for text in (record.err, *texts) if text)[:LONGEST_TEXT]
+
+
+def _tree(line: bytes) -> object:
+    try:
+        return _decode_any(line)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def _strings(value: object, key: str, depth: int) -> list[tuple[str, str]]:
+    if isinstance(value, str):
+        return [(key, value)]
+    if isinstance(value, dict) and depth:
+        return [pair for name, child in value.items() for pair in _strings(child, f"{key}.{name}", depth - 1)]
+    if isinstance(value, list) and depth:
+        return [pair for child in value for pair in _strings(child, key, depth - 1)]
+    return []
+
+
+def _odd_record(line: bytes) -> LicensesRecord:
+    """A line that is no JSON object of the known types: its pairs are read as far as they can be."""
+    tree = _tree(line)
+    if isinstance(tree, dict):  # JSON, with a type that surprises: `"message": 5`
+        pairs = {name: value for name, value in tree.items() if isinstance(value, str | int | float)}
+        malformed = False
+    else:  # the first published line is no valid JSON (qlik-facts 1, trap 2)
+        pairs = {}
+        for name, text, bare in _PAIR.findall(line[:LONGEST_TEXT]):
+            pairs.setdefault(_unescaped(name), _unescaped(text or bare))
+        malformed = True
+    record = LicensesRecord(malformed=malformed)
+    for encoded, field in _FIELDS.items():
+        if encoded in pairs:
+            value = pairs[encoded]
+            setattr(record, field, value if encoded == "timestamp" else str(value)[:LONGEST_TEXT])
+    return record
+
+
+def _unescaped(text: bytes) -> str:
+    try:
+        return str(_decode_any(b'"' + text + b'"'))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return text.decode("utf-8", "replace")
+
+
+# --- tab-separated rows ----------------------------------------------------------------------------------------------
+
+_AUDIT_COLUMNS = (
+    b"Sequence#\tProductVersion\tTimestamp\tHostName\tId\tDescription\tProxySessionId\tProxyPackageId\t"
+    b"RequestSequenceId\tUserDirectory\tUserId\tObjectId\tObjectName\tSecurityClass\tClientHostAddress\tService\t"
+    b"Origin\tContext\tCommand\tResult\tMessage\tChecksum"
+)
+_TRACE_COLUMNS = b"Sequence#\tTimestamp\tLevel\tHostname\tLogger\tThread\tId\tServiceUser\tMessage\tId2"
+
+
+class _Columns(NamedTuple):
+    """Where a table's columns stand, and how many tabs a complete row has at least."""
+
+    tabs: int
+    place: Callable[[str], int]
+
+
+@lru_cache(maxsize=64)
+def _columns(header: bytes, fallback: bytes) -> _Columns:
+    def places(row: bytes) -> dict[str, int]:
+        return {name.strip().casefold(): place for place, name in enumerate(row.decode("utf-8", "replace").split("\t"))}
+
+    named, usual = places(header), places(fallback)
+    return _Columns(header.count(b"\t"), lambda name: named.get(name, usual.get(name, -1)))
+
+
+def _split_table(
+    lines: list[bytes], header: bytes | None, final: bool, usual: bytes, row: Callable[..., Record]
+) -> Split:
+    """Frame rows: a row starts with a number, and goes on over raw line breaks until it has all its tabs."""
+    columns = _columns(header or usual, usual)
+    records: list[Record] = []
+    starts: list[int] = []
+    opened: int | None = None  # the index of the open record's first line
+    tabs = 0
+
+    def close(start: int, end: int, malformed: bool) -> None:
+        text = lines[start] if end == start + 1 else b"\n".join(lines[start:end])
+        records.append(row(text, columns, malformed))
+        starts.append(start)
+
+    for index, line in enumerate(lines):
+        here = line.count(b"\t")
+        if here and line[:1].isdigit() and line[: line.index(b"\t")].isdigit():
+            if opened is not None:
+                close(opened, index, malformed=True)
+            opened, tabs = index, here
+        elif _is_header(line):  # log4net writes it anew each time it opens the file (hazard 66)
+            if opened is not None:
+                close(opened, index, malformed=True)
+                opened = None
+            header = line
+            columns = _columns(header, usual)
+            continue
+        elif opened is not None:
+            tabs += here
+        elif line.strip():
+            records.append(Record(malformed=True, orphan=True, raw=line))
+            starts.append(index)
+            continue
+        if opened is not None and tabs >= columns.tabs:
+            close(opened, index + 1, malformed=False)
+            opened = None
+    if opened is not None and final:
+        close(opened, len(lines), malformed=True)
+        opened = None
+    return Split(records, starts, len(lines) - opened if opened is not None else 0, header)
+
+
+def _is_header(line: bytes) -> bool:
+    return line[:8].lower() == b"sequence" and line.count(b"\t") > 2
+
+
+def _field(fields: list[str], place: int) -> str:
+    return fields[place] if 0 <= place < len(fields) else ""
+
+
+def _audit_record(text: bytes, columns: _Columns, malformed: bool) -> AuditRecord:
+    fields = text.decode("utf-8", "replace").split("\t")
+    place = columns.place
+    at = instant(_field(fields, place("timestamp")))
+    description = _field(fields, place("description"))
+    if not description:
+        description = f"Command={_field(fields, place('command'))};Result={_field(fields, place('result'))}"
+    message = _field(fields, place("message"))
+    if malformed:  # a torn row's columns cannot be trusted: look everywhere
+        message = "\n".join(fields[3:])[:LONGEST_TEXT]
+    return AuditRecord(
+        at=at,
+        malformed=malformed or at is None,
+        raw=text,
+        description=description,
+        user_directory=_field(fields, place("userdirectory")),
+        user_id=_field(fields, place("userid")),
+        message=message[:LONGEST_TEXT],
+    )
+
+
+def _trace_record(text: bytes, columns: _Columns, malformed: bool) -> TraceRecord:
+    fields = text.decode("utf-8", "replace").split("\t")
+    place = columns.place
+    at = instant(_field(fields, place("timestamp")))
+    return TraceRecord(
+        at=at,
+        malformed=malformed or at is None,
+        raw=text,
+        level=_field(fields, place("level")),
+        logger=_field(fields, place("logger")),
+        message=_field(fields, place("message"))[:LONGEST_TEXT],
+    )
+
+
+def _split_audit(lines: list[bytes], header: bytes | None, final: bool) -> Split:
+    return _split_table(lines, header, final, _AUDIT_COLUMNS, _audit_record)
+
+
+def _split_trace(lines: list[bytes], header: bytes | None, final: bool) -> Split:
+    return _split_table(lines, header, final, _TRACE_COLUMNS, _trace_record)
+
+
+_SPLITTERS: dict[LogName, Callable[[list[bytes], bytes | None, bool], Split]] = {
+    "licenses": _split_licenses,
+    "repository_audit": _split_audit,
+    "repository_trace": _split_trace,
+}

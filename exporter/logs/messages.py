@@ -1,0 +1,340 @@
+"""Every log message understood, one function each: this page is the contract with Qlik's logs.
+
+To add a message: write one function, named as the value of the label `message`, with its docstring as the README row,
+and one sample line in `tests/samples/`. A message that is only counted needs no body; one with a meaning returns an
+event. Texts are small letters and are looked for anywhere in the record's texts, whatever their case there.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from exporter.config import MessageConfig
+from exporter.events import (
+    LOG_NAMES,
+    AccessDenied,
+    LicenseError,
+    LicenseStale,
+    LogEvent,
+    LogName,
+    SevereEntry,
+    SevereLevel,
+    SyncAttempted,
+    SyncFailed,
+    SyncSucceeded,
+)
+from exporter.logs.formats import AuditRecord, LicensesRecord, Record, TraceRecord
+
+UNKNOWN = "unknown"
+CACHED_TEXTS = 4096
+"""Distinct texts of the Licenses log whose meaning is remembered."""
+
+Certainty = Literal["seen", "inferred", "design"]
+
+
+class Message(NamedTuple):
+    """One message of the catalogue: `meaning` takes the record and gives the event, or None where it only counts."""
+
+    name: str
+    log: LogName
+    texts: tuple[str, ...]
+    pattern: re.Pattern[str] | None
+    certainty: Certainty
+    sentence: str
+    meaning: Callable[[Any], LogEvent | None]
+
+
+class Recognised(NamedTuple):
+    """What a record says: the message's name, and the event it stands for."""
+
+    message: str
+    event: LogEvent | None
+
+
+MESSAGES: list[Message] = []
+"""The built-in catalogue, in order of precedence within its certainty."""
+
+
+def _message(log: LogName, *texts: str, pattern: str = "", certainty: Certainty = "inferred") -> Callable[[Any], Any]:
+    """Register a message: any of `texts` (small letters, any case in the log), or the exact `pattern`."""
+
+    def register(function: Callable[..., LogEvent | None]) -> Callable[..., LogEvent | None]:
+        sentence = " ".join((function.__doc__ or "").split())
+        MESSAGES.append(
+            Message(
+                function.__name__, log, texts, re.compile(pattern) if pattern else None, certainty, sentence, function
+            )
+        )
+        return function
+
+    return register
+
+
+# --- the Licenses service (qlik-facts 1) -----------------------------------------------------------------------------
+
+
+@_message(
+    "licenses",
+    "licenses-outdatedlicense",
+    "too much time has passed since the last license update",
+    "lic is stale",
+    certainty="seen",
+)
+def license_stale(record: LicensesRecord) -> LogEvent:
+    """The license has not been verified for too long: everyone is refused."""
+    return LicenseStale()
+
+
+@_message("licenses", "re-syncing assignments with the backend", certainty="seen")
+def sync_attempted(record: LicensesRecord) -> LogEvent:
+    """A sync with the backend begins. Says nothing of its end."""
+    return SyncAttempted()
+
+
+@_message("licenses", "proxyconnect", "proxy authentication required")
+def proxy_failed(record: LicensesRecord) -> LogEvent:
+    """The proxy on the way to the backend refused or failed."""
+    return SyncFailed("proxy")
+
+
+@_message(
+    "licenses",
+    "x509:",
+    "tls:",
+    "tls handshake timeout",
+    "certificate signed by unknown authority",
+    "certificate has expired",
+)
+def backend_untrusted(record: LicensesRecord) -> LogEvent:
+    """No trusted TLS connection to the backend."""
+    return SyncFailed("tls")
+
+
+@_message("licenses", "no such host", "getaddrinfow")
+def backend_not_resolved(record: LicensesRecord) -> LogEvent:
+    """The backend's name could not be resolved."""
+    return SyncFailed("dns")
+
+
+@_message("licenses", "actively refused", "connection refused")
+def backend_refused(record: LicensesRecord) -> LogEvent:
+    """The connection to the backend was refused."""
+    return SyncFailed("refused")
+
+
+@_message(
+    "licenses", "i/o timeout", "context deadline exceeded", "client.timeout exceeded", "a connection attempt failed"
+)
+def backend_timed_out(record: LicensesRecord) -> LogEvent:
+    """The backend did not answer in time."""
+    return SyncFailed("timeout")
+
+
+@_message("licenses", "forcibly closed", "connection reset", ": eof", "unexpected eof", "\neof\n")
+def backend_reset(record: LicensesRecord) -> LogEvent:
+    """The connection to the backend was cut."""
+    return SyncFailed("reset")
+
+
+@_message(
+    "licenses",
+    "unexpected status code",
+    "unexpected http status",
+    "unexpected response status",
+    "500 internal server error",
+    "502 bad gateway",
+    "503 service unavailable",
+    "504 gateway time",
+    "429 too many requests",
+)
+def backend_http_error(record: LicensesRecord) -> LogEvent:
+    """The backend, or something in its place, answered with an HTTP error."""
+    return SyncFailed("http")
+
+
+@_message("licenses", "licenses.invalidlicenseerror", certainty="seen")
+def license_invalid(record: LicensesRecord) -> LogEvent:
+    """The license failed verification for another reason than its age."""
+    # The text behind the last colon says why (qlik-facts 1): where that is the network, the backend was not reached.
+    why = "\n".join(("", *(text.rpartition(": ")[2] for text in record.texts), ""))
+    cause = _first(_BACKEND_ERRORS, record, why)
+    return cause.event if cause and cause.event else LicenseError("invalid", service=True)
+
+
+@_message("licenses", pattern=r"\bLICENSES-[A-Za-z]", certainty="design")
+def license_refused(record: LicensesRecord) -> LogEvent:
+    """Any other `LICENSES-…` code."""
+    return LicenseError("other", service=True)
+
+
+@_message("licenses", pattern=r"\blicenses\.\w*Error\b", certainty="design")
+def license_error(record: LicensesRecord) -> LogEvent:
+    """Any other `licenses.…Error`."""
+    return LicenseError("other", service=True)
+
+
+_BACKEND_ERRORS = tuple(
+    message for message in MESSAGES if message.log == "licenses" and message.certainty == "inferred"
+)
+
+
+# --- the Repository's security audit log (qlik-facts 2) --------------------------------------------------------------
+
+
+@_message("repository_audit", "your account is inactive", certainty="seen")
+def account_inactive(record: AuditRecord) -> None:
+    """A user whose account was made inactive. No license matter, never a denial."""
+
+
+@_message("repository_audit", "usagedenied", certainty="seen")
+def access_denied(record: AuditRecord) -> LogEvent:
+    """A user was refused: `parallel_sessions` with five sessions or more, else `no_access_pass`."""
+    sessions = _SESSION_COUNT.search(record.message) or _SESSION_COUNT.search(record.description)
+    parallel = sessions is not None and int(sessions[1]) >= PARALLEL_SESSIONS
+    return AccessDenied("parallel_sessions" if parallel else "no_access_pass", _refused_user(record))
+
+
+@_message(
+    "repository_audit",
+    "command=add user access from license;result=400",
+    "command=add user access;result=400",
+    certainty="seen",
+)
+def allocation_refused(record: AuditRecord) -> LogEvent:
+    """A license could not be allocated: expired, deny-listed, or none left."""
+    return AccessDenied("allocation_refused")
+
+
+@_message("repository_audit", "usagegranted")
+def access_granted(record: AuditRecord) -> None:
+    """A user got in. Never seen in public, expected as the counterpart of `access_denied`."""
+
+
+@_message("repository_audit", "access is denied", "access denied", certainty="seen")
+def security_denied(record: AuditRecord) -> None:
+    """A security rule or section access refused something. No license matter."""
+
+
+PARALLEL_SESSIONS = 5
+"""Sessions that one user may hold; cannot be changed in Qlik (qlik-facts 2 and 6)."""
+_SESSION_COUNT = re.compile(r"SessionCount\s*[:=]\s*['\"]?\s*(\d{1,6})", re.IGNORECASE)
+_USER = re.compile(r"\bUser\s*:\s*(?:'([^']*)'|\"([^\"]*)\")", re.IGNORECASE)
+_NOBODY = {"", "0", "-", "not available", "unknown", "null"}
+
+
+def _refused_user(record: AuditRecord) -> str:
+    if named := _USER.search(record.message):
+        user = (named[1] or named[2] or "").strip()
+        if user.casefold() not in _NOBODY:
+            return user
+    if record.malformed or record.user_id.strip().casefold() in _NOBODY:
+        return ""
+    return f"{record.user_directory.strip()}\\{record.user_id.strip()}"
+
+
+# --- the Repository's trace logs (qlik-facts 3) ----------------------------------------------------------------------
+
+
+@_message("repository_trace", "core.licensing", certainty="seen")
+def licensing_entry(record: TraceRecord) -> LogEvent | None:
+    """A row of a license logger. At WARN, ERROR or FATAL it counts as severe."""
+    level = _SEVERE.get(record.level.strip().casefold())
+    return SevereEntry(level) if level else None
+
+
+@_message("repository_trace", "", certainty="design")
+def other_logger(record: TraceRecord) -> None:
+    """A row of a logger that has nothing to do with licenses."""
+
+
+_SEVERE: dict[str, SevereLevel] = {"warn": "warn", "warning": "warn", "error": "error", "fatal": "fatal"}
+
+
+# --- recognising -----------------------------------------------------------------------------------------------------
+
+_MEANINGS: dict[str, Callable[[], LogEvent]] = {
+    "sync_attempted": SyncAttempted,
+    "sync_succeeded": SyncSucceeded,
+    "sync_failed": lambda: SyncFailed("other"),
+    "license_stale": LicenseStale,
+    "license_error": lambda: LicenseError("other"),
+}
+
+
+class _Taught(NamedTuple):
+    name: str
+    pattern: re.Pattern[str]
+    event: LogEvent
+
+
+class Catalogue:
+    """The built-in messages and those that the site's configuration teaches.
+
+    What is seen in public goes before a site's wording, and that before what is only inferred: a site can correct our
+    guesses, but no pattern of its own hides a stale license. Raises ValueError where a site's name is taken.
+    """
+
+    def __init__(self, taught: tuple[MessageConfig, ...] = ()) -> None:
+        builtin = {message.name for message in MESSAGES} | {UNKNOWN}
+        for number, message in enumerate(taught):
+            if message.name in builtin:
+                raise ValueError(
+                    f"messages[{number}].name: found `{message.name}`, expected a name that is not built in"
+                )
+        self._taught: dict[LogName, list[_Taught]] = {}
+        for message in taught:
+            pattern = re.compile(message.match, re.IGNORECASE)
+            self._taught.setdefault(message.log, []).append(_Taught(message.name, pattern, _MEANINGS[message.means]()))
+        self._known = {log: _by_certainty(log, "seen") for log in LOG_NAMES}
+        self._guessed = {log: _by_certainty(log, "inferred", "design") for log in LOG_NAMES}
+        self._cache: dict[tuple[str, ...], Recognised] = {}
+        self.infers = not any(message.means == "sync_succeeded" for message in taught)
+        """Whether successes must be inferred, since no message tells of them."""
+
+    def names(self, log: LogName) -> tuple[str, ...]:
+        """Every value that the label `message` can have for `log`."""
+        builtin = (message.name for message in MESSAGES if message.log == log)
+        return (*builtin, *(taught.name for taught in self._taught.get(log, ())), UNKNOWN)
+
+    def recognise(self, log: LogName, record: Record) -> Recognised:
+        """What `record` says. Never raises."""
+        if type(record) is LicensesRecord:
+            texts = record.texts
+            found = self._cache.get(texts)
+            if found is None:
+                found = self._search(log, record, "\n".join(("", *texts, "")))
+                if found.message == UNKNOWN and (record.error_message or record.error_type or record.error):
+                    found = Recognised(UNKNOWN, LicenseError("other"))  # an error by its keys, of an unknown wording
+                if not self._taught.get(log):  # a taught pattern may look at more than the texts
+                    if len(self._cache) >= CACHED_TEXTS:
+                        self._cache.clear()
+                    self._cache[texts] = found
+            return found
+        if type(record) is AuditRecord:
+            return self._search(log, record, f"{record.description}\n{record.message}")
+        if type(record) is TraceRecord:
+            return self._search(log, record, record.logger)
+        return Recognised(UNKNOWN, None)
+
+    def _search(self, log: LogName, record: Record, text: str) -> Recognised:
+        if found := _first(self._known[log], record, text):
+            return found
+        for taught in self._taught.get(log, ()):
+            if taught.pattern.search(text) or taught.pattern.search(record.raw.decode("utf-8", "replace")):
+                return Recognised(taught.name, taught.event)
+        return _first(self._guessed[log], record, text) or Recognised(UNKNOWN, None)
+
+
+def _by_certainty(log: LogName, *certainties: Certainty) -> tuple[Message, ...]:
+    return tuple(message for message in MESSAGES if message.log == log and message.certainty in certainties)
+
+
+def _first(messages: tuple[Message, ...], record: Record, text: str) -> Recognised | None:
+    lowered = text.lower()
+    for message in messages:
+        for wanted in message.texts:
+            if wanted in lowered:
+                return Recognised(message.name, message.meaning(record))
+        if message.pattern and message.pattern.search(text):
+            return Recognised(message.name, message.meaning(record))
+    return None
