@@ -1,0 +1,61 @@
+"""Observation: everything known at one instant, gathered for whoever shows or judges it. Data only."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from exporter.events import LogName
+from exporter.license import LicenseState, Rules
+
+if TYPE_CHECKING:
+    from exporter.probes import ProbeHistory
+    from exporter.qrs import QrsBoard
+
+
+@dataclass(frozen=True)
+class LogFigures:
+    """What is known of reading one log right now."""
+
+    files: int = 0
+    """Files that match."""
+    unread_bytes: int = 0
+    last_read: float | None = None
+    """When it was last read without an error."""
+    read_errors: int = 0
+    """Failed attempts to list or read, since the process started."""
+    listed: bool = False
+    """Whether its folders have been listed, a missing one included, and read to the end found then."""
+    problem: str = ""
+    """What hinders reading, in words for the administrator's own eyes; empty where nothing does."""
+    paths: tuple[str, ...] = ()
+    """The patterns that are looked for."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything that a scrape, the status page and the verdict see at `now`. Parts that are None are not known."""
+
+    now: float
+    rules: Rules
+    state: LicenseState
+    """The newest fold: gauges come from it."""
+    counted: LicenseState
+    """The last durable one: durable counters come from it, so that no restart takes one back."""
+    messages: Mapping[LogName, Sequence[str]]
+    """Every value of the label `message`, by log."""
+    logs: Mapping[LogName, LogFigures]
+    """The logs that are read."""
+    probes: "Sequence[ProbeHistory]" = ()
+    qrs: "QrsBoard | None" = None
+    """None where the Repository API is not enabled."""
+    verdict: str | None = None
+    started: float | None = None
+    """When this process started; None in one-shot commands."""
+    first_started: float | None = None
+    """When this state file was first used; None in one-shot commands."""
+    component_failures: Mapping[str, int] = field(default_factory=dict)
+    state_last_save: float | None = None
+    state_reset: float | None = None
+    state_save_failures: int = 0
+    reload_successful: bool = True
+    reload_success: float | None = None

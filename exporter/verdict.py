@@ -1,0 +1,51 @@
+"""The verdict: all evidence of one observation becomes one sentence, its proof and its cure. Pure."""
+
+from typing import Literal, get_args
+
+import msgspec
+
+VerdictName = Literal[
+    "well",
+    "license_stale",
+    "lockout_coming",
+    "sync_failing_network",
+    "sync_failing_proxy",
+    "sync_failing_interception",
+    "sync_failing_service",
+    "backend_flapping",
+    "service_silent",
+    "tail_blind",
+    "everyone_refused",
+    "users_refused",
+    "parallel_sessions",
+    "repository_down",
+    "license_expired",
+    "license_expiring",
+    "capacity_exhausted",
+    "seats_exhausted",
+    "not_enough_evidence",
+]
+VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
+Severity = Literal["ok", "warning", "critical", "unknown"]
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that the evidence says."""
+
+    verdict: VerdictName
+    severity: Severity
+    summary: str
+    """One sentence."""
+    users_see: str
+    evidence: tuple[str, ...]
+    """Sentences with figures and instants."""
+    cure: tuple[str, ...]
+    """Steps, in order."""
+    alert: str
+    """The name of the shipped alert that tells of it; empty where there is none."""
+
+
+class Judgement(Finding, frozen=True, kw_only=True):
+    """The worst finding, and the lesser ones beside it."""
+
+    also: tuple[Finding, ...] = ()
