@@ -216,11 +216,22 @@ class Config(_Settings, frozen=True, kw_only=True):
 def load(file: str | None, environ: Mapping[str, str] = os.environ) -> Config:
     """The settings in `file`, or the defaults where it is None. Raises ConfigError."""
     name = file or "defaults"
-    return parse(_read(file) if file else "", name, environ)
+    return parse(text_of(file) if file else "", name, environ)
 
 
 def parse(text: str, name: str, environ: Mapping[str, str] = os.environ) -> Config:
     """The settings that the YAML `text` of the file called `name` spells. Raises ConfigError."""
+    tree = yaml_tree(text, name)
+    tree = _filled(tree, "", name, environ)
+    try:
+        config = msgspec.convert(tree, Config, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise explained(error, tree, name) from None
+    return _checked(config, name, environ)
+
+
+def yaml_tree(text: str, name: str) -> dict[Any, Any]:
+    """The keys of the YAML `text`, not yet checked; no text is no keys. Raises ConfigError."""
     try:
         tree = yaml.load(text, Loader=_Loader)  # noqa: S506  # a SafeLoader that also refuses double keys
     except yaml.MarkedYAMLError as error:
@@ -232,13 +243,8 @@ def parse(text: str, name: str, environ: Mapping[str, str] = os.environ) -> Conf
     if tree is None:
         tree = {}
     if not isinstance(tree, dict):
-        raise ConfigError(name, "", f"found {_shown(tree)}, expected keys such as `logs:` or `probes:`")
-    tree = _filled(tree, "", name, environ)
-    try:
-        config = msgspec.convert(tree, Config, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        raise _explained(error, tree, name) from None
-    return _checked(config, name, environ)
+        raise ConfigError(name, "", f"found {_shown(tree)}, expected keys")
+    return tree
 
 
 def probes_of(config: Config, environ: Mapping[str, str] = os.environ) -> tuple[ProbeConfig, ...]:
@@ -318,7 +324,8 @@ class _Loader(yaml.SafeLoader):
         return typing.cast(dict[Any, Any], super().construct_mapping(node, deep=deep))
 
 
-def _read(file: str) -> str:
+def text_of(file: str) -> str:
+    """The text in a configuration file or a file with a secret. Raises ConfigError."""
     try:
         with open(file, "rb") as stream:
             data = stream.read(LARGEST_FILE + 1)
@@ -367,8 +374,8 @@ def _decode(type_: type, value: object) -> object:
     raise NotImplementedError(type_)  # pragma: no cover - a type that no setting has
 
 
-def _explained(error: msgspec.ValidationError, tree: Any, name: str) -> ConfigError:
-    """msgspec's finding, in the words of this product."""
+def explained(error: msgspec.ValidationError, tree: Any, name: str, root: type = Config) -> ConfigError:
+    """msgspec's finding about the tree of a `root`, in the words of this product."""
     text, _, path = str(error).partition(" - at `$")
     key = path.rstrip("`").lstrip(".")
     found: object = _found(tree, key)
@@ -376,7 +383,7 @@ def _explained(error: msgspec.ValidationError, tree: Any, name: str) -> ConfigEr
         found = "something else"
     if unknown := re.search(r"unknown field `(.*)`", text):
         full = f"{key}.{unknown[1]}".lstrip(".")
-        known = _fields(key)
+        known = _fields(root, key)
         near = difflib.get_close_matches(unknown[1], known, 1)
         hint = f"did you mean `{near[0]}`?" if near else f"expected one of {', '.join(known)}"
         return ConfigError(name, full, f"unknown key; {hint}")
@@ -393,7 +400,7 @@ def _explained(error: msgspec.ValidationError, tree: Any, name: str) -> ConfigEr
         }.get(expected[1], expected[1])
         return ConfigError(name, key, f"found {_shown(found)}, expected {plain}")
     if text.startswith("Invalid enum value"):
-        return ConfigError(name, key, f"found {_shown(found)}, expected one of {', '.join(_choices(key))}")
+        return ConfigError(name, key, f"found {_shown(found)}, expected one of {', '.join(_choices(root, key))}")
     return ConfigError(name, key, f"found {_shown(found)}, expected {text}")
 
 
@@ -423,8 +430,8 @@ def _found(tree: Any, key: str) -> object:
     return typing.cast(object, tree)
 
 
-def _type_at(key: str) -> Any:
-    here: Any = Config
+def _type_at(root: type, key: str) -> Any:
+    here: Any = root
     for step in _steps(re.sub(r"\[\.\.\.\]", "[0]", key)):
         here = _item(here) if isinstance(step, int) else typing.get_type_hints(_struct(here))[step]
     return here
@@ -443,12 +450,12 @@ def _struct(type_: Any) -> Any:
     return type_
 
 
-def _fields(key: str) -> list[str]:
-    return list(typing.get_type_hints(_struct(_type_at(key))))
+def _fields(root: type, key: str) -> list[str]:
+    return list(typing.get_type_hints(_struct(_type_at(root, key))))
 
 
-def _choices(key: str) -> list[str]:
-    return [f"`{choice}`" for choice in typing.get_args(_type_at(key))]
+def _choices(root: type, key: str) -> list[str]:
+    return [f"`{choice}`" for choice in typing.get_args(_type_at(root, key))]
 
 
 # --- what a type cannot say ------------------------------------------------------------------------------------------
@@ -579,7 +586,7 @@ def _checked_qrs(qrs: QrsConfig, name: str, environ: Mapping[str, str]) -> QrsCo
 
 def _secret(file: str, key: str, name: str, environ: Mapping[str, str]) -> str:
     try:
-        return _read(local_path(file, environ)).rstrip("\r\n")
+        return text_of(local_path(file, environ)).rstrip("\r\n")
     except ConfigError as error:
         raise ConfigError(name, key, f"{error.file}: {error.problem}") from None
 

@@ -1,0 +1,331 @@
+"""The routes: what may be asked over HTTP, and what is answered. It alone speaks HTTP."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import logging
+import math
+import re
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from http import HTTPStatus
+from typing import Any, Protocol, cast
+
+from aiohttp import web
+from prometheus_client import Metric
+from prometheus_client.aiohttp import make_aiohttp_handler
+from prometheus_client.registry import Collector
+
+from exporter.web.listener import WATCH_INTERVAL, Listener
+from exporter.web.security import (
+    DEFAULT_HEADERS,
+    GUARDED_PATHS,
+    Logins,
+    RateLimit,
+    Rules,
+    Security,
+    is_from_elsewhere,
+    is_local,
+)
+
+LARGEST_BODY = 65536
+"""Bytes: nothing here needs a body; a small one is overlooked."""
+PROBE_MARGIN = 0.5
+"""Seconds kept back from Prometheus' own time-out for the way there and back (hazard 125)."""
+LONGEST_PROBE = 120.0
+"""Seconds, also where no time-out is given."""
+RELOAD_TIMEOUT = 60.0
+"""Seconds that an answer to a reload waits; the reload itself goes on."""
+
+_RELOAD = "/-/reload"
+_TEXT = "text/plain; charset=utf-8"
+_HTML = "text/html; charset=utf-8"
+_JSON = "application/json; charset=utf-8"
+_YAML = "application/yaml; charset=utf-8"
+_OFFERED = re.compile(
+    r"\s*(?:application/openmetrics-text|text/plain)"
+    r"(?:\s*;\s*(?:version=(?:0\.0\.1|0\.0\.4|1\.0\.0)|charset=utf-8|q=[0-9.]+|escaping=[a-z0-9-]+))*\s*",
+    re.IGNORECASE,
+)
+"""What an Accept header may ask for; anything else would confuse the client library (hazard 108)."""
+
+_log = logging.getLogger(__name__)
+
+
+class Application(Protocol):
+    """What the server asks of the exporter.
+
+    Every method is called in the server's own thread and must answer from memory, at once; only `reload` is called in
+    a thread of its own and may read files. Texts come masked: no secret, no person, no path of this machine.
+    """
+
+    def registry(self) -> Collector:
+        """The metrics; `Isolated` or prometheus_client's registry."""
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether every log has been read to the end found at start, and if not, what is missing."""
+
+    def config_yaml(self) -> str:
+        """The settings in force."""
+
+    def reload(self) -> str | None:
+        """Read the configuration again; what is wrong with it, in one line, or None."""
+
+    def status(self) -> dict[str, object]:
+        """What `/api/v1/status` shows."""
+
+    def events(self) -> dict[str, object]:
+        """What `/api/v1/events` shows."""
+
+    def page(self) -> str:
+        """The status page, as HTML."""
+
+    async def probe(self, target: str, seconds: float) -> tuple[bytes, str]:
+        """Exposition and Content-Type of one probe that ends within `seconds`.
+
+        Awaited in the server's loop, and cancelled when the client goes away: shield what others share. Raises
+        KeyError for a target that is not configured.
+        """
+
+    async def probe_story(self, target: str, seconds: float) -> str:
+        """The same, told stage by stage for a person."""
+
+
+class Isolated(Collector):
+    """Several collectors as one, of which any may fail without the others (hazard 107)."""
+
+    def __init__(self, collectors: Iterable[Collector], failed: Callable[[], None]) -> None:
+        self._collectors, self._failed = tuple(collectors), failed
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family of the collectors that do not fail."""
+        for collector in self._collectors:
+            try:
+                families = list(collector.collect())
+            except Exception as error:  # whatever is wrong with it, the others are to be seen
+                _log.error("the metrics of %s failed: %s", type(collector).__name__, type(error).__name__)
+                self._failed()
+                continue
+            yield from families
+
+    def restricted_registry(self, names: Iterable[str]) -> "Collector":
+        """Only the samples named, for `/metrics?name[]=…`."""
+        wanted = frozenset(names)
+        return _Restricted(self, wanted)
+
+
+class _Restricted(Collector):
+    def __init__(self, whole: Collector, wanted: frozenset[str]) -> None:
+        self._whole, self._wanted = whole, wanted
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._whole.collect():
+            kept = [sample for sample in family.samples if sample.name in self._wanted]
+            if kept:
+                shown = Metric(family.name, family.documentation, family.type, family.unit)
+                shown.samples = kept
+                yield shown
+
+
+class WebServer:
+    """The exporter's HTTP server. `failed` is called whenever it had to be started anew."""
+
+    def __init__(
+        self,
+        application: Application,
+        security: Security,
+        failed: Callable[[], None],
+        styles: Sequence[str] = (),
+        scripts: Sequence[str] = (),
+        watch_interval: float = WATCH_INTERVAL,
+    ) -> None:
+        """`styles` and `scripts`: the texts of the page's `<style>` and `<script>` elements, all that it may use."""
+        self._application, self._security = application, security
+        self._listener = Listener(self._answer, security, failed, watch_interval)
+        self._logins, self._rate = Logins(), RateLimit()
+        self._page_policy = _page_policy(styles, scripts)
+        self._reloading: threading.Thread | None = None
+        self._routes: dict[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]] = {
+            "/": self._page,
+            "/metrics": self._metrics,
+            "/probe": self._probe,
+            "/config": self._config,
+            "/api/v1/status": self._status,
+            "/api/v1/events": self._events,
+            "/-/healthy": self._healthy,
+            "/-/ready": self._ready,
+            _RELOAD: self._reload,
+        }
+
+    @property
+    def bound(self) -> tuple[str, ...]:
+        """The addresses listened on, with their real ports."""
+        return self._listener.bound
+
+    def start(self, addresses: Sequence[str]) -> None:
+        """Listen on every address, and answer. Raises ListenError."""
+        self._listener.start(addresses)
+
+    def stop(self) -> None:
+        """Stop within 3 s, also with clients connected."""
+        self._listener.stop()
+        self._logins.stop()
+
+    # --- one request
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        rules = self._security.current()
+        try:
+            answer = await self._permitted(request, rules)
+        except Exception as error:  # the one place where a failing answer is handled
+            _log.error("the answer for %s failed: %s", _known(request.path, self._routes), type(error).__name__)
+            answer = _refusal(HTTPStatus.INTERNAL_SERVER_ERROR)
+        for name, value in {**DEFAULT_HEADERS, **rules.headers}.items():
+            if name not in answer.headers or name in rules.headers:
+                answer.headers[name] = value
+        if request.can_read_body:
+            answer.force_close()
+        return answer
+
+    async def _permitted(self, request: web.BaseRequest, rules: Rules) -> web.StreamResponse:
+        path, method = request.path, request.method
+        if not self._rate.admits(rules, asyncio.get_running_loop().time()):
+            return _refusal(HTTPStatus.TOO_MANY_REQUESTS)
+        if rules.users and path not in rules.open_paths:
+            admitted = await self._logins.admitted(rules, request.headers.get("Authorization"))
+            if admitted is None:
+                return _refusal(HTTPStatus.TOO_MANY_REQUESTS)
+            if not admitted:
+                return _refusal(HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": 'Basic realm="metrics"'})
+        allowed = ("POST", "PUT") if path == _RELOAD else ("GET", "HEAD")
+        if method not in allowed:
+            return _refusal(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(allowed)})
+        if not request.raw_path.startswith("/"):  # meant for a proxy; the host in it would count instead of Host
+            return _refusal(HTTPStatus.BAD_REQUEST)
+        if (request.content_length or 0) > LARGEST_BODY:
+            return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        route = self._routes.get(path)
+        if route is None:
+            return _refusal(HTTPStatus.NOT_FOUND)
+        if path in GUARDED_PATHS and not rules.users and not _asked_locally(request):
+            return _refusal(HTTPStatus.FORBIDDEN, "Only this machine itself may ask for this while no users are set.")
+        if path == _RELOAD and is_from_elsewhere(request.headers):
+            return _refusal(HTTPStatus.FORBIDDEN)
+        return await route(request)
+
+    # --- the routes
+
+    async def _page(self, _: web.BaseRequest) -> web.StreamResponse:
+        answer = _plain(self._application.page(), _HTML)
+        answer.headers["Content-Security-Policy"] = self._page_policy
+        return answer
+
+    async def _metrics(self, request: web.BaseRequest) -> web.StreamResponse:
+        asked = [part for part in ",".join(request.headers.getall("Accept", [])).split(",") if _OFFERED.fullmatch(part)]
+        headers = request.headers.copy()
+        headers["Accept"] = ",".join(asked)
+        handler = make_aiohttp_handler(self._application.registry())
+        return await handler(cast(web.Request, request.clone(headers=headers)))  # it uses what every request has
+
+    async def _probe(self, request: web.BaseRequest) -> web.StreamResponse:
+        target = request.query.get("target", "")
+        if not target:
+            return _refusal(HTTPStatus.BAD_REQUEST, "Which target? Ask for /probe?target=host:port.")
+        timeout = probe_timeout(request.headers)
+        try:
+            if request.query.get("debug", "").lower() in ("true", "1"):
+                return _plain(await self._application.probe_story(target, timeout), _TEXT)
+            exposition, content_type = await self._application.probe(target, timeout)
+        except KeyError:
+            return _refusal(HTTPStatus.FORBIDDEN, "Only targets of the configuration are probed.")
+        return web.Response(body=exposition, headers={"Content-Type": content_type})
+
+    async def _config(self, _: web.BaseRequest) -> web.StreamResponse:
+        return _plain(self._application.config_yaml(), _YAML)
+
+    async def _status(self, _: web.BaseRequest) -> web.StreamResponse:
+        return _plain(_json(self._application.status()), _JSON)
+
+    async def _events(self, _: web.BaseRequest) -> web.StreamResponse:
+        return _plain(_json(self._application.events()), _JSON)
+
+    async def _healthy(self, _: web.BaseRequest) -> web.StreamResponse:
+        return _plain("Healthy.\n", _TEXT)
+
+    async def _ready(self, _: web.BaseRequest) -> web.StreamResponse:
+        ready, reason = self._application.ready()
+        return _plain("Ready.\n", _TEXT) if ready else _refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"Not ready: {reason}")
+
+    async def _reload(self, _: web.BaseRequest) -> web.StreamResponse:
+        if self._reloading and self._reloading.is_alive():
+            return _refusal(HTTPStatus.CONFLICT, "A reload is under way.")
+        outcome: Future[str | None] = Future()
+        outcome.set_running_or_notify_cancel()  # a client that goes away does not undo it
+        # A thread that hangs on a dead share may hold up neither the loop nor the end of the process (hazard 121).
+        self._reloading = threading.Thread(target=_settle, args=(outcome, self._application.reload), daemon=True)
+        self._reloading.start()
+        try:
+            problem = await asyncio.wait_for(asyncio.wrap_future(outcome), RELOAD_TIMEOUT)
+        except TimeoutError:
+            return _refusal(HTTPStatus.GATEWAY_TIMEOUT, "The reload takes long; it goes on.")
+        if problem is None:
+            return _plain("Reloaded.\n", _TEXT)
+        return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, f"Not reloaded, the settings in force stay: {problem}")
+
+
+def _settle(outcome: "Future[str | None]", function: Callable[[], str | None]) -> None:
+    try:
+        outcome.set_result(function())
+    except Exception as error:  # handed on to where all failing answers are handled
+        outcome.set_exception(error)
+
+
+def probe_timeout(headers: Mapping[str, str]) -> float:
+    """Seconds that a probe may take for Prometheus to still get its result (hazard 125)."""
+    try:
+        given = float(headers.get("X-Prometheus-Scrape-Timeout-Seconds", ""))
+    except ValueError:
+        return LONGEST_PROBE
+    if not math.isfinite(given) or given <= 0:
+        return LONGEST_PROBE
+    return min(LONGEST_PROBE, max(given - PROBE_MARGIN, given / 2))
+
+
+def _asked_locally(request: web.BaseRequest) -> bool:
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    return is_local(peer[0] if peer else None, request.headers.getall("Host", []), request.headers)
+
+
+def _plain(text: str, content_type: str, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
+    return web.Response(body=text.encode("utf-8", "replace"), status=status, headers={"Content-Type": content_type})
+
+
+def _refusal(status: HTTPStatus, text: str = "", headers: Mapping[str, str] | None = None) -> web.Response:
+    """A refusal in plain words: nothing of what was asked is repeated."""
+    answer = _plain(f"{text or status.phrase + '.'}\n", _TEXT, status)
+    answer.headers.update(headers or {})
+    return answer
+
+
+def _json(tree: dict[str, Any]) -> str:
+    return json.dumps(tree, default=str, ensure_ascii=False, indent=2) + "\n"
+
+
+def _known(path: str, routes: Mapping[str, object]) -> str:
+    """The path for our log, if it is one of ours: what a stranger writes does not belong there."""
+    return path if path in routes else "an unknown path"
+
+
+def _page_policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
+    policy = DEFAULT_HEADERS["Content-Security-Policy"]
+    if styles:
+        policy += f"; style-src {_hashes(styles)}"
+    if scripts:
+        policy += f"; script-src {_hashes(scripts)}; connect-src 'self'"
+    return policy
+
+
+def _hashes(texts: Sequence[str]) -> str:
+    return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in texts)
