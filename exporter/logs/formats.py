@@ -124,16 +124,11 @@ def instant(text: str) -> float | None:
     without an offset could be any of a day's 24 hours and is not usable.
     """
     # Nearly all lines of a log share their minute with the one before: only the seconds are parsed anew.
-    if text.endswith("Z") and (minute := _utc_minute(text[:17])) is not None:
-        try:
-            seconds = float(text[17:-1])
-        except ValueError:
-            return None
-        return (
-            minute + seconds
-            if 0 <= seconds < 61 and text[17:19].isdigit() and text[19:20] in (".", "Z")
-            else _any_instant(text)
-        )
+    if text[-1:] == "Z" and text.isascii() and (minute := _utc_minute(text[:17])) is not None:
+        seconds = text[17:-1]
+        whole, _, fraction = seconds.partition(".")
+        if len(whole) == 2 and whole.isdigit() and whole < "61" and (fraction.isdigit() or whole == seconds):
+            return minute + float(seconds)
     return _any_instant(text)
 
 

@@ -1,0 +1,191 @@
+"""What the log messages mean."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from exporter.config import MessageConfig
+from exporter.events import (
+    AccessDenied,
+    LicenseError,
+    LicenseStale,
+    SevereEntry,
+    SyncAttempted,
+    SyncFailed,
+    SyncSucceeded,
+)
+from exporter.logs.formats import record_of, split
+from exporter.logs.messages import MESSAGES, UNKNOWN, Catalogue
+
+SAMPLES = Path(__file__).parent / "samples"
+CATALOGUE = Catalogue()
+
+
+def licenses(text: str, key: str = "message", catalogue: Catalogue = CATALOGUE, **more: str) -> tuple[str, object]:
+    pairs = "".join(f',"{name}":"{value}"' for name, value in more.items())
+    line = f'{{"{key}":"{text}","level":"info","timestamp":"2020-01-20T08:13:32Z"{pairs}}}'.encode()
+    return tuple(catalogue.recognise("licenses", record_of("licenses", line)))
+
+
+def lines_of(sample: Path) -> list[bytes]:
+    return [line.rstrip(b"\r") for line in sample.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n") if line]
+
+
+def test_every_message_has_a_sentence_and_a_sample_line() -> None:
+    """A newcomer adds one function and one sample line: this test asks for both."""
+    seen = set()
+    for sample in sorted(SAMPLES.glob("*/*.txt")):
+        log = sample.parent.name
+        for record in split(log, lines_of(sample), None, True).records:
+            recognised = CATALOGUE.recognise(log, record)
+            seen.add(recognised.message)
+            assert recognised.message == sample.stem, f"a line of {sample.name} is recognised as {recognised.message}"
+    assert seen == {message.name for message in MESSAGES}
+    assert all(message.sentence.endswith(".") for message in MESSAGES)
+    assert all(re.fullmatch("[a-z_]+", message.name) for message in MESSAGES)
+
+
+def test_the_published_lines_are_understood_exactly() -> None:
+    records = split("licenses", lines_of(SAMPLES / "licenses-published.log"), None, True).records
+    assert [tuple(CATALOGUE.recognise("licenses", record)) for record in records] == [
+        ("license_stale", LicenseStale()),
+        ("sync_attempted", SyncAttempted()),
+        ("license_stale", LicenseStale()),
+    ]
+
+
+def test_case_b1_and_b4_refusals_go_by_the_session_count_of_the_row() -> None:
+    records = split(
+        "repository_audit", lines_of(SAMPLES / "QLIKNODE1_AuditSecurity_Repository.txt"), None, True
+    ).records
+    assert [CATALOGUE.recognise("repository_audit", record).event for record in records] == [
+        None,
+        AccessDenied("no_access_pass", r"CONTOSO\user01"),
+        AccessDenied("parallel_sessions", r"CONTOSO\user02"),
+        None,
+        AccessDenied("allocation_refused"),
+    ]
+
+
+def test_trace_rows_of_license_loggers_count_by_level() -> None:
+    records = split("repository_trace", lines_of(SAMPLES / "QLIKNODE1_License_Repository.txt"), None, True).records
+    assert [CATALOGUE.recognise("repository_trace", record).event for record in records] == [
+        None,
+        SevereEntry("warn"),
+        SevereEntry("error"),
+    ]
+
+
+@pytest.mark.parametrize("key", ["message", "errorMessage", "error", "err", "errorType", "res.errorType", "msg"])
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("dial tcp: lookup license.qlikcloud.com: no such host", "dns"),
+        ("dial tcp: lookup license.qlikcloud.com: getaddrinfow: The requested name is valid", "dns"),
+        ("connectex: No connection could be made because the target machine actively refused it.", "refused"),
+        ("dial tcp 10.0.0.1:443: connect: connection refused", "refused"),
+        ("dial tcp 10.0.0.1:443: i/o timeout", "timeout"),
+        ("context deadline exceeded (Client.Timeout exceeded while awaiting headers)", "timeout"),
+        ("connectex: A connection attempt failed because the connected party did not respond", "timeout"),
+        ("net/http: TLS handshake timeout", "tls"),
+        ("x509: certificate signed by unknown authority", "tls"),
+        ("x509: certificate has expired or is not yet valid", "tls"),
+        ("remote error: tls: handshake failure", "tls"),
+        ("proxyconnect tcp: dial tcp 10.0.0.9:3128: i/o timeout", "proxy"),
+        ("Proxy Authentication Required", "proxy"),
+        ("wsarecv: An existing connection was forcibly closed by the remote host.", "reset"),
+        ("read: connection reset by peer", "reset"),
+        ("Post https://license.qlikcloud.com/v1: EOF", "reset"),
+        ("unexpected EOF", "reset"),
+        ("EOF", "reset"),
+        ("503 Service Unavailable", "http"),
+    ],
+)
+def test_a_network_error_is_found_under_any_key_and_in_any_case(key: str, text: str, error: str) -> None:
+    for spelling in (text, text.upper(), text.lower()):
+        assert licenses(spelling, key)[1] == SyncFailed(error)
+
+
+def test_an_invalid_license_is_no_stale_one_and_the_level_is_never_trusted() -> None:
+    invalid = ("license_invalid", LicenseError("invalid", service=True))
+    assert (
+        licenses("license verification error: bad key", **{"res.errorType": "licenses.InvalidLicenseError"}) == invalid
+    )
+    assert licenses("all is well", level="error") == (UNKNOWN, None)
+
+
+def test_an_invalid_license_because_of_the_network_says_so() -> None:
+    name, event = licenses(
+        "license verification error: i/o timeout", **{"res.errorType": "licenses.InvalidLicenseError"}
+    )
+    assert (name, event) == ("license_invalid", SyncFailed("timeout"))
+
+
+def test_other_codes_are_counted_under_one_name() -> None:
+    assert licenses("x", "y", errorType="LICENSES-Whatever") == ("license_refused", LicenseError("other", service=True))
+    assert licenses("x", "y", errorType="licenses.SomeOtherError") == (
+        "license_error",
+        LicenseError("other", service=True),
+    )
+    assert licenses("licenses-service started") == (UNKNOWN, None)
+
+
+def test_an_error_of_an_unknown_wording_is_an_error_all_the_same() -> None:
+    assert licenses("something nobody has seen", "errorMessage") == (UNKNOWN, LicenseError("other"))
+
+
+@pytest.mark.parametrize(
+    ("message", "event"),
+    [
+        ("User: 'D\\u', SessionCount: '4', OperationType: 'UsageDenied'", AccessDenied("no_access_pass", r"D\u")),
+        ('User: "D\\u", SessionCount: "5", OperationType: "UsageDenied"', AccessDenied("parallel_sessions", r"D\u")),
+        ("SessionCount: 12, operationtype: usagedenied", AccessDenied("parallel_sessions", r"CONTOSO\user01")),
+        ("OperationType: 'UsageDenied'", AccessDenied("no_access_pass", r"CONTOSO\user01")),
+        ("OperationType: 'UsageGranted'", None),
+        ("Access is denied", None),
+        ("Your account is inactive. Contact your administrator to activate it. 'UsageDenied'", None),
+    ],
+)
+def test_a_refusal_is_read_with_any_quotes(message: str, event: object) -> None:
+    row = "\t".join(
+        ["1", "v", "20261102T081500.101+0100", "h", "i", "Command=c;Result=403;ResultText=e", "0", "0", "0", "CONTOSO"]
+        + ["user01", "0", "n", "s", "::1", "R", "n", "c", "c", "403", message, "x"]
+    )
+    assert CATALOGUE.recognise("repository_audit", record_of("repository_audit", row.encode())).event == event
+
+
+def test_a_row_that_names_nobody_refuses_nobody_in_particular() -> None:
+    row = "\t".join(
+        ["1", "v", "20261102T081500.101+0100", "h", "i", "d", "0", "0", "0", "", "Not available"]
+        + ["0", "n", "s", "::1", "R", "n", "c", "c", "403", "OperationType: 'UsageDenied'", "x"]
+    )
+    event = CATALOGUE.recognise("repository_audit", record_of("repository_audit", row.encode())).event
+    assert event == AccessDenied("no_access_pass", "")
+
+
+def taught(
+    match: str = "assignments are up to date", means: str = "sync_succeeded", name: str = "up_to_date"
+) -> Catalogue:
+    return Catalogue((MessageConfig(name=name, log="licenses", match=match, means=means),))
+
+
+def test_a_taught_wording_behaves_like_a_built_in_one() -> None:
+    catalogue = taught()
+    assert licenses("Assignments are UP TO DATE", catalogue=catalogue) == ("up_to_date", SyncSucceeded())
+    assert licenses("Assignments are up to date", "anyKey", catalogue=catalogue) == ("up_to_date", SyncSucceeded())
+    assert "up_to_date" in catalogue.names("licenses")
+    assert (catalogue.infers, CATALOGUE.infers) == (False, True)
+
+
+def test_a_taught_pattern_corrects_guesses_but_never_hides_what_is_seen() -> None:
+    catalogue = taught(match=".", name="everything")
+    assert licenses("lic is stale", catalogue=catalogue)[0] == "license_stale"
+    assert licenses("tls: session resumed", catalogue=catalogue)[0] == "everything"
+
+
+def test_a_name_that_is_taken_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="sync_attempted"):
+        taught(name="sync_attempted")
+    with pytest.raises(ValueError, match="unknown"):
+        taught(name="unknown")
