@@ -490,7 +490,7 @@ def _checked(config: Config, name: str, environ: Mapping[str, str]) -> Config:
             raise refuse(f"probes[{index}].target", probe.target, "a target that no other probe has")
         seen.add(probe.target)
     for index, address in enumerate(config.web.listen_addresses):
-        if not _is_address(address):
+        if not is_address(address):
             raise refuse(f"web.listen_addresses[{index}]", address, "host:port, :port or [IPv6]:port")
     if not config.web.listen_addresses:
         raise ConfigError(name, "web.listen_addresses", "found an empty list, expected at least one address")
@@ -525,7 +525,7 @@ def _checked_logs(logs: LogsConfig, name: str, environ: Mapping[str, str]) -> Lo
 
 
 def _checked_probe(probe: ProbeConfig, key: str, name: str, environ: Mapping[str, str]) -> ProbeConfig:
-    if not _is_address(probe.target) or not probe.host or not 0 < probe.port < 65536:
+    if not is_address(probe.target) or not probe.host or not 0 < probe.port < 65536:
         raise ConfigError(name, f"{key}.target", f"found {_shown(probe.target)}, expected host:port")
     if not probe.path.startswith("/") or re.search(r"[\x00-\x20\x7f]", probe.path):
         raise ConfigError(name, f"{key}.path", f"found {_shown(probe.path)}, expected a path that begins with /")
@@ -591,7 +591,8 @@ def _secret(file: str, key: str, name: str, environ: Mapping[str, str]) -> str:
         raise ConfigError(name, key, f"{error.file}: {error.problem}") from None
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether `text` is host:port, :port or [IPv6]:port."""
     host, separator, port = text.rpartition(":")
     if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535:
         return False

@@ -312,8 +312,17 @@ def test_a_copy_is_independent() -> None:
 
 
 EVENTS = st.sampled_from(
-    [SyncAttempted(), SyncAttempted(), SyncFailed("dns"), LicenseStale(), LicenseError("invalid", service=True), None]
-    + [AccessDenied("no_access_pass", "a"), AccessDenied("parallel_sessions", "b"), SyncSucceeded()]
+    [
+        SyncAttempted(),
+        SyncAttempted(),
+        SyncFailed("dns"),
+        LicenseStale(),
+        LicenseError("invalid", service=True),
+        None,
+        AccessDenied("no_access_pass", "a"),
+        AccessDenied("parallel_sessions", "b"),
+        SyncSucceeded(),
+    ]
 )
 TIMES = st.one_of(st.integers(-200, 4 * 86400), st.integers(0, 400), st.none())
 ENTRIES = st.lists(

@@ -149,16 +149,60 @@ def test_an_error_of_an_unknown_wording_is_an_error_all_the_same() -> None:
 )
 def test_a_refusal_is_read_with_any_quotes(message: str, event: object) -> None:
     row = "\t".join(
-        ["1", "v", "20261102T081500.101+0100", "h", "i", "Command=c;Result=403;ResultText=e", "0", "0", "0", "CONTOSO"]
-        + ["user01", "0", "n", "s", "::1", "R", "n", "c", "c", "403", message, "x"]
+        [
+            "1",
+            "v",
+            "20261102T081500.101+0100",
+            "h",
+            "i",
+            "Command=c;Result=403;ResultText=e",
+            "0",
+            "0",
+            "0",
+            "CONTOSO",
+            "user01",
+            "0",
+            "n",
+            "s",
+            "::1",
+            "R",
+            "n",
+            "c",
+            "c",
+            "403",
+            message,
+            "x",
+        ]
     )
     assert CATALOGUE.recognise("repository_audit", record_of("repository_audit", row.encode())).event == event
 
 
 def test_a_row_that_names_nobody_refuses_nobody_in_particular() -> None:
     row = "\t".join(
-        ["1", "v", "20261102T081500.101+0100", "h", "i", "d", "0", "0", "0", "", "Not available"]
-        + ["0", "n", "s", "::1", "R", "n", "c", "c", "403", "OperationType: 'UsageDenied'", "x"]
+        [
+            "1",
+            "v",
+            "20261102T081500.101+0100",
+            "h",
+            "i",
+            "d",
+            "0",
+            "0",
+            "0",
+            "",
+            "Not available",
+            "0",
+            "n",
+            "s",
+            "::1",
+            "R",
+            "n",
+            "c",
+            "c",
+            "403",
+            "OperationType: 'UsageDenied'",
+            "x",
+        ]
     )
     event = CATALOGUE.recognise("repository_audit", record_of("repository_audit", row.encode())).event
     assert event == AccessDenied("no_access_pass", "")

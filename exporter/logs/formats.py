@@ -4,6 +4,7 @@ Pure; knows nothing of files. `split` frames and parses; `messages` says what a 
 """
 
 import calendar
+import operator
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -49,19 +50,11 @@ class LicensesRecord(Record, gc=False):
     response_error_type: str = msgspec.field(default="", name="res.errorType")
     response_error_message: str = msgspec.field(default="", name="res.errorMessage")
 
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """Everything that can say what happened; never the level, which lies (qlik-facts 1, trap 1)."""
-        return (
-            self.message,
-            self.error_message,
-            self.error_type,
-            self.response_error_type,
-            self.error,
-            self.msg,
-            self.err,
-            self.response_error_message,
-        )
+
+texts_of: Callable[[LicensesRecord], tuple[str, ...]] = operator.attrgetter(
+    "message", "error_message", "error_type", "response_error_type", "error", "msg", "err", "response_error_message"
+)
+"""Everything in a record that can say what happened; never the level, which lies (qlik-facts 1, trap 1)."""
 
 
 class AuditRecord(Record, gc=False):
@@ -123,20 +116,32 @@ def instant(text: str) -> float | None:
     Reads `2020-01-20T08:13:32.7038396Z`, `20110805T145657.000+0200` and their mixtures (qlik-facts 1 and 2). A time
     without an offset could be any of a day's 24 hours and is not usable.
     """
-    # Nearly all lines of a log share their minute with the one before: only the seconds are parsed anew.
-    if text[-1:] == "Z" and text.isascii() and (minute := _utc_minute(text[:17])) is not None:
-        seconds = text[17:-1]
-        whole, _, fraction = seconds.partition(".")
-        if len(whole) == 2 and whole.isdigit() and whole < "61" and (fraction.isdigit() or whole == seconds):
-            return minute + float(seconds)
+    # Nearly all rows of a log share their minute with the one before: only the seconds are parsed anew.
+    if text[-1:] == "Z":
+        minute, second, fraction = text[:17], text[17:19], text[19:-1]
+    else:
+        minute, second, fraction = text[:13] + text[19:], text[13:15], text[15:19]
+    known = _MINUTES.get(minute)
+    if known is None:
+        return _any_instant(text)
+    if second in _SECONDS and fraction[:1] == "." and fraction[1:].isdigit() and text.isascii():
+        return known + _SECONDS[second] + float(fraction)
     return _any_instant(text)
 
 
-@lru_cache(maxsize=4096)
-def _utc_minute(prefix: str) -> float | None:
-    if len(prefix) != 17 or prefix[10] not in "T " or prefix[4] != "-" or prefix[13] != ":" or prefix[16] != ":":
-        return None
-    return _any_instant(prefix + "00Z")
+_SECONDS = {f"{second:02}": float(second) for second in range(61)}
+_MINUTES: dict[str, float] = {}
+"""The start of each minute seen, by the text of its time without the seconds."""
+MOST_MINUTES = 4096
+
+
+def _remember_minute(text: str, minute: float) -> None:
+    if len(_MINUTES) >= MOST_MINUTES:
+        _MINUTES.clear()
+    if text[-1:] == "Z" and text[16:17] == ":":
+        _MINUTES[text[:17]] = minute
+    elif len(text) == 24 and text[15] == "." and text[19] in "+-":
+        _MINUTES[text[:13] + text[19:]] = minute
 
 
 def _any_instant(text: str) -> float | None:
@@ -147,15 +152,16 @@ def _any_instant(text: str) -> float | None:
     day_start = _day(int(year), int(month), int(day))
     if day_start is None or int(hour) > 23 or int(minute) > 59 or int(second) > 60:
         return None
-    at = day_start + int(hour) * 3600 + int(minute) * 60 + int(second)
-    if fraction:
-        at += int(fraction) / 10 ** len(fraction)
+    at = float(day_start + int(hour) * 3600 + int(minute) * 60)
     if sign:
         offset = int(offset_hours) * 3600 + int(offset_minutes or 0) * 60
         if offset > 16 * 3600:
             return None
         at += offset if sign == "-" else -offset
-    return float(at) if EARLIEST <= at < LATEST else None
+    if not EARLIEST <= at < LATEST:
+        return None
+    _remember_minute(text, at)
+    return at + int(second) + (float(f".{fraction}") if fraction else 0.0)
 
 
 @lru_cache(maxsize=256)
@@ -189,42 +195,41 @@ _TELLING = re.compile(r"err|message|msg|reason|cause|detail|code", re.IGNORECASE
 
 
 def _split_licenses(lines: list[bytes], header: bytes | None, final: bool) -> Split:
-    records: list[LicensesRecord] = []
-    starts: list[int] = []
-    for index, line in enumerate(lines):
-        odd = False
-        try:
-            record: LicensesRecord = _decode_typed(line)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            if not line.strip():
-                continue
-            record = _odd_record(line)
-            odd = True
+    starts: Sequence[int] = range(len(lines))
+    try:
+        records = list(map(_decode_typed, lines))
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        starts = [index for index, line in enumerate(lines) if line.strip()]
+        lines = [lines[index] for index in starts]
+        records = [_typed_or_odd(line) for line in lines]
+    for record, line in zip(records, lines, strict=True):
         record.raw = line
         stamp = record.timestamp
         at = record.at = instant(stamp) if type(stamp) is str else _epoch_instant(stamp)
         if at is None:
             record.malformed = True
-        # A line whose known keys tell of no error, and that speaks of one: look at the keys nobody has published.
-        if odd or (
-            (b"rror" in line or b'"err' in line)
-            and not (record.error_message or record.error_type or record.response_error_type)
-        ):
-            _look_deeper(record)
-        records.append(record)
-        starts.append(index)
     return Split(records, starts, 0, None)
 
 
-def _look_deeper(record: LicensesRecord) -> None:
-    """Add the texts of keys nobody has published, such as `"error": {"message": …}`, to the record's texts."""
-    texts: list[str] = []
-    known = set(record.texts)
-    for key, value in _strings(_tree(record.raw), "", 8):
-        if _TELLING.search(key) and value not in known:
-            texts.append(value)
-    if texts:
-        record.err = "\n".join(text for text in (record.err, *texts) if text)[:LONGEST_TEXT]
+def _typed_or_odd(line: bytes) -> LicensesRecord:
+    try:
+        return _decode_typed(line)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return _odd_record(line)
+
+
+def deeper_texts(record: LicensesRecord) -> str:
+    """The texts of keys nobody has published, such as `"error": {"message": …}`, for a record that tells nothing else.
+
+    Empty where the line does not speak of an error.
+    """
+    if b"rror" not in record.raw and b'"err' not in record.raw:
+        return ""
+    return "\n".join(_telling_texts(_tree(record.raw)))[:LONGEST_TEXT]
+
+
+def _telling_texts(tree: object) -> list[str]:
+    return [text for key, text in _strings(tree, "", 8) if _TELLING.search(key)]
 
 
 def _tree(line: bytes) -> object:
@@ -249,6 +254,7 @@ def _odd_record(line: bytes) -> LicensesRecord:
     tree = _tree(line)
     if isinstance(tree, dict):  # JSON, with a type that surprises: `"message": 5`
         pairs = {name: value for name, value in tree.items() if isinstance(value, str | int | float)}
+        pairs["err"] = "\n".join(_telling_texts(tree))
         malformed = False
     else:  # the first published line is no valid JSON (qlik-facts 1, trap 2)
         pairs = {}
@@ -281,19 +287,29 @@ _TRACE_COLUMNS = b"Sequence#\tTimestamp\tLevel\tHostname\tLogger\tThread\tId\tSe
 
 
 class _Columns(NamedTuple):
-    """Where a table's columns stand, and how many tabs a complete row has at least."""
+    """Where a table's columns stand, and how many tabs a complete row has at least. -1: there is no such column."""
 
     tabs: int
-    place: Callable[[str], int]
+    timestamp: int
+    message: int
+    description: int
+    user_directory: int
+    user_id: int
+    command: int
+    result: int
+    level: int
+    logger: int
 
 
 @lru_cache(maxsize=64)
-def _columns(header: bytes, fallback: bytes) -> _Columns:
+def _columns(header: bytes, usual: bytes) -> _Columns:
     def places(row: bytes) -> dict[str, int]:
         return {name.strip().casefold(): place for place, name in enumerate(row.decode("utf-8", "replace").split("\t"))}
 
-    named, usual = places(header), places(fallback)
-    return _Columns(header.count(b"\t"), lambda name: named.get(name, usual.get(name, -1)))
+    named = {**places(usual), **places(header)}
+    return _Columns(
+        header.count(b"\t"), *(named.get(name.replace("_", ""), -1) for name in _Columns._fields if name != "tabs")
+    )
 
 
 def _split_table(
@@ -349,36 +365,33 @@ def _field(fields: list[str], place: int) -> str:
 
 def _audit_record(text: bytes, columns: _Columns, malformed: bool) -> AuditRecord:
     fields = text.decode("utf-8", "replace").split("\t")
-    place = columns.place
-    at = instant(_field(fields, place("timestamp")))
-    description = _field(fields, place("description"))
+    # A torn row's columns cannot be trusted: its message is all that it holds.
+    message = "\n".join(fields[3:]) if malformed else _field(fields, columns.message)
+    description = _field(fields, columns.description)
     if not description:
-        description = f"Command={_field(fields, place('command'))};Result={_field(fields, place('result'))}"
-    message = _field(fields, place("message"))
-    if malformed:  # a torn row's columns cannot be trusted: look everywhere
-        message = "\n".join(fields[3:])[:LONGEST_TEXT]
+        description = f"Command={_field(fields, columns.command)};Result={_field(fields, columns.result)}"
+    at = instant(_field(fields, columns.timestamp))
     return AuditRecord(
         at=at,
         malformed=malformed or at is None,
         raw=text,
         description=description,
-        user_directory=_field(fields, place("userdirectory")),
-        user_id=_field(fields, place("userid")),
-        message=message[:LONGEST_TEXT],
+        user_directory=_field(fields, columns.user_directory),
+        user_id=_field(fields, columns.user_id),
+        message=message if len(message) < LONGEST_TEXT else message[:LONGEST_TEXT],
     )
 
 
 def _trace_record(text: bytes, columns: _Columns, malformed: bool) -> TraceRecord:
     fields = text.decode("utf-8", "replace").split("\t")
-    place = columns.place
-    at = instant(_field(fields, place("timestamp")))
+    at = instant(_field(fields, columns.timestamp))
     return TraceRecord(
         at=at,
         malformed=malformed or at is None,
         raw=text,
-        level=_field(fields, place("level")),
-        logger=_field(fields, place("logger")),
-        message=_field(fields, place("message"))[:LONGEST_TEXT],
+        level=_field(fields, columns.level),
+        logger=_field(fields, columns.logger),
+        message=_field(fields, columns.message)[:LONGEST_TEXT],
     )
 
 

@@ -23,7 +23,7 @@ from exporter.events import (
     SyncFailed,
     SyncSucceeded,
 )
-from exporter.logs.formats import AuditRecord, LicensesRecord, Record, TraceRecord
+from exporter.logs.formats import AuditRecord, LicensesRecord, Record, TraceRecord, deeper_texts, texts_of
 
 UNKNOWN = "unknown"
 CACHED_TEXTS = 4096
@@ -156,8 +156,8 @@ def backend_http_error(record: LicensesRecord) -> LogEvent:
 def license_invalid(record: LicensesRecord) -> LogEvent:
     """The license failed verification for another reason than its age."""
     # The text behind the last colon says why (qlik-facts 1): where that is the network, the backend was not reached.
-    why = "\n".join(("", *(text.rpartition(": ")[2] for text in record.texts), ""))
-    cause = _first(_BACKEND_ERRORS, record, why)
+    why = "\n".join(("", *(text.rpartition(": ")[2] for text in texts_of(record)), ""))
+    cause = _first(_BACKEND_ERRORS, record, why, why.lower())
     return cause.event if cause and cause.event else LicenseError("invalid", service=True)
 
 
@@ -299,38 +299,54 @@ class Catalogue:
     def recognise(self, log: LogName, record: Record) -> Recognised:
         """What `record` says. Never raises."""
         if type(record) is LicensesRecord:
-            texts = record.texts
+            texts = texts_of(record)
             found = self._cache.get(texts)
             if found is None:
                 found = self._search(log, record, "\n".join(("", *texts, "")))
-                if found.message == UNKNOWN and (record.error_message or record.error_type or record.error):
-                    found = Recognised(UNKNOWN, LicenseError("other"))  # an error by its keys, of an unknown wording
-                if not self._taught.get(log):  # a taught pattern may look at more than the texts
-                    if len(self._cache) >= CACHED_TEXTS:
-                        self._cache.clear()
-                    self._cache[texts] = found
-            return found
-        if type(record) is AuditRecord:
-            return self._search(log, record, f"{record.description}\n{record.message}")
-        if type(record) is TraceRecord:
-            return self._search(log, record, record.logger)
-        return Recognised(UNKNOWN, None)
+                if len(self._cache) >= CACHED_TEXTS:
+                    self._cache.clear()
+                self._cache[texts] = found
+        elif type(record) is AuditRecord:
+            found = self._search(log, record, f"{record.description}\n{record.message}")
+        elif type(record) is TraceRecord:
+            found = self._search(log, record, record.logger)
+        else:
+            found = _NOTHING
+        return found if found is not _NOTHING else self._elsewhere(log, record)
 
     def _search(self, log: LogName, record: Record, text: str) -> Recognised:
-        if found := _first(self._known[log], record, text):
+        lowered = text.lower()
+        if found := _first(self._known[log], record, text, lowered):
             return found
         for taught in self._taught.get(log, ()):
-            if taught.pattern.search(text) or taught.pattern.search(record.raw.decode("utf-8", "replace")):
+            if taught.pattern.search(text):
                 return Recognised(taught.name, taught.event)
-        return _first(self._guessed[log], record, text) or Recognised(UNKNOWN, None)
+        return _first(self._guessed[log], record, text, lowered) or _NOTHING
+
+    def _elsewhere(self, log: LogName, record: Record) -> Recognised:
+        """What a record says outside of the places where Qlik is known to say something."""
+        if self._taught.get(log):
+            raw = record.raw.decode("utf-8", "replace")
+            for taught in self._taught[log]:
+                if taught.pattern.search(raw):
+                    return Recognised(taught.name, taught.event)
+        if type(record) is LicensesRecord:
+            deeper = deeper_texts(record)
+            if deeper and (found := self._search(log, record, f"\n{deeper}\n")) is not _NOTHING:
+                return found
+            if record.error_message or record.error_type or record.response_error_type or record.error:
+                return Recognised(UNKNOWN, LicenseError("other"))  # an error by its keys, of an unknown wording
+        return _NOTHING
+
+
+_NOTHING = Recognised(UNKNOWN, None)
 
 
 def _by_certainty(log: LogName, *certainties: Certainty) -> tuple[Message, ...]:
     return tuple(message for message in MESSAGES if message.log == log and message.certainty in certainties)
 
 
-def _first(messages: tuple[Message, ...], record: Record, text: str) -> Recognised | None:
-    lowered = text.lower()
+def _first(messages: tuple[Message, ...], record: Record, text: str, lowered: str) -> Recognised | None:
     for message in messages:
         for wanted in message.texts:
             if wanted in lowered:

@@ -1,0 +1,143 @@
+"""The command line: arguments become a configuration and one command. Turns every error into a sentence and a code."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from exporter import __version__
+from exporter.config import Config, ConfigError, StateConfig, is_address, load, local_path
+from exporter.log import FORMATS, LEVELS, start_logging
+
+STOPPED, FAILED, UNUSABLE = 0, 1, 2
+"""Exit codes: stopped as asked; failed; the configuration or the command line cannot be used."""
+
+
+class _Command(NamedTuple):
+    module: str
+    """Where `add_arguments(parser)` and `run(arguments, config) -> exit code` are; imported only when needed."""
+    sentence: str
+    needs_config: bool = True
+
+
+COMMANDS = {
+    "run": _Command("exporter.commands.run", "follow the logs, probe, and serve the metrics (the default)"),
+    "check": _Command("exporter.commands.check", "check the configuration, and whether every source can be reached"),
+    "explain": _Command("exporter.commands.explain", "say what each line of a log means, and which series it moves"),
+    "diagnose": _Command("exporter.commands.diagnose", "one verdict on this machine or on copied logs, with its cure"),
+    "probe": _Command("exporter.commands.probe", "try one connection, stage by stage"),
+    "backfill": _Command("exporter.commands.backfill", "write the history in the logs as OpenMetrics"),
+    "bundle": _Command("exporter.commands.bundle", "a clean zip for a support case"),
+    "demo": _Command("exporter.commands.demo", "play a license incident on made-up logs", needs_config=False),
+    "service": _Command("exporter.commands.service", "install, remove, start or stop the Windows service"),
+}
+_VALUED = ("--config.file", "--log.level", "--log.format", "--state.file", "--web.listen-address", "--web.config.file")
+_VALUED += ("--textfile.directory",)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Nothing it does ends in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a Windows pipe speaks cp1252
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = _command_in(words)
+    command = COMMANDS[name]
+    module = importlib.import_module(command.module)
+    parser = _parser(name, command)
+    module.add_arguments(parser)
+    try:
+        arguments = parser.parse_args(words)
+    except SystemExit as stop:  # argparse has said what is wrong, or has shown the help
+        return stop.code if isinstance(stop.code, int) else UNUSABLE
+    start_logging(arguments.log_level, arguments.log_format)
+    try:
+        config = _config(arguments, command)
+        return int(module.run(arguments, config))
+    except ConfigError as error:
+        print(f"qlik-license-exporter: {error}", file=sys.stderr)
+        return UNUSABLE
+    except KeyboardInterrupt:
+        return STOPPED
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return STOPPED
+    except OSError as error:
+        print(f"qlik-license-exporter: {error.filename or name}: {error.strerror or error}", file=sys.stderr)
+        return FAILED
+
+
+def _command_in(words: list[str]) -> str:
+    """The command among `words`, which is taken out of them; flags may stand before it. `run` where there is none."""
+    if words[:1] in (["-h"], ["--help"], ["help"]):
+        words[:] = ["--help"]
+        return "run"
+    value_follows = False
+    for place, word in enumerate(words):
+        if value_follows:
+            value_follows = False
+        elif word.startswith("-"):
+            value_follows = word in _VALUED
+        elif word in COMMANDS:
+            del words[place]
+            return word
+        else:
+            return "run"  # whose parser says that it does not know this word
+    return "run"
+
+
+def _parser(name: str, command: _Command) -> argparse.ArgumentParser:
+    commands = "\n".join(f"  {name:<10}{command.sentence}" for name, command in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="qlik-license-exporter" if name == "run" else f"qlik-license-exporter {name}",
+        description="Prometheus exporter for Qlik Sense licensing." if name == "run" else command.sentence,
+        epilog=f"commands:\n{commands}\n\n`qlik-license-exporter COMMAND --help` tells more."
+        if name == "run"
+        else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=name)
+    parser.add_argument("--config.file", dest="config_file", metavar="FILE", help="the configuration; none is needed")
+    parser.add_argument("--log.level", dest="log_level", choices=LEVELS, default="info", help="default: info")
+    parser.add_argument("--log.format", dest="log_format", choices=FORMATS, default="logfmt", help="default: logfmt")
+    parser.add_argument("--state.file", dest="state_file", metavar="FILE", help="where offsets and counters are kept")
+    parser.add_argument(
+        "--show-people",
+        action="store_true",
+        help="do not mask people, hosts, keys and license numbers; only at a terminal",
+    )
+    parser.add_argument("--version", action="version", version=f"qlik-license-exporter {__version__}")
+    return parser
+
+
+def _config(arguments: argparse.Namespace, command: _Command) -> Config:
+    """The configuration with what the flags override."""
+    file = arguments.config_file or _default_file()
+    config = load(file) if command.needs_config else Config()
+    if arguments.state_file:
+        config = msgspec.structs.replace(config, state=StateConfig(file=arguments.state_file))
+    if addresses := getattr(arguments, "listen_addresses", None):
+        for address in addresses:
+            if not is_address(address):
+                raise ConfigError(
+                    "--web.listen-address", "", f"found `{address}`, expected host:port, :port or [IPv6]:port"
+                )
+        web = msgspec.structs.replace(config.web, listen_addresses=tuple(addresses))
+        config = msgspec.structs.replace(config, web=web)
+    if arguments.show_people and not sys.stdout.isatty():
+        print("qlik-license-exporter: --show-people works at a terminal only: people stay masked", file=sys.stderr)
+        arguments.show_people = False
+    return config
+
+
+def _default_file() -> str | None:
+    """The configuration that the Windows service uses, where it is there: no flag then needs to name it."""
+    if sys.platform != "win32":
+        return None
+    file = local_path(r"%ProgramData%\qlik-license-exporter\config.yml")
+    return file if os.path.exists(file) else None
