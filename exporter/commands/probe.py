@@ -1,0 +1,77 @@
+"""`probe [TARGET]`: one probe, told stage by stage, with the likely cure. Works before anything else is set up."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping
+
+from exporter.config import BACKEND_PROBE, Config, ConfigError, ProbeConfig, parse, probes_of
+from exporter.probes import CURES, ProbeResult, probe
+
+_SUCCEEDED, _FAILED, _UNUSABLE = 0, 1, 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this command."""
+    parser.add_argument(
+        "target", nargs="?", metavar="TARGET", help="host:port (default: the license backend, or as configured)"
+    )
+    parser.add_argument("--protocol", choices=("https", "http", "tls", "tcp"), help="how far to go (default: https)")
+    parser.add_argument("--proxy", metavar="URL", help="auto, none, or http://user:${VARIABLE}@proxy:3128")
+    parser.add_argument("--ca-file", metavar="FILE", help="a CA that is trusted besides the system's")
+    parser.add_argument("--timeout", metavar="DURATION", help="for all stages together (default: 10s)")
+    parser.add_argument(
+        "--status", type=int, action="append", metavar="CODE", help="an expected HTTP status (default: 404; repeatable)"
+    )
+
+
+def run(arguments: argparse.Namespace, config: Config, environ: Mapping[str, str] = os.environ) -> int:
+    """Probes once and prints what happened: 0 reached, 1 not reached, 2 the target or an option is unusable."""
+    try:
+        settings = _settings(arguments, config, environ)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return _UNUSABLE
+    print(f"{settings.target} by {settings.protocol}, within {settings.timeout}", flush=True)
+    result = asyncio.run(probe(settings, environ=environ))
+    print(told(result))
+    return _SUCCEEDED if result.success else _FAILED
+
+
+def told(result: ProbeResult) -> str:
+    """The story, the verdict and, where it failed, the likely cure."""
+    lines = [f"  {line}" for line in result.story]
+    if result.reason is None:
+        lines.append(f"reached: {result.detail}")
+    else:
+        lines.append(f"failed, {result.reason}: {result.detail}")
+        lines.append(f"likely cure: {CURES[result.reason]}")
+    if result.issuer_expected is False:
+        lines.append(f"note: the certificate's issuer ({result.issuer or 'no organisation'}) is not an expected one.")
+    return "\n".join(lines)
+
+
+def _settings(arguments: argparse.Namespace, config: Config, environ: Mapping[str, str]) -> ProbeConfig:
+    """The configured probe of that target, or a new one, with the options laid over it. Raises ConfigError."""
+    configured = {probe.target: probe for probe in probes_of(config, environ)}
+    if arguments.target is None:
+        backends = [probe for probe in configured.values() if probe.role == "backend"]
+        known = next(iter(backends or configured.values()), BACKEND_PROBE)
+    else:
+        known = configured.get(arguments.target, ProbeConfig(target=arguments.target))
+    options = {
+        "protocol": arguments.protocol,
+        "proxy": arguments.proxy,
+        "ca_file": arguments.ca_file,
+        "timeout": arguments.timeout,
+        "expected_statuses": arguments.status,
+    }
+    written = {key: value for key, value in options.items() if value is not None}
+    # Checked by the same rules as a configuration file, of which JSON is a dialect.
+    checked = parse(json.dumps({"probes": [{"target": known.target, **written}]}), "command line", environ)
+    (laid_over,) = checked.probes or ()
+    return ProbeConfig(
+        **{key: getattr(laid_over if key in written else known, key) for key in ProbeConfig.__struct_fields__}
+    )

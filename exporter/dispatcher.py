@@ -1,0 +1,106 @@
+"""The Service Dispatcher's `services.conf`: which proxy the Licenses service itself uses. It alone reads that file.
+
+The section `[licenses.parameters]` is known from Qlik's help; the parameter names are inferred from NPrinting's names
+for the same service (qlik-facts 5). So what was found is always told in a sentence, for `check` and the status page.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+from exporter.config import local_path
+
+SERVICES_CONF = r"%ProgramFiles%\Qlik\Sense\ServiceDispatcher\services.conf"
+LARGEST_FILE = 1 << 20
+"""Bytes that are read at most; the real file has a few thousand."""
+
+_SECTION = re.compile(r"\s*\[\s*([^\]]+?)\s*\]")
+_PARAMETER = re.compile(r"(?:^|[\s=\"'])-{0,2}(proxy-[a-z-]+)(?:\s*=\s*|\s+|$)", re.IGNORECASE)
+_COMMENT = (";", "#", "//", "<!--")
+
+
+@dataclass(frozen=True)
+class ServiceProxy:
+    """What `services.conf` says about the Licenses service's proxy."""
+
+    file: str
+    state: Literal["missing", "unreadable", "no setting", "not understood", "understood"]
+    url: str = field(repr=False)
+    """The proxy with its credentials, for connecting only; empty unless understood."""
+    sentence: str
+    """For a person; without credentials."""
+
+
+def licenses_service_proxy(environ: Mapping[str, str] = os.environ) -> ServiceProxy:
+    """The proxy that the Licenses service on this machine is set to use. Reads a file; never raises for it."""
+    file = local_path(SERVICES_CONF, environ)
+    try:
+        with open(file, "rb") as stream:
+            data = stream.read(LARGEST_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        return ServiceProxy(file, "missing", "", f"{file} does not exist, so no proxy is taken from it.")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is no path"
+        return ServiceProxy(file, "unreadable", "", f"{file} could not be read ({why}), so no proxy is taken from it.")
+    return _understood(file, _parameters(_text(data)))
+
+
+def _text(data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")
+
+
+def _parameters(text: str) -> dict[str, str]:
+    """The proxy parameters of `[licenses.parameters]`: with or without dashes, `=` or a space, quotes or none."""
+    found: dict[str, str] = {}
+    section = ""
+    for line in text.splitlines():
+        if line.lstrip().startswith(_COMMENT):
+            continue
+        if header := _SECTION.match(line):
+            section = header[1].casefold()
+        elif section == "licenses.parameters":
+            pieces = _PARAMETER.split(line.strip())
+            for name, value in zip(pieces[1::2], pieces[2::2], strict=True):
+                found[name.casefold()] = value.strip().strip("\"'")
+    return found
+
+
+def _understood(file: str, parameters: Mapping[str, str]) -> ServiceProxy:
+    uri = parameters.get("proxy-uri", "")
+    if not uri:
+        return ServiceProxy(file, "no setting", "", f"{file} sets no proxy for the Licenses service.")
+    try:
+        parts = urlsplit(uri if "://" in uri else f"http://{uri}")
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        return ServiceProxy(
+            file, "not understood", "", f"{file} sets a proxy-uri that is no http:// or https:// address: not used."
+        )
+    address = parts.netloc.rpartition("@")[2]
+    credentials = parts.netloc.rpartition("@")[0]
+    sentence = f"{file} sets the proxy {parts.scheme}://{address} for the Licenses service"
+    user, password = parameters.get("proxy-username", ""), parameters.get("proxy-password", "")
+    if parameters.get("proxy-basic-authentication", "").casefold() in ("false", "0", "no"):
+        credentials = ""
+        sentence += "; it does not use Basic authentication there, so the probe sends no credentials"
+    elif user and password:
+        credentials = f"{quote(user, safe='')}:{quote(password, safe='')}"
+        sentence += ", with a user name and a password"
+    elif "proxy-encrypted-password" in parameters:
+        sentence += "; its password is encrypted and cannot be used from here, so the probe sends no credentials"
+    elif user:
+        sentence += "; a user name without a password, so the probe sends no credentials"
+    elif credentials:
+        sentence += ", with credentials"
+    url = f"{parts.scheme}://{credentials}@{address}" if credentials else f"{parts.scheme}://{address}"
+    return ServiceProxy(file, "understood", url, f"{sentence}.")

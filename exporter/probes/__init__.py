@@ -1,0 +1,33 @@
+"""Probes: whether the license backend can be reached from here and, if not, at which stage and why."""
+
+from exporter.probes.result import (
+    CURES,
+    PHASES,
+    REASONS,
+    Phase,
+    ProbeBoard,
+    ProbeHistory,
+    ProbeResult,
+    Reason,
+)
+from exporter.probes.schedule import Prober, run_probe, time_allowed
+from exporter.probes.stages import Resolver, look_up, probe
+from exporter.probes.stream import Address
+
+__all__ = [
+    "CURES",
+    "PHASES",
+    "REASONS",
+    "Address",
+    "Phase",
+    "ProbeBoard",
+    "ProbeHistory",
+    "ProbeResult",
+    "Prober",
+    "Reason",
+    "Resolver",
+    "look_up",
+    "probe",
+    "run_probe",
+    "time_allowed",
+]

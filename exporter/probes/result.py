@@ -1,0 +1,137 @@
+"""What a probe found: the closed sets of reasons and phases, one result, and the history kept per target. Pure."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import msgspec
+
+from exporter.config import ProbeConfig
+
+RESULTS_KEPT = 200
+"""Results per target that are kept in memory for people."""
+
+Phase = Literal["dns", "connect", "proxy", "tls", "http"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+
+Reason = Literal[
+    "dns",
+    "tcp_refused",
+    "tcp_timeout",
+    "tcp_unreachable",
+    "proxy_connect",
+    "proxy_auth",
+    "tls_untrusted",
+    "tls_expired",
+    "tls_hostname",
+    "tls_handshake",
+    "tls_timeout",
+    "http_status",
+    "http_timeout",
+    "http_protocol",
+    "reset",
+    "other",
+]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+CURES: dict[Reason, str] = {
+    "dns": "Ask this machine's name server for the name (nslookup). Check the DNS servers of its network adapter, and "
+    "that the name is not blocked there. Where a proxy is required, set `proxy`: then no name is looked up here.",
+    "tcp_refused": "Something answered and closed the door: on the node itself the service is not running; further "
+    "away a firewall rejects the connection. Allow outgoing TCP to this port, or set the proxy.",
+    "tcp_timeout": "Nothing answered: a firewall drops the connection. Ask for outgoing TCP to this port from this "
+    "machine, or set the proxy that the Licenses service must use.",
+    "tcp_unreachable": "This machine has no way to the address: check its network, default gateway and local firewall.",
+    "proxy_connect": "Check the proxy's address, that it runs, and that it allows CONNECT to this host and port from "
+    "this machine. Qlik upgrades overwrite services.conf: look there, too.",
+    "proxy_auth": "Check the user name and the password for the proxy; it may have changed. A proxy that only speaks "
+    "NTLM or Negotiate cannot be judged by this probe.",
+    "tls_untrusted": "If the issuer is your own company, a proxy opens the traffic: exclude this host from inspection, "
+    "or trust that company's CA on this machine (or name it in `ca_file`). If it is Amazon or another public CA, this "
+    "machine's root certificates are too old.",
+    "tls_expired": "Check this machine's clock first. If it is right, the certificate that was served has to be "
+    "renewed by whoever serves it: often an inspecting proxy.",
+    "tls_hostname": "Another server answered: check DNS, the hosts file, and whether a proxy or a captive portal "
+    "stands in between.",
+    "tls_handshake": "Both sides found no common language: an old TLS version, a device that cuts TLS, a client "
+    "certificate that is wanted, or a port that does not speak TLS. Check what really listens there.",
+    "tls_timeout": "The connection opened, then fell silent: typical for a firewall or a proxy that inspects TLS. "
+    "Ask for an exception for this host.",
+    "http_status": "Somebody else answered in the backend's place, usually a filtering proxy or a login page: ask for "
+    "an exception for this host. (The license backend answers 404; that is healthy.)",
+    "http_timeout": "The connection stands, the answer does not come: an overloaded or inspecting proxy, or trouble "
+    "at the backend. If it lasts, compare with a probe from another network.",
+    "http_protocol": "What answered does not speak HTTP: check the port and what really listens there.",
+    "reset": "Somebody cut the connection in the middle: typically a firewall or an inspecting device that forbids "
+    "this host. Ask for an exception.",
+    "other": "See the sentence: it says what could not be done on this machine.",
+}
+"""The likely cure per reason, for a person."""
+
+
+class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One probe, ended. What was not reached or not seen is None or missing."""
+
+    target: str
+    role: str
+    at: float
+    """Wall clock at its start."""
+    ended: float
+    success: bool
+    reason: Reason | None
+    detail: str
+    """One sentence for a person; no credentials."""
+    phases: dict[Phase, float]
+    """Seconds per stage reached, the failed one included."""
+    status: int | None = None
+    ip_protocol: int | None = None
+    """4 or 6: the connection that was made (behind a proxy: to the proxy)."""
+    cert_expiry: float | None = None
+    """When the served leaf certificate ends. Known also when it does not verify."""
+    chain_expiry: float | None = None
+    """The earliest end in the served chain."""
+    tls_version: str | None = None
+    issuer: str | None = None
+    """The organisation that issued the leaf, at most 64 printable characters; empty where it names none."""
+    issuer_expected: bool | None = None
+    """None without `expected_issuers`."""
+    clock_skew: float | None = None
+    """Local clock minus the answer's Date, in seconds, after half the round trip."""
+    proxied: bool = False
+    story: tuple[str, ...] = ()
+    """Stage by stage, for a person; no credentials."""
+
+
+@dataclass
+class ProbeHistory:
+    """All that is known of one target since the process started."""
+
+    settings: ProbeConfig
+    last: ProbeResult | None = None
+    last_success: float | None = None
+    """When the last successful probe ended; may be preset from the saved state."""
+    attempts: int = 0
+    failures: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    results: deque[ProbeResult] = field(default_factory=lambda: deque(maxlen=RESULTS_KEPT))
+
+    def record(self, result: ProbeResult) -> None:
+        """Count `result` and keep it."""
+        self.attempts += 1
+        if result.reason is not None:
+            self.failures[result.reason] += 1
+        else:
+            self.last_success = result.ended
+        self.last = result
+        self.results.append(result)
+
+
+class ProbeBoard:
+    """The histories of all configured targets."""
+
+    def __init__(self, probes: tuple[ProbeConfig, ...] = ()) -> None:
+        self.histories: dict[str, ProbeHistory] = {probe.target: ProbeHistory(probe) for probe in probes}
+
+    def record(self, result: ProbeResult) -> None:
+        """Count `result` under its target. A target that is no longer configured is not counted."""
+        if history := self.histories.get(result.target):
+            history.record(result)

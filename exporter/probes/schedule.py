@@ -1,0 +1,68 @@
+"""When probes run: each on its own interval, and on demand with one in flight per target."""
+
+import asyncio
+import math
+import random
+from collections.abc import Callable
+from typing import Never
+
+from exporter.config import ProbeConfig
+from exporter.probes.result import ProbeResult
+from exporter.probes.stages import RunningProbe, probe
+
+SPREAD = 0.1
+"""Part of the interval within which the first probe starts, so that not all targets and nodes probe at once."""
+LONGEST_SPREAD = 5.0
+"""Seconds of that at most."""
+SCRAPE_MARGIN = 0.5
+"""Seconds of a scrape's time-out that are left for the answer's way back (hazard 125)."""
+SHORTEST_TIME = 0.1
+"""Seconds that a probe gets in any case."""
+
+
+async def run_probe(settings: ProbeConfig, on_result: Callable[[ProbeResult], None]) -> Never:
+    """Probes for ever on `settings.interval`, never beside itself: rounds that a long probe has missed are left out."""
+    loop = asyncio.get_running_loop()
+    due = loop.time() + random.uniform(0, min(settings.interval * SPREAD, LONGEST_SPREAD))  # noqa: S311  # no secret
+    while True:
+        await asyncio.sleep(due - loop.time())
+        on_result(await probe(settings))
+        missed = max(0, math.floor((loop.time() - due) / settings.interval))
+        due += settings.interval * (missed + 1)
+
+
+def time_allowed(settings: ProbeConfig, scrape_timeout: str | None) -> float:
+    """Seconds for a probe on demand: its own time-out, or less where `X-Prometheus-Scrape-Timeout-Seconds` says so."""
+    try:
+        scrape = float(scrape_timeout or "inf")
+    except ValueError:
+        scrape = math.inf
+    if not scrape > 0:  # NaN too
+        scrape = math.inf
+    return max(SHORTEST_TIME, min(settings.timeout, scrape - SCRAPE_MARGIN))
+
+
+class Prober:
+    """Probes on demand: one in flight per target; whoever asks meanwhile shares its result."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, tuple[ProbeConfig, RunningProbe, asyncio.Task[ProbeResult]]] = {}
+
+    async def probe(self, settings: ProbeConfig, seconds: float | None = None) -> ProbeResult:
+        """The result of the probe in flight, started if there is none; after `seconds` what is known by then."""
+        _, running, task = self._started(settings)
+        done, _ = await asyncio.wait({task}, timeout=seconds)  # cancels nothing: others may wait for it, too
+        return task.result() if done else running.timed_out()
+
+    def _started(self, settings: ProbeConfig) -> tuple[ProbeConfig, RunningProbe, asyncio.Task[ProbeResult]]:
+        entry = self._running.get(settings.target)
+        if entry is None or entry[0] != settings:
+            running = RunningProbe(settings)
+            task = asyncio.create_task(running.run(settings.timeout))
+            entry = self._running[settings.target] = (settings, running, task)
+            task.add_done_callback(lambda task: self._forget(settings.target, task))
+        return entry
+
+    def _forget(self, target: str, task: asyncio.Task[ProbeResult]) -> None:
+        if self._running[target][2] is task:
+            del self._running[target]

@@ -1,0 +1,57 @@
+"""Calls that can block for ever (name lookups, files on slow disks), each in a daemon thread of its own.
+
+Never the event loop's default executor: its threads are joined at exit and, once all are stuck, starve every other
+lookup (hazard 121). A stuck thread here hinders nobody; their number is limited.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+MOST_LOOKUPS = 32
+MOST_FILE_CALLS = 32
+"""Calls of a kind that may be under way, or stuck, at the same time."""
+
+LOOKUPS = threading.BoundedSemaphore(MOST_LOOKUPS)
+FILE_CALLS = threading.BoundedSemaphore(MOST_FILE_CALLS)
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+async def in_thread(
+    slots: threading.BoundedSemaphore,
+    call: Callable[_Arguments, _Result],
+    *args: _Arguments.args,
+    **kwargs: _Arguments.kwargs,
+) -> _Result:
+    """The outcome of `call(...)`. Raises what it raises, and BlockingIOError when too many are stuck already."""
+    if not slots.acquire(blocking=False):
+        raise BlockingIOError("too many earlier calls of this kind have not returned yet")
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[_Result] = loop.create_future()
+
+    def settle(result: _Result | None, error: BaseException | None) -> None:
+        if outcome.done():  # nobody waits any more
+            return
+        if error is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(result)  # type: ignore[arg-type]  # without an error it is the call's own result
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = call(*args, **kwargs)
+        except BaseException as caught:  # handed to whoever waits
+            error = caught
+        finally:
+            slots.release()
+        try:
+            loop.call_soon_threadsafe(settle, result, error)
+        except RuntimeError:  # the loop has ended meanwhile
+            return
+
+    threading.Thread(target=work, name="probe-call", daemon=True).start()
+    return await outcome
