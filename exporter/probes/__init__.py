@@ -10,7 +10,7 @@ from exporter.probes.result import (
     ProbeResult,
     Reason,
 )
-from exporter.probes.schedule import Prober, run_probe, time_allowed
+from exporter.probes.schedule import Prober, run_probe
 from exporter.probes.stages import Resolver, look_up, probe
 from exporter.probes.stream import Address
 
@@ -29,5 +29,4 @@ __all__ = [
     "look_up",
     "probe",
     "run_probe",
-    "time_allowed",
 ]

@@ -14,10 +14,6 @@ SPREAD = 0.1
 """Part of the interval within which the first probe starts, so that not all targets and nodes probe at once."""
 LONGEST_SPREAD = 5.0
 """Seconds of that at most."""
-SCRAPE_MARGIN = 0.5
-"""Seconds of a scrape's time-out that are left for the answer's way back (hazard 125)."""
-SHORTEST_TIME = 0.1
-"""Seconds that a probe gets in any case."""
 
 
 async def run_probe(settings: ProbeConfig, on_result: Callable[[ProbeResult], None]) -> Never:
@@ -29,17 +25,6 @@ async def run_probe(settings: ProbeConfig, on_result: Callable[[ProbeResult], No
         on_result(await probe(settings))
         missed = max(0, math.floor((loop.time() - due) / settings.interval))
         due += settings.interval * (missed + 1)
-
-
-def time_allowed(settings: ProbeConfig, scrape_timeout: str | None) -> float:
-    """Seconds for a probe on demand: its own time-out, or less where `X-Prometheus-Scrape-Timeout-Seconds` says so."""
-    try:
-        scrape = float(scrape_timeout or "inf")
-    except ValueError:
-        scrape = math.inf
-    if not scrape > 0:  # NaN too
-        scrape = math.inf
-    return max(SHORTEST_TIME, min(settings.timeout, scrape - SCRAPE_MARGIN))
 
 
 class Prober:
