@@ -39,7 +39,8 @@ class ConfigError(Exception):
     """The configuration cannot be used: `str()` is one line for a person."""
 
     def __init__(self, file: str, key: str, problem: str) -> None:
-        super().__init__(f"{file}: {key}: {problem}" if key else f"{file}: {problem}")
+        text = f"{file}: {key}: {problem}" if key else f"{file}: {problem}"
+        super().__init__("".join(character if character.isprintable() else repr(character)[1:-1] for character in text))
         self.file, self.key, self.problem = file, key, problem
 
 

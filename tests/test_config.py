@@ -1,0 +1,316 @@
+"""The configuration: strict, and clear about what is wrong."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.config import (
+    BACKEND_PROBE,
+    LOCAL_PROBE,
+    Config,
+    ConfigError,
+    Duration,
+    ProbeConfig,
+    duration,
+    load,
+    local_path,
+    masked,
+    masked_yaml,
+    parse,
+    probes_of,
+    state_file_of,
+)
+
+REFERENCE = Path(__file__).parent.parent / "deploy" / "qlik-license-exporter.yml"
+
+
+def refusal(text: str, environ: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as error:
+        parse(text, "f.yml", environ or {})
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def keys(tree: object, prefix: str = "") -> set[str]:
+    if isinstance(tree, dict):
+        return {prefix + key for key in tree} | {
+            k for key, value in tree.items() for k in keys(value, f"{prefix}{key}.")
+        }
+    return {key for value in tree for key in keys(value, prefix)} if isinstance(tree, list) else set()
+
+
+def test_the_reference_holds_every_field_at_its_default() -> None:
+    config = load(str(REFERENCE), {})
+    assert config == msgspec.structs.replace(parse("", "x", {}), probes=(BACKEND_PROBE,))
+    written = keys(yaml.safe_load(REFERENCE.read_text()))
+    wanted = keys(masked(config))
+    assert wanted == written
+    for message_key in ("name", "log", "match", "means"):
+        assert f"{message_key}:" in REFERENCE.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("logs: {licenzes: {}}", "f.yml: logs.licenzes: unknown key; did you mean `licenses`?"),
+        ("zzz: 1", "f.yml: zzz: unknown key; expected one of logs, poll_interval"),
+        ("probes: [{target: 'h:1', intervl: 3s}]", "f.yml: probes[0].intervl: unknown key; did you mean `interval`?"),
+        ("poll_interval: 5", "f.yml: poll_interval: found the number `5`, expected a duration with its unit"),
+        ("poll_interval: 5 s", "found `5 s`, expected a duration"),
+        ("poll_interval: 0s", "f.yml: poll_interval: found `0ms`, expected at least 100ms"),
+        ("discovery_interval: 1ms", "f.yml: discovery_interval: found `1ms`, expected at least 100ms"),
+        ("license: {grace: 10x}", "f.yml: license.grace: found `10x`, expected a duration"),
+        ("license: {grace: 1m, settle: 2m}", "f.yml: license.settle: found `2m`, expected more than 0 and less than"),
+        (
+            "license: {kind: slk}",
+            "f.yml: license.kind: found `slk`, expected one of `auto`, `signed_key`, `offline`, `lef`",
+        ),
+        ("history: all", "f.yml: history: found `all`, expected one of `restate`, `count`, `ignore`"),
+        ("logs: {licenses: {enabled: maybe}}", "f.yml: logs.licenses.enabled: found `maybe`, expected true or false"),
+        ("logs: {licenses: {paths: x}}", "f.yml: logs.licenses.paths: found `x`, expected a list"),
+        ("logs: {licenses: {paths: [1]}}", "f.yml: logs.licenses.paths[0]: found the number `1`, expected text"),
+        ("logs: {licenses: {paths: []}}", "f.yml: logs.licenses.paths: found no path"),
+        ("logs: {licenses: {paths: ['', a]}}", "f.yml: logs.licenses.paths[0]: found an empty path"),
+        ("logs: 5", "f.yml: logs: found the number `5`, expected a section with keys"),
+        ("probes: 5", "f.yml: probes: found the number `5`, expected a list"),
+        ("probes: [{role: backend}]", "f.yml: probes[0].target: not found, expected a value"),
+        (
+            "probes: [{target: license.qlikcloud.com}]",
+            "f.yml: probes[0].target: found `license.qlikcloud.com`, expected host:port",
+        ),
+        ("probes: [{target: ':443'}]", "expected host:port"),
+        ("probes: [{target: 'h:0'}]", "expected host:port"),
+        ("probes: [{target: 'h:99999'}]", "expected host:port"),
+        (
+            "probes: [{target: 'h:1'}, {target: 'h:1'}]",
+            "f.yml: probes[1].target: found `h:1`, expected a target that no other",
+        ),
+        ("probes: [{target: 'h:1', path: x}]", "f.yml: probes[0].path: found `x`, expected a path that begins with /"),
+        ("probes: [{target: 'h:1', path: \"/a\\r\\nB: c\"}]", "f.yml: probes[0].path"),
+        (
+            "probes: [{target: 'h:1', expected_statuses: [42]}]",
+            "f.yml: probes[0].expected_statuses[0]: found the number `42`",
+        ),
+        (
+            "probes: [{target: 'h:1', expected_statuses: ['a']}]",
+            "f.yml: probes[0].expected_statuses[0]: found `a`, expected a whole",
+        ),
+        (
+            "probes: [{target: 'h:1', interval: 100ms}]",
+            "f.yml: probes[0].interval: found `100ms`, expected at least 1s",
+        ),
+        ("probes: [{target: 'h:1', timeout: 0s}]", "f.yml: probes[0].timeout"),
+        ("probes: [{target: 'h:1', ip_protocol: 4}]", "f.yml: probes[0].ip_protocol: found the number `4`"),
+        ("qrs: {url: http://h}", "f.yml: qrs.url: found `http://h`, expected https://host:port"),
+        ("qrs: {user: me}", "f.yml: qrs.user: found something else, expected UserDirectory=INTERNAL; UserId=sa_api"),
+        ("qrs: {interval: 1h}", "f.yml: qrs.max_age: found `30m`, expected at least qrs.interval"),
+        ("web: {listen_addresses: ['x']}", "f.yml: web.listen_addresses[0]: found `x`, expected host:port"),
+        ("web: {listen_addresses: ['[::1:5']}", "f.yml: web.listen_addresses[0]"),
+        ("web: {listen_addresses: []}", "f.yml: web.listen_addresses: found an empty list"),
+        (
+            "messages: [{name: A, log: licenses, match: x, means: sync_failed}]",
+            "f.yml: messages[0].name: found `A`, expected small",
+        ),
+        (
+            "messages: [{name: a, log: licenses, match: '(', means: sync_failed}]",
+            "f.yml: messages[0].match: found `(`, expected a regular",
+        ),
+        (
+            "messages: [{name: a, log: licenses, match: 'x*', means: sync_failed}]",
+            "f.yml: messages[0].match: found `x*`, expected a pattern",
+        ),
+        (
+            "messages: [{name: a, log: licenses, match: x, means: hope}]",
+            "f.yml: messages[0].means: found `hope`, expected one of",
+        ),
+        (
+            "messages: [{name: a, log: nolog, match: x, means: sync_failed}]",
+            "f.yml: messages[0].log: found `nolog`, expected one of",
+        ),
+        ("a: 1\na: 2", "f.yml: line 2, column 1: not readable as YAML: the key `a` stands here twice"),
+        ("web:\n\tx: 1", "f.yml: line 2, column 1: not readable as YAML"),
+        ("a: [", "not readable as YAML"),
+        ("[1]", "f.yml: found a list, expected keys"),
+        ("text", "f.yml: found `text`, expected keys"),
+        ("1: 2", "f.yml: 1: found the number `1` as a key, expected a name"),
+        ("? [a]\n: 1", "f.yml"),
+        ("--- 1\n--- 2", "f.yml"),
+        ("!!python/object/apply:os.system ['true']", "not readable as YAML"),
+        ("a: *nowhere", "not readable as YAML"),
+        ("poll_interval: 2026-01-01", "f.yml: poll_interval"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_that_names_file_key_found_and_expected(text: str, said: str) -> None:
+    assert said in refusal(text)
+
+
+def test_two_messages_of_one_name_are_refused() -> None:
+    one = "{name: a, log: licenses, match: x, means: sync_failed}"
+    assert "messages[1].name: found `a`, expected a name that no other message has" in refusal(
+        f"messages: [{one}, {one}]"
+    )
+
+
+def test_secrets_come_from_the_environment_or_from_files_and_never_show(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("hunter2\n")
+    (tmp_path / "proxy").write_text("https://u:hunter4@proxy.invalid:3128")
+    text = f"""
+    qrs: {{key_password_file: '{tmp_path}/password', user: 'UserDirectory=CONTOSO; UserId=boss'}}
+    probes:
+      - {{target: 'a:1', proxy: '${{PROXY}}'}}
+      - {{target: 'b:1', proxy_file: '{tmp_path}/proxy'}}
+    """
+    config = parse(text, "f.yml", {"PROXY": "http://user:hunter3@proxy.invalid:3128"})
+    assert config.qrs.key_password == "hunter2"
+    assert [probe.proxy for probe in config.probes or ()] == [
+        "http://user:hunter3@proxy.invalid:3128",
+        "https://u:hunter4@proxy.invalid:3128",
+    ]
+    shown = masked_yaml(config)
+    assert "hunter" not in shown
+    assert "boss" not in shown
+    assert "proxy.invalid:3128" in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "qrs: {key_password: 4711}",
+        "qrs: {key_password: [4711]}",
+        "probes: [{target: 'h:1', proxy: 'socks://u:4711@h'}]",
+        "probes: [{target: 'h:1', proxy: 4711}]",
+        "qrs: {url: 'https://u:4711@h'}",
+        "probes: [{target: 'u:4711@h:1'}]",
+    ],
+)
+def test_an_error_never_shows_a_secret(text: str) -> None:
+    assert "4711" not in refusal(text)
+
+
+def test_a_missing_variable_or_secret_file_is_named(tmp_path: Path) -> None:
+    assert "probes[0].proxy: the environment variable NOPE is not set" in refusal(
+        "probes: [{target: 'h:1', proxy: '${NOPE}'}]"
+    )
+    said = refusal(f"qrs: {{key_password_file: '{tmp_path}/none'}}")
+    assert "qrs.key_password_file" in said
+    assert "No such file" in said
+    assert "only one of the two" in refusal(f"qrs: {{key_password: a, key_password_file: '{tmp_path}/none'}}")
+    assert "only one of the two" in refusal(f"probes: [{{target: 'h:1', proxy: none, proxy_file: '{tmp_path}/none'}}]")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load(str(tmp_path / "none.yml"))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(str(tmp_path))
+    (tmp_path / "binary").write_bytes(b"\xff\x00\xfe")
+    with pytest.raises(ConfigError, match="no UTF-8"):
+        load(str(tmp_path / "binary"))
+    (tmp_path / "large").write_bytes(b"#" * (2 << 20))
+    with pytest.raises(ConfigError, match="larger than"):
+        load(str(tmp_path / "large"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_from_notepad_is_read(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "c.yml").write_bytes("license:\r\n  kind: offline\r\n".encode(encoding))
+    assert load(str(tmp_path / "c.yml"), {}).license.kind == "offline"
+
+
+def test_empty_sections_are_defaults() -> None:
+    assert parse("logs:\nlicense:\nprobes:\n", "x", {}) == parse("", "x", {})
+
+
+def test_durations_read_and_show_as_they_are_written() -> None:
+    assert [duration(text) for text in ("500ms", "30s", "5m", "26h", "5d", "1h30m", "1.5s")] == [
+        0.5,
+        30,
+        300,
+        93600,
+        432000,
+        5400,
+        1.5,
+    ]
+    assert [str(Duration(seconds)) for seconds in (0.5, 30, 300, 93600, 432000, 90)] == [
+        "500ms",
+        "30s",
+        "5m",
+        "26h",
+        "5d",
+        "90s",
+    ]
+
+
+@given(st.one_of(st.text(), st.integers(), st.none(), st.floats()))
+def test_whatever_is_no_duration_is_refused_and_nothing_else_happens(value: object) -> None:
+    try:
+        assert duration(value) >= 0
+    except ValueError as error:
+        assert "a duration with its unit" in str(error)
+
+
+@given(
+    st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=8)),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.dictionaries(
+                st.sampled_from(
+                    ["logs", "licenses", "paths", "probes", "target", "qrs", "license", "grace", "web", "x"]
+                ),
+                inner,
+                max_size=4,
+            ),
+        ),
+        max_leaves=12,
+    )
+)
+def test_any_tree_is_a_configuration_or_one_clear_error(tree: object) -> None:
+    try:
+        parsed = parse(yaml.safe_dump(tree), "f.yml", {})
+        assert isinstance(parsed, Config)
+    except ConfigError as error:
+        assert str(error).startswith("f.yml: ")
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_configuration_or_one_clear_error(text: str) -> None:
+    try:
+        assert isinstance(parse(text, "f.yml", {}), Config)
+    except ConfigError as error:
+        assert str(error).startswith("f.yml: ")
+
+
+def test_hazard_39_paths_take_both_slashes_and_windows_variables() -> None:
+    environ = {"PROGRAMDATA": r"D:\Data"}
+    path = r"%ProgramData%\Qlik\a[1]/*.txt"
+    assert local_path(path, environ, "win32") == r"D:\Data\Qlik\a[1]/*.txt"
+    assert local_path(path, environ, "linux") == "D:/Data/Qlik/a[1]/*.txt"
+    assert local_path("%unknown%/x", {}, "linux") == "%unknown%/x"
+    assert local_path("%ProgramData%", {}, "win32") == r"C:\ProgramData"
+
+
+def test_the_local_repository_is_probed_where_its_folder_is_found(tmp_path: Path) -> None:
+    environ = {"ProgramData": str(tmp_path)}
+    assert probes_of(parse("", "x", environ), environ) == (BACKEND_PROBE,)
+    (tmp_path / "Qlik" / "Sense" / "Log" / "Repository").mkdir(parents=True)
+    assert probes_of(parse("", "x", environ), environ) == (BACKEND_PROBE, LOCAL_PROBE)
+    assert probes_of(parse("probes: []", "x", environ), environ) == ()
+
+
+def test_the_state_file_is_where_each_system_keeps_state(tmp_path: Path) -> None:
+    config = parse("", "x", {})
+    assert str(state_file_of(config, {}, "win32")) == r"C:\ProgramData\qlik-license-exporter\state.db"
+    assert state_file_of(config, {"STATE_DIRECTORY": "/s/x:/t"}, "linux") == Path("/s/x/state.db")
+    assert state_file_of(config, {"XDG_STATE_HOME": "/x"}, "linux") == Path("/x/qlik-license-exporter/state.db")
+    assert state_file_of(config, {}, "linux") == Path("/var/lib/qlik-license-exporter/state.db")
+    assert state_file_of(parse("state: {file: /y/z.db}", "x", {}), {}, "linux") == Path("/y/z.db")
+
+
+def test_a_target_gives_its_host_and_port() -> None:
+    probe = ProbeConfig(target="[::1]:443")
+    assert (probe.host, probe.port) == ("::1", 443)
