@@ -1,0 +1,134 @@
+<#
+.SYNOPSIS
+    Installs or upgrades qlik-license-exporter as a Windows service, without a network.
+.DESCRIPTION
+    Needs Python 3.11 or newer, installed for all users, and a folder of wheels, made on a machine with a network by
+        py -3.11 -m pip download --only-binary :all: --dest wheels qlik-license-exporter
+    Configuration, state and the service's log are in %ProgramData%\qlik-license-exporter and outlive an upgrade.
+    Run it again with newer wheels to upgrade.
+.PARAMETER Wheels
+    The folder of wheels. Default: wheels, beside this script.
+.PARAMETER Python
+    The python.exe to install for. Default: the newest one that is installed for all users.
+.PARAMETER Port
+    The port of the exporter, for the firewall rule and the check at the end.
+.PARAMETER AllowFrom
+    The addresses that may scrape, as New-NetFirewallRule takes them. Default: the local subnet. Give your Prometheus.
+.PARAMETER NoFirewall
+    Leave the firewall alone.
+.PARAMETER GrantCertificates
+    Let the service read Qlik's exported certificates too. Needed for the Repository API only, on the central node.
+.EXAMPLE
+    .\install.ps1 -AllowFrom 192.0.2.10
+#>
+#Requires -Version 5.1
+#Requires -RunAsAdministrator
+[CmdletBinding()]
+param(
+    [string] $Wheels = (Join-Path $PSScriptRoot 'wheels'),
+    [string] $Python = '',
+    [ValidateRange(1, 65535)] [int] $Port = 10188,
+    [string[]] $AllowFrom = @('LocalSubnet'),
+    [switch] $NoFirewall,
+    [switch] $GrantCertificates
+)
+
+Set-StrictMode -Version Latest
+$ErrorActionPreference = 'Stop'
+
+$Name = 'qlik-license-exporter'
+$Folder = Join-Path $env:ProgramFiles $Name
+$Environment = Join-Path $Folder 'python'
+$Exporter = Join-Path $Environment "Scripts\$Name.exe"
+$Certificates = Join-Path $env:ProgramData 'Qlik\Sense\Repository\Exported Certificates\.Local Certificates'
+$OldestPython = [version] '3.11'
+$SecondsToStart = 60
+
+function Invoke-Program {
+    # Runs a program; a code other than 0 ends the installation with the program's name and code.
+    param([string] $File, [string[]] $Arguments)
+    & $File @Arguments
+    if ($LASTEXITCODE -ne 0) {
+        throw "$File $($Arguments -join ' ') ended with code $LASTEXITCODE."
+    }
+}
+
+function Find-Python {
+    # The newest Python that every account can run: one in somebody's profile is closed to the service's account.
+    $installed = @(Get-ItemProperty -Path 'HKLM:\SOFTWARE\Python\PythonCore\*\InstallPath' -ErrorAction SilentlyContinue)
+    $newest = $null
+    foreach ($entry in $installed) {
+        if (-not $entry.PSObject.Properties['ExecutablePath'] -or -not (Test-Path -LiteralPath $entry.ExecutablePath)) {
+            continue
+        }
+        $file = (Get-Item -LiteralPath $entry.ExecutablePath).VersionInfo
+        $version = [version] "$($file.FileMajorPart).$($file.FileMinorPart)"
+        if ($version -ge $OldestPython -and ($null -eq $newest -or $version -gt $newest.Version)) {
+            $newest = [pscustomobject] @{ File = $entry.ExecutablePath; Version = $version }
+        }
+    }
+    if ($null -eq $newest) {
+        throw "No Python $OldestPython or newer is installed for all users. Install one, or name it with -Python."
+    }
+    $newest.File
+}
+
+if (-not (Test-Path -LiteralPath $Wheels -PathType Container)) {
+    throw "The folder of wheels, $Wheels, does not exist. See Get-Help .\install.ps1."
+}
+if (-not $Python) {
+    $Python = Find-Python
+}
+if ($Python.StartsWith((Join-Path $env:SystemDrive 'Users'), [StringComparison]::OrdinalIgnoreCase)) {
+    throw "$Python belongs to one user; the service's account cannot run it. Install Python for all users."
+}
+
+Write-Output "Installing for $Python"
+$service = Get-Service -Name $Name -ErrorAction SilentlyContinue
+if ($service -and $service.Status -ne 'Stopped') {
+    Stop-Service -Name $Name  # an upgrade; the state is complete at any moment
+}
+if (-not (Test-Path -LiteralPath $Environment)) {
+    Invoke-Program $Python @('-m', 'venv', $Environment)
+}
+$environmentPython = Join-Path $Environment 'Scripts\python.exe'
+Invoke-Program $environmentPython @(
+    '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-index', '--find-links', $Wheels,
+    '--only-binary', ':all:', '--upgrade', $Name
+)
+
+# Creates or updates the service, its folder, and its rights on the folder and the configured logs.
+Invoke-Program $Exporter @('service', 'install')
+if ($GrantCertificates) {
+    Invoke-Program "$env:SystemRoot\System32\icacls.exe" @($Certificates, '/grant', "NT SERVICE\${Name}:(OI)(CI)RX")
+}
+
+if (-not $NoFirewall) {
+    Get-NetFirewallRule -Name $Name -ErrorAction SilentlyContinue | Remove-NetFirewallRule
+    $rule = @{
+        Name          = $Name
+        DisplayName   = 'Qlik license exporter (Prometheus)'
+        Direction     = 'Inbound'
+        Action        = 'Allow'
+        Protocol      = 'TCP'
+        LocalPort     = $Port
+        RemoteAddress = $AllowFrom
+    }
+    New-NetFirewallRule @rule | Out-Null
+}
+
+Invoke-Program $Exporter @('service', 'start')
+$deadline = (Get-Date).AddSeconds($SecondsToStart)
+while ($true) {
+    try {
+        Invoke-WebRequest -UseBasicParsing -Uri "http://127.0.0.1:$Port/-/healthy" -TimeoutSec 5 | Out-Null
+        break
+    } catch {
+        if ((Get-Date) -gt $deadline) {
+            throw "No answer on port $Port. See the Application event log and $env:ProgramData\$Name\log."
+        }
+        Start-Sleep -Milliseconds 500
+    }
+}
+Write-Output "Done. Metrics: http://${env:COMPUTERNAME}:$Port/metrics  Configuration: $env:ProgramData\$Name\config.yml"
+Write-Output "What it can read and reach: & '$Exporter' check"

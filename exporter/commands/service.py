@@ -1,0 +1,363 @@
+"""`service install|remove|start|stop`, and the Windows service itself; alone speaks to Windows's service manager.
+
+The service has no settings of its own: it runs `qlik-license-exporter run` with `config.yml` (and `web.yml`, where it
+exists) of `%ProgramData%\\qlik-license-exporter`, so a change never means a new installation. Only the standard library
+and pywin32 are loaded before the service manager has its answer: it gives up after 30 seconds, which a Qlik node that
+has just booted can spend on loading the rest (error 1053 of other exporters).
+"""
+
+import argparse
+import contextlib
+import datetime
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exporter.config import Config
+
+ACTIONS = {
+    "install": "create the service, or bring it up to date after an upgrade",
+    "remove": "stop and delete it; configuration and state stay",
+    "start": "start it and wait until it runs",
+    "stop": "stop it and wait until it has stopped",
+}
+
+SERVICE_NAME = "qlik-license-exporter"
+DISPLAY_NAME = "Qlik license exporter for Prometheus"
+DESCRIPTION = "Reads Qlik Sense's license logs, probes the license backend, and serves Prometheus metrics."
+ACCOUNT = rf"NT SERVICE\{SERVICE_NAME}"
+"""A virtual account: made by Windows with the service, without a password, without any right that is not granted."""
+
+START_SECONDS = 30
+STOP_SECONDS = 20
+"""How long `start` and `stop` wait for the service manager to report the change."""
+RESTART_DELAYS = (5, 30, 60)
+"""Seconds until the service manager restarts a failed service: the first, the second, and every further time."""
+RESTARTS_FORGOTTEN = 86400
+"""Seconds without a failure after which the service manager counts failures anew."""
+LOG_DAYS = 14
+LOG_BYTES_PER_DAY = 20 << 20
+"""What the service keeps of its own log: days, and bytes of each day; what is beyond is dropped, never waited for."""
+ICACLS_SECONDS = 60
+
+HOST_ARGUMENT = "service-host"
+"""The only argument of a frozen program (deploy/windows) when the service manager starts it."""
+
+FIRST_CONFIGURATION = """\
+# qlik-license-exporter: every key is optional; on a Qlik node nothing needs to be set.
+# All keys: see the README. Restart the service, or POST to /-/reload, after a change.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `qlik-license-exporter service` takes."""
+    parser.add_argument("action", choices=ACTIONS, help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()))
+
+
+def run(arguments: argparse.Namespace, config: "Config") -> int:
+    """Carry out one action and say so. Returns the exit code: 0 done, 1 failed.
+
+    The configuration is not used: a broken one must not keep anybody from stopping the service.
+    """
+    return _carry_out(arguments.action)
+
+
+class DatedLog:
+    """The service's standard error: a text stream into one file a day, since a service has no console.
+
+    Files are named for their day and never renamed (hazard 135). A failing disk loses lines and nothing else.
+    """
+
+    def __init__(self, folder: Path, today: Callable[[], datetime.date] = datetime.date.today) -> None:
+        self._folder, self._today, self._lock = folder, today, threading.Lock()
+        self._day: datetime.date | None = None
+        self.last_line = ""
+        """The last line written: the reason, when the exporter has just failed."""
+
+    def write(self, text: str) -> int:
+        """Append `text` to the file of this day."""
+        if text.strip():
+            self.last_line = text.strip().splitlines()[-1]
+        with self._lock, contextlib.suppress(OSError):
+            day = self._today()
+            if day != self._day:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._remove_old(day)
+                self._day = day
+            with (self._folder / f"{SERVICE_NAME}-{day.isoformat()}.log").open("a", encoding="utf-8") as file:
+                if file.tell() < LOG_BYTES_PER_DAY:
+                    file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing: each write is complete."""
+
+    def isatty(self) -> bool:
+        """False: nobody watches."""
+        return False
+
+    def _remove_old(self, day: datetime.date) -> None:
+        oldest = (day - datetime.timedelta(days=LOG_DAYS)).isoformat()
+        for file in self._folder.glob(f"{SERVICE_NAME}-*.log"):
+            if re.fullmatch(r"\d{4}-\d\d-\d\d", file.stem[-10:]) and file.stem[-10:] < oldest:
+                with contextlib.suppress(OSError):
+                    file.unlink()
+
+
+def folder() -> Path:
+    r"""`%ProgramData%\qlik-license-exporter`: configuration, state and the service's own log."""
+    return Path(os.environ.get("PROGRAMDATA", r"C:\ProgramData")) / SERVICE_NAME
+
+
+def run_arguments(home: Path) -> list[str]:
+    """The command line of the exporter as the service runs it, given its folder."""
+    arguments = ["run"]
+    for flag, name in (("--config.file", "config.yml"), ("--web.config.file", "web.yml")):
+        if (home / name).is_file():
+            arguments += [flag, str(home / name)]
+    return arguments
+
+
+def log_folders(paths: list[str]) -> tuple[list[str], list[str]]:
+    """The folders that hold the log patterns `paths`: those of this machine, and those of file shares."""
+    local: set[str] = set()
+    remote: set[str] = set()
+    for path in filter(None, paths):
+        fixed = re.split(r"[*?\[]", path)[0]
+        parent = fixed.rstrip("\\/") if fixed == path and not Path(path).suffix else re.sub(r"[\\/][^\\/]*$", "", fixed)
+        (remote if parent.startswith(("\\\\", "//")) else local).add(parent)
+    return sorted(local), sorted(remote)
+
+
+if sys.platform == "win32":
+    import pywintypes
+    import servicemanager
+    import win32evtlogutil
+    import win32service
+    import win32serviceutil
+    import winerror
+
+    if TYPE_CHECKING:
+        import _win32typing
+
+    def _carry_out(action: str) -> int:
+        try:
+            {"install": _install, "remove": _remove, "start": _start, "stop": _stop}[action]()
+        except pywintypes.error as error:
+            print(f"cannot {action} the service {SERVICE_NAME}: {_reason(error)}", file=sys.stderr)
+            return 1
+        except OSError as error:
+            print(f"cannot {action} the service {SERVICE_NAME}: {error}", file=sys.stderr)
+            return 1
+        return 0
+
+    def _reason(error: pywintypes.error) -> str:
+        return {
+            winerror.ERROR_ACCESS_DENIED: "access denied; use a prompt that was opened with `Run as administrator`",
+            winerror.ERROR_SERVICE_DOES_NOT_EXIST: "it is not installed; `service install` does that",
+            winerror.ERROR_SERVICE_MARKED_FOR_DELETE: "its removal is not finished; close the services window",
+            winerror.ERROR_SERVICE_ALREADY_RUNNING: "it is running already",
+            winerror.ERROR_SERVICE_NOT_ACTIVE: "it is not running",
+        }.get(error.winerror, f"{error.strerror} (error {error.winerror})")
+
+    def _install() -> None:
+        """Create the service, or bring an existing one up to date; prepare its folder and its rights."""
+        home = folder()
+        home.mkdir(parents=True, exist_ok=True)
+        if not (home / "config.yml").exists():
+            (home / "config.yml").write_text(FIRST_CONFIGURATION, encoding="utf-8")
+        settings = (
+            win32service.SERVICE_WIN32_OWN_PROCESS,
+            win32service.SERVICE_AUTO_START,
+            win32service.SERVICE_ERROR_NORMAL,
+            _command_line(),
+        )
+        manager = win32service.OpenSCManager(None, None, win32service.SC_MANAGER_ALL_ACCESS)
+        try:
+            try:
+                service = win32service.OpenService(manager, SERVICE_NAME, win32service.SERVICE_ALL_ACCESS)
+                win32service.ChangeServiceConfig(service, *settings, None, False, None, ACCOUNT, "", DISPLAY_NAME)
+                done = "is up to date"
+            except pywintypes.error as error:
+                if error.winerror != winerror.ERROR_SERVICE_DOES_NOT_EXIST:
+                    raise
+                service = win32service.CreateService(
+                    manager,
+                    SERVICE_NAME,
+                    DISPLAY_NAME,
+                    win32service.SERVICE_ALL_ACCESS,
+                    *settings,
+                    None,
+                    False,
+                    None,
+                    ACCOUNT,
+                    "",
+                )
+                done = "is installed"
+            try:
+                _configure(service)
+            finally:
+                win32service.CloseServiceHandle(service)
+        finally:
+            win32service.CloseServiceHandle(manager)
+        win32evtlogutil.AddSourceToRegistry(SERVICE_NAME, servicemanager.__file__, "Application")
+        _grant_rights(home)
+        print(f"the service {SERVICE_NAME} {done}; it runs as {ACCOUNT} with {home / 'config.yml'}")
+
+    def _command_line() -> str:
+        """What the service manager starts: this Python, or this program where it is a frozen one."""
+        if getattr(sys, "frozen", False):
+            return f'"{sys.executable}" {HOST_ARGUMENT}'
+        return f'"{sys.executable}" -I -m exporter.commands.service'
+
+    def _configure(service: "_win32typing.PySC_HANDLE") -> None:
+        """Set description, delayed start and restarts; say what Windows refuses of it, and go on."""
+        restarts = [(win32service.SC_ACTION_RESTART, seconds * 1000) for seconds in RESTART_DELAYS]
+        for what, value in (
+            (win32service.SERVICE_CONFIG_DESCRIPTION, DESCRIPTION),
+            (win32service.SERVICE_CONFIG_DELAYED_AUTO_START_INFO, True),
+            (
+                win32service.SERVICE_CONFIG_FAILURE_ACTIONS,
+                {"ResetPeriod": RESTARTS_FORGOTTEN, "RebootMsg": "", "Command": "", "Actions": restarts},
+            ),
+            (win32service.SERVICE_CONFIG_FAILURE_ACTIONS_FLAG, True),
+        ):
+            try:
+                win32service.ChangeServiceConfig2(service, what, value)
+            except pywintypes.error as error:
+                print(f"note: the service manager refused setting {what}: {_reason(error)}", file=sys.stderr)
+
+    def _grant_rights(home: Path) -> None:
+        """Let the service's account write its folder and read the logs' folders; keep people out of the former."""
+        administrators, system = "*S-1-5-32-544:(OI)(CI)F", "*S-1-5-18:(OI)(CI)F"
+        _icacls(str(home), "/inheritance:r", "/grant:r", administrators, system, f"{ACCOUNT}:(OI)(CI)M")
+        local, remote = log_folders(_configured_paths(home))
+        for path in local:
+            if Path(path).is_dir():
+                _icacls(path, "/grant", f"{ACCOUNT}:(OI)(CI)RX")
+        for path in remote:
+            print(f"note: grant read access on {path} to this computer's own account; the service goes there as it")
+
+    def _configured_paths(home: Path) -> list[str]:
+        """The log patterns and archives of the service's configuration; none where that cannot be used."""
+        from exporter import config
+
+        try:
+            logs = config.load(str(home / "config.yml")).logs
+        except config.ConfigError as error:
+            print(f"note: no rights on logs were granted: {error}", file=sys.stderr)
+            return []
+        return [path for _, log in logs.enabled() for path in (*log.paths, log.archive)]
+
+    def _icacls(path: str, *arguments: str) -> None:
+        program = Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "icacls.exe")
+        done = subprocess.run(  # noqa: S603  # Windows's own program by its full path, arguments of ours
+            [str(program), path, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=ICACLS_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            print(f"note: the rights on {path} could not be changed (icacls: code {done.returncode})", file=sys.stderr)
+
+    def _remove() -> None:
+        """Stop and delete the service; configuration, state and log stay."""
+        if _state() != win32service.SERVICE_STOPPED:
+            _stop()
+        for path in log_folders(_configured_paths(folder()))[0]:
+            if Path(path).is_dir():
+                _icacls(path, "/remove:g", ACCOUNT)
+        win32serviceutil.RemoveService(SERVICE_NAME)
+        with contextlib.suppress(pywintypes.error):  # an event source that somebody has removed already
+            win32evtlogutil.RemoveSourceFromRegistry(SERVICE_NAME, "Application")
+        print(f"the service {SERVICE_NAME} is removed; configuration and state stay in {folder()}")
+
+    def _start() -> None:
+        win32serviceutil.StartService(SERVICE_NAME)
+        _wait_for(win32service.SERVICE_RUNNING, START_SECONDS)
+        print(f"the service {SERVICE_NAME} is running")
+
+    def _stop() -> None:
+        win32serviceutil.StopService(SERVICE_NAME)
+        _wait_for(win32service.SERVICE_STOPPED, STOP_SECONDS)
+        print(f"the service {SERVICE_NAME} is stopped")
+
+    def _state() -> int:
+        return int(win32serviceutil.QueryServiceStatus(SERVICE_NAME)[1])
+
+    def _wait_for(state: int, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while _state() != state:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no answer within {seconds:.0f} s; see the Application event log and {folder()}")
+            time.sleep(0.1)
+
+    class ExporterService(win32serviceutil.ServiceFramework):
+        """The service as the service manager sees it."""
+
+        _svc_name_ = SERVICE_NAME
+        _svc_display_name_ = DISPLAY_NAME
+
+        def __init__(self, arguments: list[str]) -> None:
+            super().__init__(arguments)
+            self._stop = threading.Event()
+
+        def SvcStop(self) -> None:  # noqa: N802  # pywin32's name
+            """Ask the exporter to stop; called by the service manager, in a thread of its own."""
+            self.ReportServiceStatus(win32service.SERVICE_STOP_PENDING, waitHint=STOP_SECONDS * 1000)
+            self._stop.set()
+
+        SvcShutdown = SvcStop
+
+        def SvcDoRun(self) -> None:  # noqa: N802  # pywin32's name
+            """Run the exporter until it is asked to stop; called after "running" was reported."""
+            log = DatedLog(folder() / "log")
+            sys.stdout = sys.stderr = log
+            servicemanager.LogInfoMsg(f"{SERVICE_NAME} started with {folder() / 'config.yml'}")
+            codes: list[int] = []
+            # In a thread of its own: this one is not Python's main thread, where asyncio expects signals.
+            thread = threading.Thread(target=lambda: codes.append(_run(self._stop, log)), name="exporter")
+            thread.start()
+            thread.join()
+            code = codes[0] if codes else 1
+            if code:
+                servicemanager.LogErrorMsg(f"{SERVICE_NAME} failed with code {code}: {log.last_line}")
+                # Ending without a report is what makes the service manager restart it, see RESTART_DELAYS.
+                os._exit(code)
+            servicemanager.LogInfoMsg(f"{SERVICE_NAME} stopped")
+
+    def _run(stop: threading.Event, log: DatedLog) -> int:
+        try:
+            from exporter import cli
+
+            return cli.main(run_arguments(folder()), stop=stop)
+        except SystemExit as ended:  # argparse's way to refuse arguments
+            return ended.code if isinstance(ended.code, int) else 1
+        except Exception as error:  # the one place where a broken installation can still be told to somebody
+            log.write(f"{type(error).__name__}: {error}\n")
+            return 1
+
+    def host() -> None:
+        """Be the service: called by the service manager's command line, never by people."""
+        servicemanager.Initialize(SERVICE_NAME, servicemanager.__file__)
+        servicemanager.PrepareToHostSingle(ExporterService)
+        servicemanager.StartServiceCtrlDispatcher()  # type: ignore[no-untyped-call]  # as types-pywin32 has it
+
+    if __name__ == "__main__":
+        host()
+
+else:
+
+    def _carry_out(action: str) -> int:
+        print(
+            f"cannot {action}: services are Windows's; on Linux use the systemd unit (see the README)", file=sys.stderr
+        )
+        return 1

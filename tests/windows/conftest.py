@@ -1,0 +1,71 @@
+"""What the tests on Windows share: a configured log, a scrape. Elsewhere nothing in this folder is collected."""
+
+import sys
+
+if sys.platform != "win32":
+    collect_ignore_glob = ["test_*.py"]
+else:
+    import socket
+    import time
+    import urllib.error
+    import urllib.request
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pytest
+
+    SECONDS = 60
+    """How long a test waits for what must come: Wine on a busy machine is slow."""
+    ATTEMPT = (
+        '{"caller":"sync.go:290","level":"info","message":"re-syncing assignments with the backend",'
+        '"timestamp":"2026-11-25T03:00:0%dZ"}\n'
+    )
+
+    class Site:
+        """One Qlik node's folder with a configuration for it, listening on a port of its own."""
+
+        def __init__(self, folder: Path) -> None:
+            self.log = folder / "Licenses" / "NODE1_Licenses.log"
+            self.log.parent.mkdir(parents=True)
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self.port = int(probe.getsockname()[1])
+            paths = f"{self.log.parent}\\*.log"
+            self.configuration = (
+                f"logs:\n  licenses: {{paths: ['{paths}']}}\n"
+                "  repository_audit: {enabled: false}\n  repository_trace: {enabled: false}\n"
+                "poll_interval: 200ms\ndiscovery_interval: 500ms\nprobes: []\n"
+                f"web: {{listen_addresses: ['127.0.0.1:{self.port}']}}\n"
+            )
+
+        def write(self, *numbers: int) -> None:
+            """Append one attempted sync for each number, as Qlik's own process would."""
+            with self.log.open("a", encoding="utf-8", newline="\r\n") as file:
+                file.writelines(ATTEMPT % number for number in numbers)
+
+        def scrape(self) -> str:
+            """The metrics, now. URLError where nobody listens."""
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+                return str(answer.read().decode())
+
+        def value(self, series: str) -> float | None:
+            """The value of `series`, written as in the exposition; None where it is not exposed or nobody listens."""
+            try:
+                lines = self.scrape().splitlines()
+            except (urllib.error.URLError, ConnectionError):
+                return None
+            found = [line.rpartition(" ")[2] for line in lines if line.rpartition(" ")[0] == series]
+            return float(found[0]) if found else None
+
+        def wait_for(self, series: str, expected: float, alive: Callable[[], bool] = lambda: True) -> None:
+            """Wait until `series` has the value; AssertionError with the last value when it does not come."""
+            deadline = time.monotonic() + SECONDS
+            while (seen := self.value(series)) != expected:
+                assert time.monotonic() < deadline, f"{series} is {seen}, expected {expected}"
+                assert alive(), "the exporter has ended"
+                time.sleep(0.1)
+
+    @pytest.fixture
+    def site(tmp_path: Path) -> Site:
+        """A node's folder whose log holds nothing yet."""
+        return Site(tmp_path / "Qlik")
