@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -33,14 +34,19 @@ COMMANDS = {
     "backfill": _Command("exporter.commands.backfill", "write the history in the logs as OpenMetrics"),
     "bundle": _Command("exporter.commands.bundle", "a clean zip for a support case"),
     "demo": _Command("exporter.commands.demo", "play a license incident on made-up logs", needs_config=False),
-    "service": _Command("exporter.commands.service", "install, remove, start or stop the Windows service"),
+    "service": _Command(
+        "exporter.commands.service", "install, remove, start or stop the Windows service", needs_config=False
+    ),
 }
 _VALUED = ("--config.file", "--log.level", "--log.format", "--state.file", "--web.listen-address", "--web.config.file")
 _VALUED += ("--textfile.directory",)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. Nothing it does ends in a traceback."""
+def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None) -> int:
+    """Run one command and return its exit code. Nothing it does ends in a traceback.
+
+    `stop` ends `run` once it is set, for a caller without signals (the Windows service); else signals do.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a Windows pipe speaks cp1252
@@ -52,8 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     module.add_arguments(parser)
     try:
         arguments = parser.parse_args(words)
-    except SystemExit as stop:  # argparse has said what is wrong, or has shown the help
-        return stop.code if isinstance(stop.code, int) else UNUSABLE
+    except SystemExit as ended:  # argparse has said what is wrong, or has shown the help
+        return ended.code if isinstance(ended.code, int) else UNUSABLE
+    arguments.stop = stop
     start_logging(arguments.log_level, arguments.log_format)
     try:
         config = _config(arguments, command)
