@@ -173,7 +173,7 @@ def test_hazard_66_a_header_in_mid_file_is_no_row_and_may_change_the_columns() -
     short = b"Sequence#\tTimestamp\tUserId\tDescription\tMessage\tUserDirectory\tChecksum"
     row = b"2\t20261102T081500.101+0100\tuser02\tCommand=y\tother\tFABRIKAM\tx"
     found = split("repository_audit", [AUDIT_HEADER, audit_row(1), AUDIT_HEADER, short, row], None, False)
-    assert [(record.message, record.user_directory, record.user_id) for record in found.records] == [
+    assert [(record.message, *record.user) for record in found.records] == [
         ("hello", "CONTOSO", "user01"),
         ("other", "FABRIKAM", "user02"),
     ]
@@ -182,8 +182,8 @@ def test_hazard_66_a_header_in_mid_file_is_no_row_and_may_change_the_columns() -
 
 def test_header_names_are_read_in_any_case_and_columns_fall_back_to_positions() -> None:
     found = split("repository_audit", [AUDIT_HEADER.upper(), audit_row()], None, False)
-    assert found.records[0].user_id == "user01"
-    assert split("repository_audit", [audit_row()], None, False).records[0].user_id == "user01"
+    assert found.records[0].user == ("CONTOSO", "user01")
+    assert split("repository_audit", [audit_row()], None, False).records[0].user == ("CONTOSO", "user01")
 
 
 def test_a_line_that_belongs_to_no_row_is_an_orphan() -> None:

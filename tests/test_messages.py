@@ -233,3 +233,14 @@ def test_a_name_that_is_taken_is_refused_by_name() -> None:
         taught(name="sync_attempted")
     with pytest.raises(ValueError, match="unknown"):
         taught(name="unknown")
+
+
+def test_a_refusal_in_another_column_is_no_refusal() -> None:
+    row = "1\tv\t20261102T081500.101+0100\th\ti\tCommand=Open app;Result=0\t0\t0\t0\tD\tu\t0\tOperationType: 'UsageDenied'\ts\t::1\tR\tn\tc\tc\t0\tSuccess\tx"
+    assert CATALOGUE.recognise("repository_audit", record_of("repository_audit", row.encode())) == (UNKNOWN, None)
+
+
+def test_an_allocation_is_read_from_the_command_and_result_columns_where_there_is_no_description() -> None:
+    row = "1\tv\t20261102T081500.101+0100\th\ti\t\t0\t0\t0\tD\tu\t0\tn\ts\t::1\tR\tn\tc\tAdd User Access\t400\tx\tx"
+    event = CATALOGUE.recognise("repository_audit", record_of("repository_audit", row.encode())).event
+    assert event == AccessDenied("allocation_refused")

@@ -57,21 +57,69 @@ texts_of: Callable[[LicensesRecord], tuple[str, ...]] = operator.attrgetter(
 """Everything in a record that can say what happened; never the level, which lies (qlik-facts 1, trap 1)."""
 
 
-class AuditRecord(Record, gc=False):
+class Columns(NamedTuple):
+    """Where a table's columns stand, and how many tabs a complete row has at least. -1: there is no such column."""
+
+    tabs: int
+    timestamp: int
+    message: int
+    description: int
+    user_directory: int
+    user_id: int
+    command: int
+    result: int
+    level: int
+    logger: int
+
+
+class TableRecord(Record, gc=False):
+    """A row of a tab-separated log. Its fields are taken out of `raw` only when they are asked for: few rows matter."""
+
+    columns: Columns
+
+    def field(self, place: int) -> str:
+        """The field at `place`, empty where the row has none."""
+        fields = self.raw.split(b"\t")
+        return fields[place].decode("utf-8", "replace")[:LONGEST_TEXT] if 0 <= place < len(fields) else ""
+
+
+class AuditRecord(TableRecord, gc=False):
     """A row of the security audit log (qlik-facts 2)."""
 
-    description: str = ""
-    user_directory: str = ""
-    user_id: str = ""
-    message: str = ""
+    @property
+    def description(self) -> str:
+        """`Command=<name>;Result=<code>;ResultText=<text>`, put together where the row has only the parts."""
+        columns = self.columns
+        return (
+            self.field(columns.description)
+            or f"Command={self.field(columns.command)};Result={self.field(columns.result)}"
+        )
+
+    @property
+    def message(self) -> str:
+        """The message; of a torn row all that it holds, since its columns cannot be trusted."""
+        if self.malformed and self.raw.count(b"\t") < self.columns.tabs:
+            return self.raw.split(b"\t", 3)[-1].decode("utf-8", "replace")[:LONGEST_TEXT]
+        return self.field(self.columns.message)
+
+    @property
+    def user(self) -> tuple[str, str]:
+        """The user's directory and id."""
+        return self.field(self.columns.user_directory).strip(), self.field(self.columns.user_id).strip()
 
 
-class TraceRecord(Record, gc=False):
+class TraceRecord(TableRecord, gc=False):
     """A row of a Repository trace log (qlik-facts 3)."""
 
-    level: str = ""
-    logger: str = ""
-    message: str = ""
+    @property
+    def level(self) -> str:
+        """The level as it is written, such as `WARN`."""
+        return self.field(self.columns.level)
+
+    @property
+    def logger(self) -> str:
+        """`<Facility>.<Service>.<class>`."""
+        return self.field(self.columns.logger)
 
 
 class Split(NamedTuple):
@@ -286,121 +334,71 @@ _AUDIT_COLUMNS = (
 _TRACE_COLUMNS = b"Sequence#\tTimestamp\tLevel\tHostname\tLogger\tThread\tId\tServiceUser\tMessage\tId2"
 
 
-class _Columns(NamedTuple):
-    """Where a table's columns stand, and how many tabs a complete row has at least. -1: there is no such column."""
-
-    tabs: int
-    timestamp: int
-    message: int
-    description: int
-    user_directory: int
-    user_id: int
-    command: int
-    result: int
-    level: int
-    logger: int
-
-
 @lru_cache(maxsize=64)
-def _columns(header: bytes, usual: bytes) -> _Columns:
+def _columns(header: bytes, usual: bytes) -> Columns:
     def places(row: bytes) -> dict[str, int]:
         return {name.strip().casefold(): place for place, name in enumerate(row.decode("utf-8", "replace").split("\t"))}
 
     named = {**places(usual), **places(header)}
-    return _Columns(
-        header.count(b"\t"), *(named.get(name.replace("_", ""), -1) for name in _Columns._fields if name != "tabs")
+    return Columns(
+        header.count(b"\t"), *(named.get(name.replace("_", ""), -1) for name in Columns._fields if name != "tabs")
     )
 
 
-def _split_table(
-    lines: list[bytes], header: bytes | None, final: bool, usual: bytes, row: Callable[..., Record]
-) -> Split:
+def _split_table(lines: list[bytes], header: bytes | None, final: bool, usual: bytes, kind: type[TableRecord]) -> Split:
     """Frame rows: a row starts with a number, and goes on over raw line breaks until it has all its tabs."""
     columns = _columns(header or usual, usual)
     records: list[Record] = []
     starts: list[int] = []
-    opened: int | None = None  # the index of the open record's first line
+    opened = -1  # the index of the open record's first line
     tabs = 0
 
-    def close(start: int, end: int, malformed: bool) -> None:
+    def row(start: int, end: int, complete: bool) -> TableRecord:
         text = lines[start] if end == start + 1 else b"\n".join(lines[start:end])
-        records.append(row(text, columns, malformed))
+        fields = text.split(b"\t", columns.timestamp + 1)
+        at = instant(fields[columns.timestamp].decode("utf-8", "replace")) if len(fields) > columns.timestamp else None
         starts.append(start)
+        return kind(at=at, malformed=at is None or not complete, raw=text, columns=columns)
 
     for index, line in enumerate(lines):
         here = line.count(b"\t")
         if here and line[:1].isdigit() and line[: line.index(b"\t")].isdigit():
-            if opened is not None:
-                close(opened, index, malformed=True)
+            if opened >= 0:
+                records.append(row(opened, index, complete=False))
             opened, tabs = index, here
         elif _is_header(line):  # log4net writes it anew each time it opens the file (hazard 66)
-            if opened is not None:
-                close(opened, index, malformed=True)
-                opened = None
+            if opened >= 0:
+                records.append(row(opened, index, complete=False))
+                opened = -1
             header = line
             columns = _columns(header, usual)
             continue
-        elif opened is not None:
+        elif opened >= 0:
             tabs += here
-        elif line.strip():
-            records.append(Record(malformed=True, orphan=True, raw=line))
-            starts.append(index)
+        else:
+            if line.strip():
+                records.append(Record(malformed=True, orphan=True, raw=line))
+                starts.append(index)
             continue
-        if opened is not None and tabs >= columns.tabs:
-            close(opened, index + 1, malformed=False)
-            opened = None
-    if opened is not None and final:
-        close(opened, len(lines), malformed=True)
-        opened = None
-    return Split(records, starts, len(lines) - opened if opened is not None else 0, header)
+        if tabs >= columns.tabs:
+            records.append(row(opened, index + 1, complete=True))
+            opened = -1
+    if opened >= 0 and final:
+        records.append(row(opened, len(lines), complete=False))
+        opened = -1
+    return Split(records, starts, len(lines) - opened if opened >= 0 else 0, header)
 
 
 def _is_header(line: bytes) -> bool:
     return line[:8].lower() == b"sequence" and line.count(b"\t") > 2
 
 
-def _field(fields: list[str], place: int) -> str:
-    return fields[place] if 0 <= place < len(fields) else ""
-
-
-def _audit_record(text: bytes, columns: _Columns, malformed: bool) -> AuditRecord:
-    fields = text.decode("utf-8", "replace").split("\t")
-    # A torn row's columns cannot be trusted: its message is all that it holds.
-    message = "\n".join(fields[3:]) if malformed else _field(fields, columns.message)
-    description = _field(fields, columns.description)
-    if not description:
-        description = f"Command={_field(fields, columns.command)};Result={_field(fields, columns.result)}"
-    at = instant(_field(fields, columns.timestamp))
-    return AuditRecord(
-        at=at,
-        malformed=malformed or at is None,
-        raw=text,
-        description=description,
-        user_directory=_field(fields, columns.user_directory),
-        user_id=_field(fields, columns.user_id),
-        message=message if len(message) < LONGEST_TEXT else message[:LONGEST_TEXT],
-    )
-
-
-def _trace_record(text: bytes, columns: _Columns, malformed: bool) -> TraceRecord:
-    fields = text.decode("utf-8", "replace").split("\t")
-    at = instant(_field(fields, columns.timestamp))
-    return TraceRecord(
-        at=at,
-        malformed=malformed or at is None,
-        raw=text,
-        level=_field(fields, columns.level),
-        logger=_field(fields, columns.logger),
-        message=_field(fields, columns.message)[:LONGEST_TEXT],
-    )
-
-
 def _split_audit(lines: list[bytes], header: bytes | None, final: bool) -> Split:
-    return _split_table(lines, header, final, _AUDIT_COLUMNS, _audit_record)
+    return _split_table(lines, header, final, _AUDIT_COLUMNS, AuditRecord)
 
 
 def _split_trace(lines: list[bytes], header: bytes | None, final: bool) -> Split:
-    return _split_table(lines, header, final, _TRACE_COLUMNS, _trace_record)
+    return _split_table(lines, header, final, _TRACE_COLUMNS, TraceRecord)
 
 
 _SPLITTERS: dict[LogName, Callable[[list[bytes], bytes | None, bool], Split]] = {

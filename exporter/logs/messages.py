@@ -227,9 +227,8 @@ def _refused_user(record: AuditRecord) -> str:
         user = (named[1] or named[2] or "").strip()
         if user.casefold() not in _NOBODY:
             return user
-    if record.malformed or record.user_id.strip().casefold() in _NOBODY:
-        return ""
-    return f"{record.user_directory.strip()}\\{record.user_id.strip()}"
+    directory, user = record.user
+    return "" if record.malformed or user.casefold() in _NOBODY else f"{directory}\\{user}"
 
 
 # --- the Repository's trace logs (qlik-facts 3) ----------------------------------------------------------------------
@@ -287,6 +286,9 @@ class Catalogue:
             self._taught.setdefault(message.log, []).append(_Taught(message.name, pattern, _MEANINGS[message.means]()))
         self._known = {log: _by_certainty(log, "seen") for log in LOG_NAMES}
         self._guessed = {log: _by_certainty(log, "inferred", "design") for log in LOG_NAMES}
+        # Where a row has no description, it is put together from two other columns: there the name stands alone.
+        texts = [text for message in MESSAGES if message.log == "repository_audit" for text in message.texts]
+        self._wanted = ("add user access", *texts)
         self._cache: dict[tuple[str, ...], Recognised] = {}
         self.infers = not any(message.means == "sync_succeeded" for message in taught)
         """Whether successes must be inferred, since no message tells of them."""
@@ -307,7 +309,14 @@ class Catalogue:
                     self._cache.clear()
                 self._cache[texts] = found
         elif type(record) is AuditRecord:
-            found = self._search(log, record, f"{record.description}\n{record.message}")
+            # The whole row is asked first, since few rows matter; but an app's name, say, must not pass for a message.
+            lowered = record.raw.decode("utf-8", "replace").lower()
+            for wanted in self._wanted:
+                if wanted in lowered:
+                    found = self._search(log, record, f"{record.description}\n{record.message}")
+                    break
+            else:
+                found = _NOTHING
         elif type(record) is TraceRecord:
             found = self._search(log, record, record.logger)
         else:

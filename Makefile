@@ -1,0 +1,50 @@
+# qlik-license-exporter: the commands that people use. Everything is set up on first use, in .venv and by apt-get.
+
+PYTHON ?= python3
+CONFIG ?=
+BIN := .venv/bin
+
+# Debian packages, as package:command pairs. What a pair lacks is installed by tests/packages (as root or with sudo).
+DEMO_PACKAGES := prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager
+TEST_PACKAGES := $(DEMO_PACKAGES) chromium:chromium tinyproxy:tinyproxy
+BENCH_PACKAGES := mtail:mtail
+
+.PHONY: help run demo test lint bench clean
+
+help: ## show these commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+run: .venv/runtime ## run the exporter; CONFIG=file for a configuration
+	$(BIN)/qlik-license-exporter run $(if $(CONFIG),--config.file $(CONFIG))
+
+demo: .venv/runtime ## play a license incident with a real Prometheus and Alertmanager, until Ctrl-C
+	@tests/packages $(DEMO_PACKAGES)
+	@$(BIN)/qlik-license-exporter demo
+
+test: .venv/development ## set up and run everything that CI runs
+	@tests/packages $(TEST_PACKAGES)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/mypy --platform win32
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=95
+
+bench: .venv/development ## measure speed against Debian's mtail, in the same run
+	@tests/packages $(BENCH_PACKAGES)
+	$(BIN)/python -m tests.bench
+
+clean: ## remove what make has made
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, as PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv .venv 2>/dev/null || { tests/packages python3-venv:; $(PYTHON) -m venv --clear .venv; }
+
+.venv/runtime: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/development: .venv/bin/python pyproject.toml requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@ .venv/runtime
