@@ -144,6 +144,10 @@ class LicenseState(msgspec.Struct, kw_only=True):
     last_attempt: float | None = None
     last_failure: float | None = None
     stale_verdict: float | None = None
+    last_error: dict[ErrorClass, float] = {}
+    """The newest error entry of each class."""
+    last_denial: dict[DenialReason, float] = {}
+    """The newest refusal for each reason."""
     consecutive_failures: int = 0
     probe_failures: list[float] = []
     """Instants of failed backend probes, oldest first, as far back as a pending sync may need them."""
@@ -172,6 +176,8 @@ class LicenseState(msgspec.Struct, kw_only=True):
             inferred=list(self.inferred),
             probe_failures=list(self.probe_failures),
             probe_success=dict(self.probe_success),
+            last_error=dict(self.last_error),
+            last_denial=dict(self.last_denial),
             refused={reason: dict(users) for reason, users in self.refused.items()},
         )
 
@@ -276,8 +282,13 @@ class LicenseState(msgspec.Struct, kw_only=True):
         self, log: LogName, event: LogEvent, at: float | None, in_order: bool, counts: bool, now: float, rules: Rules
     ) -> None:
         counters = self.counters
+        if at is not None and isinstance(event, SyncFailed | LicenseStale | LicenseError):
+            error: ErrorClass = "stale" if isinstance(event, LicenseStale) else event.error
+            self.last_error[error] = _later(self.last_error.get(error), at)
         if isinstance(event, AccessDenied):
             counters.denials[event.reason] = counters.denials.get(event.reason, 0) + counts
+            if at is not None:
+                self.last_denial[event.reason] = _later(self.last_denial.get(event.reason), at)
             if at is not None and event.user and event.reason in USER_DENIAL_REASONS:
                 self._refuse(event.reason, event.user, at, now)
         elif isinstance(event, SevereEntry):

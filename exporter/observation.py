@@ -8,6 +8,7 @@ from exporter.events import LogName
 from exporter.license import LicenseState, Rules
 
 if TYPE_CHECKING:
+    from exporter.journal import Journal
     from exporter.probes import ProbeHistory
     from exporter.qrs import QrsBoard
 
@@ -53,6 +54,10 @@ class Observation:
     """When this process started; None in one-shot commands."""
     first_started: float | None = None
     """When this state file was first used; None in one-shot commands."""
+    covered_since: float | None = None
+    """Since when the Licenses log is known: the oldest entry read (one-shot commands), else the very first start."""
+    journal: "Journal | None" = None
+    """Recent notable entries and unknown wordings."""
     component_failures: Mapping[str, int] = field(default_factory=dict)
     state_last_save: float | None = None
     state_reset: float | None = None

@@ -1,4 +1,4 @@
-"""The verdict: all evidence of one observation becomes one sentence, its proof and its cure. Pure."""
+"""What a judgement is: the closed set of verdicts, their order, and the shape of a finding."""
 
 from typing import Literal, get_args
 
@@ -49,3 +49,27 @@ class Judgement(Finding, frozen=True, kw_only=True):
     """The worst finding, and the lesser ones beside it."""
 
     also: tuple[Finding, ...] = ()
+
+
+WORST_FIRST: tuple[VerdictName, ...] = (
+    "license_stale",
+    "license_expired",
+    "everyone_refused",
+    "repository_down",
+    "lockout_coming",
+    "sync_failing_network",
+    "sync_failing_proxy",
+    "sync_failing_interception",
+    "sync_failing_service",
+    "tail_blind",
+    "service_silent",
+    "capacity_exhausted",
+    "seats_exhausted",
+    "backend_flapping",
+    "users_refused",
+    "license_expiring",
+    "parallel_sessions",
+    "not_enough_evidence",
+    "well",
+)
+"""Which finding is said first among those that are critical, and then among the others."""

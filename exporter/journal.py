@@ -1,0 +1,165 @@
+"""The journal: the newest notable log entries and unknown wordings, kept in memory for people. Masks what it shows.
+
+Written where records are folded, read by the status page, the verdict, and the support bundle; hence the lock.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from exporter.events import (
+    USER_DENIAL_REASONS,
+    AccessDenied,
+    DenialReason,
+    LicenseError,
+    LicenseStale,
+    LogEvent,
+    LogName,
+    SevereEntry,
+    SyncAttempted,
+    SyncFailed,
+    SyncSucceeded,
+)
+from exporter.license import FUTURE, REFUSED_WINDOW, RecordLike, Rules
+from exporter.logs.formats import AuditRecord, LicensesRecord, Record, TraceRecord, texts_of
+from exporter.logs.messages import UNKNOWN
+from exporter.masking import Templates, masked
+
+KEPT_PER_MESSAGE = 200
+"""Entries of each message that are kept; a flood of one kind never pushes out another."""
+SHOWN = 200
+"""Entries shown at a time."""
+LONGEST_TEXT = 300
+"""Characters of an entry's text that are shown."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One notable entry as people see it. `at` is the row's own time in seconds since 1970."""
+
+    at: float | None
+    log: LogName
+    message: str
+    meaning: str
+    user: str
+    text: str
+
+
+class _Note(NamedTuple):
+    number: int
+    at: float | None
+    log: LogName
+    message: str
+    event: LogEvent
+    user: str
+    text: str
+
+
+class Journal:
+    """`show_people` shows names, hosts and texts as they were logged; else they are masked."""
+
+    def __init__(self, show_people: bool = False) -> None:
+        self._show_people = show_people
+        self._lock = threading.Lock()
+        self._notes: dict[tuple[LogName, str], deque[_Note]] = {}
+        self._noted = 0
+        self._unknown = Templates(show_people)
+
+    def note(self, log: LogName, records: Iterable[RecordLike], rules: Rules) -> None:
+        """Keep what is notable in `records`: every entry with a meaning, and unknown wordings of the Licenses log."""
+        for record in records:
+            if record.orphan or not isinstance(record, Record):
+                continue
+            recognised = rules.recognise(log, record)
+            event = recognised.event
+            if event is not None:
+                user = event.user if isinstance(event, AccessDenied) else ""
+                with self._lock:
+                    self._noted += 1
+                    note = _Note(self._noted, record.at, log, recognised.message, event, user, text_of(record))
+                    self._notes.setdefault((log, recognised.message), deque(maxlen=KEPT_PER_MESSAGE)).append(note)
+            # Most rows of the audit log are no license matter: only the Licenses log's unknown wordings tell something.
+            if recognised.message == UNKNOWN and log == "licenses":
+                with self._lock:
+                    self._unknown.add(log, text_of(record), record.at)
+
+    def entries(self, most: int = SHOWN) -> list[Entry]:
+        """The newest entries, newest first."""
+        with self._lock:
+            notes = [note for kept in self._notes.values() for note in kept]
+        notes.sort(key=lambda note: (note.at or 0.0, note.number), reverse=True)
+        return [self._entry(note) for note in notes[:most]]
+
+    def unknown(self) -> list[dict[str, object]]:
+        """The distinct unknown wordings, the most frequent first."""
+        with self._lock:
+            return self._unknown.rows()
+
+    def refusals(self, reason: DenialReason, now: float) -> int:
+        """How many refusals for `reason` are kept of the hour before `now`: a lower bound."""
+        with self._lock:
+            return sum(
+                1
+                for kept in self._notes.values()
+                for note in kept
+                if isinstance(note.event, AccessDenied)
+                and note.event.reason == reason
+                and note.at is not None
+                and now - REFUSED_WINDOW < note.at <= now
+            )
+
+    def syncs(self, since: float, now: float) -> list[tuple[float, str]]:
+        """What happened to the sync since then: instants with `attempted`, `succeeded`, `failed` or `stale`."""
+        with self._lock:
+            notes = [note for (log, _), kept in self._notes.items() if log == "licenses" for note in kept]
+        return sorted(
+            (note.at, word)
+            for note in notes
+            if note.at is not None and since <= note.at <= now + FUTURE and (word := _SYNC_WORDS.get(type(note.event)))
+        )
+
+    def _entry(self, note: _Note) -> Entry:
+        user, text = note.user, note.text[:LONGEST_TEXT]
+        if not self._show_people:
+            user, text = "<user>" if user else "", masked(text)
+        return Entry(note.at, note.log, note.message, meaning_of(note.event), user, text)
+
+
+_SYNC_WORDS: dict[type, str] = {
+    SyncAttempted: "attempted",
+    SyncSucceeded: "succeeded",
+    SyncFailed: "failed",
+    LicenseStale: "stale",
+}
+
+
+def meaning_of(event: LogEvent) -> str:
+    """What `event` says, in a few plain words."""
+    if isinstance(event, SyncAttempted):
+        return "sync attempted"
+    if isinstance(event, SyncSucceeded):
+        return "sync succeeded"
+    if isinstance(event, SyncFailed):
+        return f"sync failed: {event.error}"
+    if isinstance(event, LicenseStale):
+        return "license stale"
+    if isinstance(event, LicenseError):
+        return f"license error: {event.error}"
+    if isinstance(event, SevereEntry):
+        return f"license logger at {event.level.upper()}"
+    if event.reason in USER_DENIAL_REASONS:
+        return f"user refused: {event.reason}"
+    return f"refused: {event.reason}"
+
+
+def text_of(record: Record) -> str:
+    """The words of a record that can be shown once masked; never its other columns."""
+    if isinstance(record, LicensesRecord):
+        return " | ".join(dict.fromkeys(text for text in texts_of(record) if text))
+    if isinstance(record, AuditRecord):
+        return " | ".join(text for text in (record.description, record.message) if text)
+    if isinstance(record, TraceRecord):
+        return f"{record.level} {record.logger.rpartition('.')[2]}: {record.message}"
+    return ""

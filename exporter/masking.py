@@ -1,0 +1,213 @@
+"""Masking: a log's words without its people, hosts, keys and numbers; equal wordings become equal texts.
+
+Names cannot be recognised as such, so it is the other way round: what has the shape of an identifier is masked, and so
+is a word that stands where names stand (capitalised, in quotes, behind `user` or `for`) unless it is one of the words
+that log messages are made of. What is masked too much costs a look at the original; what is masked too little leaks.
+"""
+
+import functools
+import re
+from collections.abc import Callable
+
+from exporter.vocabulary import BEFORE_NAMES, KNOWN
+
+LONGEST_TEXT = 2_000
+"""Characters of a text that are looked at; the rest is cut off."""
+MOST_TEMPLATES = 1_000
+"""Distinct wordings that are told apart; further ones are counted together."""
+MOST_SHAPES = 50_000
+"""Texts whose wording is remembered, by their shape."""
+PUBLIC_HOST = "license.qlikcloud.com"
+"""The one host that may be named: it is Qlik's, and the same for everyone."""
+OTHERS = "(further wordings)"
+
+
+@functools.lru_cache(maxsize=4096)
+def masked(text: str) -> str:
+    """`text` with everything that could name a person, a host, a key or a number replaced by what it was."""
+    return _masked(text[:LONGEST_TEXT], strict=False)
+
+
+class Templates:
+    """The distinct wordings among some texts, counted."""
+
+    def __init__(self, show_people: bool = False) -> None:
+        self._show_people = show_people
+        self._shapes: dict[str, str] = {}
+        self._counts: dict[tuple[str, str], list[float]] = {}
+
+    def add(self, log: str, text: str, at: float | None) -> None:
+        """Count one text of `log` with its row time."""
+        shape = _DIGITS.sub("0", text)
+        template = self._shapes.get(shape)
+        if template is None:
+            template = text if self._show_people else masked(text) or "(no text)"
+            if len(self._shapes) < MOST_SHAPES:
+                self._shapes[shape] = template
+        key = (log, template)
+        row = self._counts.get(key)
+        if row is None:
+            if len(self._counts) >= MOST_TEMPLATES:
+                key = (log, OTHERS)
+            row = self._counts.setdefault(key, [0, float("inf"), float("-inf")])
+        row[0] += 1
+        if at is not None:
+            row[1], row[2] = min(row[1], at), max(row[2], at)
+
+    def rows(self) -> list[dict[str, object]]:
+        """`log`, `template`, `count`, `first` and `last` (seconds since 1970, or None), the most frequent first."""
+        ordered = sorted(self._counts.items(), key=lambda item: (-item[1][0], item[0]))
+        return [
+            {
+                "log": log,
+                "template": template,
+                "count": int(number),
+                "first": first if first <= last else None,
+                "last": last if first <= last else None,
+            }
+            for (log, template), (number, first, last) in ordered
+        ]
+
+
+_DIGITS = re.compile(r"[0-9a-fA-F]*\d[0-9a-fA-F]*")
+
+# What the pieces of a text are, the first that fits; the name of the group is the word that stands in for it.
+_PIECES = re.compile(
+    r"""
+    (?P<secret>(?<![A-Za-z])(?:password|passwd|passphrase|pwd|secret|token|api-?key|authorization|proxy-authorization|
+        signed(?:\ license)?\ key|license\ ?key|key|cookie|checksum|signature|credentials?)
+        ["']?\s*[:=]\s*(?:(?:basic|bearer|ntlm|negotiate)\s+)?(?:"[^"]*"|'[^']*'|[^\s,;|&]+))
+  | (?P<named>(?<![A-Za-z])(?:(?:user|owner|account|login|member|subject|principal|host|machine|node|server|computer|
+        domain|directory|tenant|customer|company|organi[sz]ation|license|serial|control|proxy|client|app|object|display|
+        given|sur|first|last|full)[\ _]?(?:name|id|directory|number|no|address)?|name|email|mail|e-mail|addr|address|cn|
+        ou|dc|uid|sid|hostname|ip)
+        ["']?\s*[:=]\s*(?:"[^"]*"|'[^']*'|[^\s,;|&:]+(?:\\[^\s,;|&]+)?))
+  | (?P<url>\b[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>|;,)]+)
+  | (?P<quoted>(?<!\w)(?:'[^'\n]{0,400}'|"[^"\n]{0,400}"|`[^`\n]{0,400}`|\u201c[^\u201d\n]{0,400}\u201d)(?!\w))
+  | (?P<user>[\w.+%$-]+@[\w.-]+|[\w.$-]+\\[\w.$-]+)
+  | (?P<path>[A-Za-z]:[\\/][^\s"'|;,]*|\\\\[^\s"'|;,]+|(?<![\w.<])/(?:[\w.@%+~-]+/)*[\w.@%+~-]+)
+  | (?P<time>(?<!\d)(?:\d{4}-\d\d-\d\d|\d{8}(?=T))
+        (?:[T\ ]\d\d[:.]?\d\d(?:[:.]?\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?(?!\d)
+        |\b\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?\b)
+  | (?P<id>\{?\b[0-9A-Fa-f]{8}-(?:[0-9A-Fa-fx]{4}-){3}[0-9A-Fa-fx]{12}\b\}?
+        |\b(?:0x)?(?=[0-9A-Fa-f:]*\d)[0-9A-Fa-f]{8,}(?::[0-9A-Fa-f]+)*\b)
+  | (?P<address>\b\d{1,3}(?:\.\d{1,3}){3}\b(?::\d+|/\d+)?
+        |\[?(?<![\w:])(?=[0-9A-Fa-f]*:[0-9A-Fa-f:]*)(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?:%\w+)?\]?(?::\d+)?(?!\w))
+  | (?P<number>(?<![\w.])[-+]?\d+(?:[\ .,-]\d+)*(?:\s?(?:ns|us|µs|ms|s|m|h|d|min|sec|kb|mb|gb|b|%))?(?!\w|\.\w))
+  | (?P<host>\b[^\W_](?:[\w-]*\w)?(?:\.[^\W_](?:[\w-]*\w)?)+(?::\d+)?)
+  | (?P<token>\b[A-Za-z0-9+/_=-]{24,})
+  | (?P<mixed>\w*\d[\w-]*|\w+(?:[-_]\w+)*_\w+)
+  | (?P<word>[^\W\d_]+(?:['\u2019][^\W\d_]+)?)
+  | (?P<rest>.)
+    """,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+_PAIR = re.compile(r"""(.*?["']?\s*[:=]\s*)(.*)""", re.DOTALL)
+_CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_ENGLISH_ENDING = re.compile(r"(?:ing|ings|tion|tions|ment|ments|able|ible|ness|ously|fully|ated|ized|ised|ity|less)$")
+
+
+def _masked(text: str, strict: bool) -> str:
+    """`strict`: within quotes, where any word that is not known may be a name."""
+    out: list[str] = []
+    before = ""  # the word before, in small letters
+    begins = True  # whether a sentence begins here
+    for piece in _PIECES.finditer(text):
+        kind, found = piece.lastgroup or "rest", piece[0]
+        if kind == "rest":
+            out.append(found)
+            if found in ".:!?|\n;(=":
+                begins = True
+                before = "" if found not in "=:" else before
+            continue
+        if kind == "word":
+            known = _is_wording(found, before, begins, strict)
+            shown = found if known else "<name>"
+            before = found.lower() if known else "name"  # a first name is followed by a second
+        else:
+            shown = _MASKS[kind](found)
+            before = "name" if kind == "named" else ""
+        out.append(shown)
+        begins = False
+    return "".join(out)
+
+
+def _is_wording(word: str, before: str, begins: bool, strict: bool) -> bool:
+    lowered = word.lower()
+    if lowered in KNOWN or lowered.rstrip("s") in KNOWN or lowered.removesuffix("'s") in KNOWN:
+        return True
+    if strict or not word.isascii():
+        return False
+    if word.islower():
+        return before not in BEFORE_NAMES
+    if word.isupper() or (word.istitle() and not begins):
+        return False
+    if word.istitle():
+        return bool(_ENGLISH_ENDING.search(lowered))
+    return _is_identifier(word)
+
+
+def _is_identifier(word: str) -> bool:
+    """Whether `word` is a name out of program code, such as `InvalidLicenseError`: some part of it is a known word."""
+    parts = [part.lower() for part in _CAMEL.findall(word)]
+    return len(parts) > 1 and any(part in KNOWN or part.rstrip("s") in KNOWN for part in parts if len(part) > 2)
+
+
+def _of_url(found: str) -> str:
+    rest = found.partition("://")[2].partition("/")[0]
+    return f"https://{PUBLIC_HOST}/<path>" if rest.lower() in (PUBLIC_HOST, f"{PUBLIC_HOST}:443") else "<url>"
+
+
+def _of_host(found: str) -> str:
+    name = found.partition(":")[0].lower()
+    if name == PUBLIC_HOST:
+        return found
+    parts = name.split(".")
+    if all(
+        part in KNOWN or part.rstrip("s") in KNOWN or _is_identifier(original)
+        for part, original in zip(parts, found.partition(":")[0].split("."), strict=True)
+    ):
+        return found
+    return "<number>" if name.replace(".", "").isdigit() else "<host>"
+
+
+def _of_quoted(found: str) -> str:
+    inner = _masked(found[1:-1], strict=True)
+    return f"{found[0]}{'<text>' if '<name>' in inner else inner}{found[-1]}"
+
+
+def _of_pair(mask: str, found: str) -> str:
+    pair = _PAIR.match(found)
+    if pair is None:
+        return mask
+    name, value = pair[1], pair[2]
+    quote = value[:1] if value[:1] in "\"'" else ""
+    bare = value.strip("\"'")
+    if mask == "<name>" and bare.lower() in KNOWN and not quote:
+        return found  # `user: not found`, `license: expired`
+    return f"{name}{quote}{mask}{quote}"
+
+
+def _of_token(found: str) -> str:
+    if any(character.isdigit() for character in found) or len(found) > 40:
+        return "<key>"
+    return found if _is_identifier(found) or found.lower() in KNOWN else "<key>"
+
+
+_KEPT_MIXED = {"x509", "http2", "h2", "ipv4", "ipv6", "utf8", "utf16", "sha1", "sha256", "tls1", "oauth2", "base64"}
+
+_MASKS: dict[str, Callable[[str], str]] = {
+    "secret": lambda found: _of_pair("<secret>", found),
+    "named": lambda found: _of_pair("<name>", found),
+    "url": _of_url,
+    "quoted": _of_quoted,
+    "user": lambda found: "<user>",
+    "path": lambda found: "<path>",
+    "time": lambda found: "<time>",
+    "id": lambda found: "<id>",
+    "address": lambda found: "<address>" if any(c.isalnum() for c in found) or "::" in found else found,
+    "host": _of_host,
+    "token": _of_token,
+    "number": lambda found: "<number>",
+    "mixed": lambda found: found if found.lower() in _KEPT_MIXED else "<id>",
+}

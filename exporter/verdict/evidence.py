@@ -1,0 +1,138 @@
+"""What follows from an observation, and the sentences that say it: the ground that the rules stand on. Pure."""
+
+from typing import TYPE_CHECKING
+
+from exporter.events import DenialReason, ErrorClass
+from exporter.license import REFUSED_WINDOW
+from exporter.masking import masked
+from exporter.verdict.limits import limits_of
+from exporter.wording import ago, count, instant
+
+if TYPE_CHECKING:
+    from exporter.observation import Observation
+    from exporter.probes import ProbeHistory, ProbeResult
+
+NETWORK_ERRORS: tuple[ErrorClass, ...] = ("dns", "refused", "timeout", "reset")
+SYNC_ERRORS: tuple[ErrorClass, ...] = (*NETWORK_ERRORS, "tls", "proxy", "http")
+"""The errors of the Licenses log that make a sync fail."""
+
+
+class Evidence:
+    """What follows from one observation, named for the rules below."""
+
+    def __init__(self, seen: "Observation") -> None:
+        self.seen, self.now, self.state, self.rules = seen, seen.now, seen.state, seen.rules
+        self.limits = limits_of(seen.rules.grace)
+        self.one_shot = seen.started is None
+        self.offline = seen.rules.kind in ("offline", "lef")
+        self.expected = seen.state.sync_expected(seen.rules)
+        known = seen.state.last_success()
+        self.success: float | None = known[0] if known else None
+        self.source = known[1] if known else None
+        self.stale = self.expected and seen.state.stale()
+        self.lockout = None if self.stale else seen.state.lockout(seen.rules)
+        self.refused = seen.state.refused_users("no_access_pass", seen.now)
+        self.parallel = seen.state.refused_users("parallel_sessions", seen.now)
+        self.qrs = seen.qrs.overview(seen.now) if seen.qrs else None
+        self.good, self.bad = self._probed("backend", self.limits.unreachable)
+        _, self.local_bad = self._probed("local", self.limits.repository_down)
+        self.error = self._newest_error()
+
+    def _probed(self, role: str, patience: float) -> "tuple[ProbeResult | None, ProbeResult | None]":
+        """The newest good result of a role's probes, and a bad one that has lasted for `patience` seconds."""
+        good = bad = None
+        for history in self.seen.probes:
+            last = history.last
+            if history.settings.role != role or last is None:
+                continue
+            if last.success:
+                good = last
+            elif self.one_shot or self.now - self._failing_since(history) >= patience:
+                bad = last
+        return good, bad
+
+    @staticmethod
+    def _failing_since(history: "ProbeHistory") -> float:
+        began = history.results[0].at
+        for result in history.results:
+            if result.success:
+                began = result.ended
+        return began if history.last_success is None else max(history.last_success, min(began, history.last_success))
+
+    def _newest_error(self) -> tuple[ErrorClass, float] | None:
+        """The newest network error of the Licenses log since the last success."""
+        after = self.success if self.success is not None else float("-inf")
+        errors = [(at, error) for error, at in self.state.last_error.items() if error in SYNC_ERRORS and at > after]
+        return (max(errors)[1], max(errors)[0]) if errors else None
+
+    def denials(self, reason: DenialReason) -> int:
+        """Refusals within the hour: a lower bound."""
+        kept = self.seen.journal.refusals(reason, self.now) if self.seen.journal else 0
+        last = self.state.last_denial.get(reason)
+        return max(kept, int(last is not None and self.now - REFUSED_WINDOW < last <= self.now))
+
+    def licenses_silent(self) -> bool:
+        """Whether the Licenses service has written nothing for longer than its daily rhythm, though we can read."""
+        last = self.state.last_entry.get("licenses", self.seen.covered_since)
+        return self.expected and last is not None and self.now - last > self.limits.overdue
+
+    def covered(self) -> float:
+        """Seconds for which the Licenses log has been watched."""
+        return self.now - self.seen.covered_since if self.seen.covered_since is not None else 0.0
+
+    # --- sentences
+
+    def at(self, at: float) -> str:
+        """An instant and how long ago it is."""
+        return f"{instant(at)} ({ago(at, self.now)})"
+
+    def success_sentence(self) -> str:
+        """The last success, and how far it can be trusted."""
+        if self.success is None:
+            return "No sync is known to have succeeded."
+        how = {
+            "message": "told by a message of the log",
+            "qrs": "read from the Repository API, which is taken for the time of the last sync",
+            "inferred": "inferred: a sync was attempted, and nothing spoke against it",
+        }[self.source or "inferred"]
+        return f"The last sync that succeeded was at {self.at(self.success)}; {how}."
+
+    def probe_sentences(self) -> list[str]:
+        """What the probes of the backend say."""
+        said = []
+        if self.bad is not None:
+            said.append(failed_probe(self.bad, self))
+        if self.good is not None:
+            way = "through the proxy" if self.good.proxied else "directly"
+            said.append(f"The probe reaches {self.good.target} {way}, last at {self.at(self.good.ended)}.")
+        if not said and not any(h.settings.role == "backend" and h.last for h in self.seen.probes):
+            said.append("The way to the backend has not been probed.")
+        return said
+
+    def refused_sentences(self) -> list[str]:
+        """Who was refused within the hour, without naming anyone."""
+        said = []
+        if self.refused:
+            users = count(self.refused, "distinct user")
+            said.append(f"{users} {were(self.refused)} refused for want of an access pass within the last hour.")
+        if self.parallel:
+            said.append(f"{count(self.parallel, 'distinct user')} {were(self.parallel)} refused for too many sessions.")
+        return said
+
+    def skew(self) -> float | None:
+        """The clock's error where it is too large."""
+        for result in (self.bad, self.good):
+            if result is not None and result.clock_skew is not None and abs(result.clock_skew) > self.limits.clock_skew:
+                return result.clock_skew
+        return None
+
+
+def were(number: float) -> str:
+    """`was` for one, else `were`."""
+    return "was" if number == 1 else "were"
+
+
+def failed_probe(result: "ProbeResult", evidence: Evidence) -> str:
+    """What a failed probe found."""
+    detail = masked(result.detail).rstrip(".")
+    return f"The probe of {result.target} failed at {evidence.at(result.ended)} with {result.reason}: {detail}."

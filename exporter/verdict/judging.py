@@ -1,0 +1,37 @@
+"""The verdict: all evidence of one observation becomes one sentence, its proof and its cure. Pure."""
+
+from typing import TYPE_CHECKING
+
+from exporter.verdict import rules, sync
+from exporter.verdict.evidence import Evidence
+from exporter.verdict.finding import WORST_FIRST, Finding, Judgement, VerdictName
+
+if TYPE_CHECKING:
+    from exporter.observation import Observation
+
+
+def judge(seen: "Observation") -> Judgement:
+    """What `seen` means: the worst finding first. Pure, and total: there is always a verdict."""
+    evidence = Evidence(seen)
+    findings = [finding for rule in (*sync.RULES, *rules.RULES) for finding in rule(evidence)]
+    if not any(finding.severity == "critical" or finding.verdict in _SAY_ENOUGH for finding in findings):
+        findings.extend(rules.doubt(evidence))
+    if not findings:
+        findings.append(rules.well(evidence))
+    findings.sort(key=lambda finding: (finding.severity != "critical", WORST_FIRST.index(finding.verdict)))
+    worst, *also = findings
+    return Judgement(**{name: getattr(worst, name) for name in Finding.__struct_fields__}, also=tuple(also))
+
+
+_SAY_ENOUGH: frozenset[VerdictName] = frozenset(
+    {
+        "sync_failing_network",
+        "sync_failing_proxy",
+        "sync_failing_interception",
+        "sync_failing_service",
+        "tail_blind",
+        "service_silent",
+        "license_stale",
+    }
+)
+"""Findings beside which "not enough evidence" would only repeat that the sync is in trouble."""

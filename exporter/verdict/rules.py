@@ -1,0 +1,450 @@
+"""The rules of all but the sync: a dead license, refused users, what was bought, and what we cannot see."""
+
+from collections.abc import Callable
+
+from exporter.events import LogName
+from exporter.masking import masked
+from exporter.probes import CURES
+from exporter.verdict.evidence import Evidence, failed_probe, were
+from exporter.verdict.finding import Finding
+from exporter.verdict.phrases import (
+    CONFIRM,
+    EVERYONE,
+    FORCE,
+    NOTHING,
+    REFUSAL,
+    RESTART,
+    SERVICE_PROXY,
+    TRY_THE_WAY,
+)
+from exporter.verdict.sync import way_cure
+from exporter.wording import ago, count, instant, listed, span
+
+# --- the license is dead ---------------------------------------------------------------------------------------------
+
+
+def _license_stale(seen: Evidence) -> list[Finding]:
+    verdict_at = seen.state.stale_verdict
+    if not seen.stale or verdict_at is None:
+        return []
+    age = seen.now - verdict_at
+    users = seen.refused >= seen.limits.denied_users
+    confirmed = age < seen.limits.stale_recent or users
+    evidence = [
+        f"The Licenses service called its license stale at {seen.at(verdict_at)}, and no success is known since.",
+        seen.success_sentence(),
+    ]
+    if seen.state.last_attempt is not None and (seen.success is None or seen.state.last_attempt > seen.success):
+        evidence.append(f"A sync was attempted at {seen.at(seen.state.last_attempt)}; an attempt is no success.")
+    evidence += seen.refused_sentences() + seen.probe_sentences()
+    if confirmed:
+        cure = [*way_cure(seen), RESTART, FORCE, CONFIRM]
+        if seen.good is not None and seen.bad is None:
+            evidence.append("So the network is not the obstacle now: no sync has taken place since it came back.")
+            cure = [RESTART, FORCE, SERVICE_PROXY, CONFIRM]
+        return [
+            Finding(
+                verdict="license_stale",
+                severity="critical",
+                summary="The license is stale: Qlik has not verified it for too long, and refuses everyone.",
+                users_see=EVERYONE,
+                evidence=tuple(evidence),
+                cure=tuple(cure),
+                alert="QlikLicenseStale",
+            )
+        ]
+    return [
+        Finding(
+            verdict="license_stale",
+            severity="warning",
+            summary=f"The license was called stale {span(age)} ago and never confirmed good since.",
+            users_see=f"Perhaps nothing, perhaps {REFUSAL} Ask one.",
+            evidence=tuple(evidence),
+            cure=(
+                "Open the hub as a user. If that works, a sync has succeeded in a wording that is not known yet.",
+                "Then run `qlik-license-exporter explain --unknown` on the Licenses log and teach the wording under "
+                "`messages:`.",
+                "If it does not work, restart the Qlik Sense Service Dispatcher and open the way to the backend.",
+            ),
+            alert="QlikLicenseStaleUnconfirmed",
+        )
+    ]
+
+
+def _license_expired(seen: Evidence) -> list[Finding]:
+    overview = seen.qrs
+    if overview is None:
+        return []
+    past = overview.expiry is not None and overview.expiry < seen.now
+    if not (overview.expired or past or overview.valid is False):
+        return []
+    invalid = overview.valid is False and not (overview.expired or past)
+    evidence = [f"Read from the Repository API at {seen.at(overview.read_at)}."]
+    if overview.expiry is not None:
+        evidence.append(f"The license is valid to {instant(overview.expiry)}.")
+    if past and overview.expired is False:
+        evidence.append("The Repository itself does not call it expired: the two contradict each other.")
+    return [
+        Finding(
+            verdict="license_expired",
+            severity="critical",
+            summary="Qlik calls the license invalid." if invalid else "The license has expired.",
+            users_see=EVERYONE,
+            evidence=(*evidence, *seen.refused_sentences()),
+            cure=(
+                "Ask your Qlik partner for the renewed license, and apply it in the QMC, License management.",
+                "If it was renewed already: a signed key refreshes itself within a day of contact with the backend; "
+                "force a sync. An offline definition has to be applied by hand.",
+            ),
+            alert="QlikLicenseExpired" if not invalid else "",
+        )
+    ]
+
+
+def _repository_down(seen: Evidence) -> list[Finding]:
+    bad = seen.local_bad
+    if bad is None:
+        return []
+    evidence = [failed_probe(bad, seen)]
+    last_row = seen.state.last_entry.get("repository_audit")
+    if last_row is not None:
+        evidence.append(f"The Repository's audit log was last written at {seen.at(last_row)}.")
+    evidence.append("A refusal that comes of this leaves no row in that log.")
+    return [
+        Finding(
+            verdict="repository_down",
+            severity="critical",
+            summary="The Repository does not answer: its users are refused, though the license is not to blame.",
+            users_see="Refusals that look like license trouble, or no hub at all, for the users of this node.",
+            evidence=tuple(evidence),
+            cure=(
+                CURES[bad.reason] if bad.reason else TRY_THE_WAY,
+                "Start the Windows service Qlik Sense Repository Service. If it runs, look at the Repository Database.",
+            ),
+            alert="QlikLicenseRepositoryDown",
+        )
+    ]
+
+
+# --- refused users ---------------------------------------------------------------------------------------------------
+
+
+def _refusals(seen: Evidence) -> list[Finding]:
+    """Users that are refused while the license itself is good; else their refusals are evidence of its trouble."""
+    if seen.stale or (seen.qrs is not None and seen.qrs.expired):
+        return []
+    findings = []
+    denials, allocations = seen.denials("no_access_pass"), seen.denials("allocation_refused")
+    good = seen.success_sentence() if seen.expected else "No trouble of the license itself is known."
+    seats = _seat_sentences(seen)
+    if seen.refused >= seen.limits.massive_users:
+        findings.append(
+            Finding(
+                verdict="everyone_refused",
+                severity="critical",
+                summary=f"Qlik refuses everyone, though the license is good: {seen.refused} users within the hour.",
+                users_see=f"{REFUSAL[:-1]}, whatever they were assigned.",
+                evidence=(*seen.refused_sentences(), good, *seats, *seen.probe_sentences()),
+                cure=(
+                    "In the QMC, License management: do users still have their licenses? A changed allocation rule, or "
+                    "a token license whose conversion date has passed, takes them from everyone at once.",
+                    "Have the users of the directory been synchronised? A user directory that fails to sync makes "
+                    "users inactive or unknown.",
+                    "If all of that is right, the license is stale without having said so: restart the Qlik Sense "
+                    "Service Dispatcher and force a sync.",
+                ),
+                alert="QlikLicenseAccessDeniedMassive",
+            )
+        )
+    elif seen.refused or denials or allocations:
+        alert = ""
+        if seen.refused >= seen.limits.denied_users and denials >= seen.limits.denials:
+            alert = "QlikLicenseAccessDenied"
+        elif allocations:
+            alert = "QlikLicenseAllocationRefused"
+        who = count(seen.refused, "distinct user") if seen.refused else "Someone"
+        evidence = []
+        if seen.refused or denials:
+            evidence.append(f"{who} {were(seen.refused or 1)} refused for want of an access pass within the last hour.")
+        if allocations:
+            evidence.append(
+                "A license could not be allocated within the last hour: expired, deny-listed, or none left."
+            )
+        findings.append(
+            Finding(
+                verdict="users_refused",
+                severity="warning",
+                summary=f"{who} {were(seen.refused or 1)} refused within the hour; the license itself is not to blame."
+                if seen.refused or denials
+                else "A license could not be allocated to a user within the hour.",
+                users_see=f"Those users: {REFUSAL} The others work.",
+                evidence=(*evidence, good, *seats),
+                cure=(
+                    "In the QMC, License management: have these users an access license? If not, assign one.",
+                    "Was it assigned while the user was in the hub? Then logging out and in is enough.",
+                    "Is a seat free? One that was taken away is quarantined for seven days.",
+                ),
+                alert=alert,
+            )
+        )
+    if seen.parallel or seen.denials("parallel_sessions"):
+        findings.append(_parallel(seen))
+    return findings
+
+
+def _parallel(seen: Evidence) -> Finding:
+    users = max(1, seen.parallel)
+    denials = seen.denials("parallel_sessions")
+    evidence = [f"{count(users, 'distinct user')} {were(users)} refused with five sessions within the last hour."]
+    if denials > users:
+        evidence.append(f"{count(denials, 'such refusal')} at least.")
+    if seen.qrs is not None and seen.qrs.sessions_per_user_max is not None:
+        evidence.append(
+            f"The most sessions any one user holds at this proxy now: {seen.qrs.sessions_per_user_max:.0f}."
+        )
+    return Finding(
+        verdict="parallel_sessions",
+        severity="warning",
+        summary=f"{count(users, 'user')} held five sessions and {were(users)} refused a sixth.",
+        users_see='Those users: "You cannot access Qlik Sense because you have too many sessions active in parallel".',
+        evidence=tuple(evidence),
+        cure=(
+            "Mostly none: sessions end 30 minutes after their last use, and a slot is free 5 minutes later. Closing "
+            "the browser frees nothing.",
+            "If it goes on, look for a technical account, a job or an embedded page that opens a session for each "
+            "call. Who it is stands in the Repository's audit log, rows with UsageDenied.",
+        ),
+        alert="QlikLicenseParallelSessions" if denials >= seen.limits.parallel_denials else "",
+    )
+
+
+# --- what was bought -------------------------------------------------------------------------------------------------
+
+
+def _seat_sentences(seen: Evidence) -> list[str]:
+    if seen.qrs is None:
+        return []
+    return [
+        f"{name.capitalize()} seats: {seats.available:.0f} of {seats.licenses:.0f} available"
+        + (f", {seats.quarantined:.0f} in quarantine." if seats.quarantined else ".")
+        for name, seats in seen.qrs.access.items()
+        if seats.available is not None and seats.licenses is not None
+    ]
+
+
+def _seats_exhausted(seen: Evidence) -> list[Finding]:
+    if seen.qrs is None:
+        return []
+    refused = bool(seen.refused or seen.denials("no_access_pass") or seen.denials("allocation_refused"))
+    gone = [
+        name
+        for name, seats in seen.qrs.access.items()
+        if seats.available is not None and seats.available <= 0 and seats.licenses
+    ]
+    if not gone or not refused:
+        return []
+    return [
+        Finding(
+            verdict="seats_exhausted",
+            severity="warning",
+            summary=f"No {listed(gone)} seat is left, and users are refused.",
+            users_see=f"New users: {REFUSAL}",
+            evidence=(*_seat_sentences(seen), *seen.refused_sentences()),
+            cure=(
+                "In the QMC, License management: take seats from users who have left or never come. They are free "
+                "after seven days of quarantine.",
+                "A key shared with other sites shares its seats: look there, too.",
+            ),
+            alert="QlikLicenseSeatsExhausted",
+        )
+    ]
+
+
+def _capacity_exhausted(seen: Evidence) -> list[Finding]:
+    overview = seen.qrs
+    if overview is None or not overview.capacity_allocated or overview.capacity_used is None:
+        return []
+    share = overview.capacity_used / overview.capacity_allocated
+    if share <= seen.limits.capacity_share:
+        return []
+    gone = share >= 1
+    return [
+        Finding(
+            verdict="capacity_exhausted",
+            severity="warning",
+            summary="The analyzer capacity of this month is used up."
+            if gone
+            else f"The analyzer capacity of this month is nearly used up: {share:.0%}.",
+            users_see="Capacity users are refused until the first of next month."
+            if gone
+            else "Nothing yet. When the minutes are gone, capacity users are refused until the first of next month.",
+            evidence=(
+                f"{overview.capacity_used / 60:,.0f} of {overview.capacity_allocated / 60:,.0f} minutes are used.",
+            ),
+            cure=("Buy a pack of minutes, or give the heavy users analyzer seats.",),
+            alert="QlikLicenseCapacityNearlyExhausted",
+        )
+    ]
+
+
+def _license_expiring(seen: Evidence) -> list[Finding]:
+    overview = seen.qrs
+    if overview is None or overview.expiry is None or overview.expired:
+        return []
+    left = overview.expiry - seen.now
+    if not 0 <= left < seen.limits.expiring[0]:
+        return []
+    return [
+        Finding(
+            verdict="license_expiring",
+            severity="critical" if left < seen.limits.expiring[2] else "warning",
+            summary=f"The license expires in {span(left)}.",
+            users_see="Nothing yet. After that everyone is refused.",
+            evidence=(f"It is valid to {instant(overview.expiry)}, by the Repository API.",),
+            cure=(
+                "Order the renewal. A signed key refreshes itself when it reaches the backend; an offline definition "
+                "has to be applied by hand.",
+            ),
+            alert="QlikLicenseExpiringSoon",
+        )
+    ]
+
+
+# --- what we cannot see ----------------------------------------------------------------------------------------------
+
+
+def _tail_blind(seen: Evidence) -> list[Finding]:
+    """Logs that we cannot read: our own trouble, not the license's."""
+    blind: dict[LogName, str] = {}
+    for log, figures in seen.seen.logs.items():
+        if log == "licenses" and seen.offline:
+            continue
+        if figures.problem:
+            blind[log] = f"The log {log} cannot be read: {masked(figures.problem).rstrip('.')}."
+        elif figures.listed and not figures.files:
+            blind[log] = f"No file of the log {log} was found."
+        elif (
+            not seen.one_shot
+            and figures.listed
+            and figures.last_read is not None
+            and seen.now - figures.last_read > seen.limits.unread
+        ):
+            blind[log] = f"The log {log} was last read without an error at {seen.at(figures.last_read)}."
+    if not blind:
+        return []
+    central = "licenses" in blind
+    return [
+        Finding(
+            verdict="tail_blind",
+            severity="unknown" if central else "warning",
+            summary=f"The exporter is blind: it cannot read the log {listed(list(blind))}."
+            if central
+            else f"The exporter is blind on one side: it cannot read the log {listed(list(blind))}.",
+            users_see="Not known." if central else "Nothing, as far as is known.",
+            evidence=tuple(blind.values()),
+            cure=(
+                "Run `qlik-license-exporter check`: it names the account and every path that is denied or missing.",
+                "Set the paths under `logs:`, or switch off what this machine does not have (`enabled: false`).",
+            ),
+            alert="QlikLicenseLogUnreadable",
+        )
+    ]
+
+
+def doubt(seen: Evidence) -> list[Finding]:
+    """What is missing where the license can be called neither good nor bad."""
+    if seen.offline or (seen.expected and seen.success is not None):
+        return []
+    missing, supply = [], []
+    licenses = seen.seen.logs.get("licenses")
+    if licenses is not None and not licenses.listed:
+        missing.append("The Licenses log is still being read.")
+        supply.append("Wait until it has been read to its end.")
+    elif not seen.expected:
+        missing.append(
+            "The Licenses service has not shown itself: the log holds no sync and no license code."
+            if licenses is not None and licenses.files
+            else "There is no Licenses log."
+        )
+        supply += [
+            "Give the folder with the Licenses service's log, C:\\ProgramData\\Qlik\\Sense\\Log\\Licenses.",
+            "If this site has an offline definition or an old license with serial and control number, say so: "
+            "`license.kind: offline` or `lef`.",
+        ]
+    else:
+        missing.append(
+            f"A sync was attempted at {seen.at(seen.state.last_attempt)}, and nothing tells yet how it ended."
+            if seen.state.last_attempt is not None
+            else "The Licenses service is there, but no sync was recognised in its log."
+        )
+        supply += [
+            "Wait for the next sync, or give logs of a longer time.",
+            "Run `qlik-license-exporter explain --unknown` on the log and teach the wording of a success under "
+            "`messages:`.",
+        ]
+    if not any(history.last for history in seen.seen.probes):
+        supply.append("Probe the backend: run `diagnose --probe` on the node.")
+    if seen.seen.qrs is None:
+        supply.append("On the central node, switch on `qrs` for expiry, seats and the license's own state.")
+    return [
+        Finding(
+            verdict="not_enough_evidence",
+            severity="unknown",
+            summary="There is not enough evidence yet to say whether the license is good.",
+            users_see="Not known.",
+            evidence=(*missing, *seen.probe_sentences()),
+            cure=tuple(supply),
+            alert="QlikLicenseSyncUnknown" if seen.expected else "",
+        )
+    ]
+
+
+def well(seen: Evidence) -> Finding:
+    """What is said where no rule found anything."""
+    evidence = []
+    if seen.offline:
+        kind = (
+            "an offline definition" if seen.rules.kind == "offline" else "an old license with serial and control number"
+        )
+        summary = f"All is well: the site has {kind}, which never synchronises, and nothing speaks against it."
+    else:
+        summary = f"All is well: the license was synchronised {ago(seen.success or seen.now, seen.now)}."
+        evidence.append(seen.success_sentence())
+        if seen.state.consecutive_failures:
+            evidence.append(
+                f"{count(seen.state.consecutive_failures, 'sync')} failed since, which is not alarming yet."
+            )
+        if seen.lockout is not None:
+            evidence.append(f"Without another sync users would be locked out at {seen.at(seen.lockout)} at the latest.")
+    invalid = seen.state.last_error.get("invalid")
+    if invalid is not None and (seen.success is None or invalid > seen.success):
+        evidence.append(
+            f"The service called the license invalid at {seen.at(invalid)}: a known side effect of forcing a sync."
+        )
+    evidence += seen.refused_sentences() or ["No user was refused within the last hour, as far as the logs given tell."]
+    if not seen.offline or any(history.last for history in seen.seen.probes):
+        evidence += seen.probe_sentences()
+    evidence += _seat_sentences(seen)
+    if seen.qrs is not None and seen.qrs.expiry is not None:
+        evidence.append(f"The license is valid to {instant(seen.qrs.expiry)}.")
+    return Finding(
+        verdict="well",
+        severity="ok",
+        summary=summary,
+        users_see=NOTHING,
+        evidence=tuple(evidence),
+        cure=(),
+        alert="",
+    )
+
+
+RULES: tuple[Callable[[Evidence], list[Finding]], ...] = (
+    _license_stale,
+    _license_expired,
+    _repository_down,
+    _refusals,
+    _seats_exhausted,
+    _capacity_exhausted,
+    _license_expiring,
+    _tail_blind,
+)

@@ -1,0 +1,336 @@
+"""The rules of the sync: whether it fails and why, whether the service is silent, and the lockout that comes of it."""
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+
+import msgspec
+
+from exporter.events import ErrorClass
+from exporter.probes import CURES
+from exporter.verdict.evidence import NETWORK_ERRORS, Evidence
+from exporter.verdict.finding import Finding, VerdictName
+from exporter.verdict.limits import HOUR
+from exporter.verdict.phrases import (
+    CONFIRM,
+    EXEMPT,
+    FIX_CLOCK,
+    FORCE,
+    NOTHING_YET,
+    OPEN_THE_WAY,
+    REFUSAL,
+    RESTART,
+    SERVICE_PROXY,
+    TRY_THE_WAY,
+)
+from exporter.wording import count, instant, listed, span
+
+_BY_REASON: dict[str, VerdictName] = {
+    "proxy_connect": "sync_failing_proxy",
+    "proxy_auth": "sync_failing_proxy",
+    "tls_untrusted": "sync_failing_interception",
+}
+"""The verdict for a failed probe's reason; all others are the network's."""
+_ERROR_WORDS: dict[ErrorClass, str] = {
+    "dns": "the backend's name is not resolved",
+    "refused": "the connection is refused",
+    "timeout": "the backend does not answer in time",
+    "reset": "the connection is cut",
+    "tls": "the certificate or the TLS connection is not accepted",
+    "proxy": "the proxy refuses or fails",
+    "http": "an HTTP error is answered",
+}
+
+
+class _Cause(msgspec.Struct, frozen=True):
+    """Why syncs fail."""
+
+    verdict: VerdictName
+    because: str
+    evidence: tuple[str, ...]
+    cure: tuple[str, ...]
+
+
+def _cause(seen: Evidence) -> _Cause:
+    """Why syncs fail, by the service's own words and by our probes. What contradicts itself is said."""
+    error = seen.error[0] if seen.error else None
+    good, bad = seen.good, seen.bad
+    evidence = []
+    if seen.error is not None:
+        evidence.append(
+            f"The Licenses service reported at {seen.at(seen.error[1])} that {_ERROR_WORDS[seen.error[0]]}."
+        )
+    evidence += seen.probe_sentences()
+    if good is not None and bad is not None and good.proxied != bad.proxied:
+        works, fails = (
+            ("the direct way", "the proxy's") if bad.proxied else ("the way through the proxy", "the direct one")
+        )
+        evidence.append(f"So {works} works and {fails} does not.")
+        return _Cause(
+            "sync_failing_proxy",
+            f"{works} works, {fails} does not",
+            tuple(evidence),
+            (*way_cure(seen), SERVICE_PROXY),
+        )
+    if error == "proxy":
+        if good is not None and not good.proxied:
+            evidence.append("So the direct way works, and the proxy that the service uses does not.")
+        return _Cause(
+            "sync_failing_proxy",
+            "the proxy that the Licenses service uses refuses or fails",
+            tuple(evidence),
+            (SERVICE_PROXY, "Check the proxy's user and password, and that it allows CONNECT to port 443.", RESTART),
+        )
+    if error == "tls":
+        if good is not None:
+            evidence.append("This machine trusts what it is served; the Licenses service does not.")
+        return _Cause(
+            "sync_failing_interception",
+            "the Licenses service does not trust the certificate that it is served",
+            tuple(evidence),
+            (EXEMPT, *way_cure(seen)),
+        )
+    if bad is not None:
+        verdict = _BY_REASON.get(bad.reason or "", "sync_failing_network")
+        if bad.reason == "http_status" and bad.proxied:
+            verdict = "sync_failing_proxy"
+        because = {
+            "sync_failing_proxy": "the proxy refuses or fails",
+            "sync_failing_interception": "TLS is intercepted, or the backend's certificate is not trusted",
+        }.get(verdict, f"the network does not let this machine through ({bad.reason})")
+        return _Cause(verdict, because, tuple(evidence), way_cure(seen))
+    if good is not None:
+        if error in NETWORK_ERRORS and good.proxied:
+            evidence.append("So the proxy works, and the service seems to try the direct way, which does not.")
+            return _Cause(
+                "sync_failing_proxy",
+                "the service does not use the proxy that works",
+                tuple(evidence),
+                (SERVICE_PROXY, RESTART),
+            )
+        evidence.append(
+            "The network is fine and the sync is not: the two contradict each other, unless the service is set wrongly."
+        )
+        return _Cause(
+            "sync_failing_service",
+            "although the backend can be reached",
+            tuple(evidence),
+            (RESTART, SERVICE_PROXY, FORCE, CONFIRM),
+        )
+    if error in NETWORK_ERRORS:
+        return _Cause(
+            "sync_failing_network",
+            f"{_ERROR_WORDS[error]}",
+            tuple(evidence),
+            (TRY_THE_WAY, OPEN_THE_WAY, RESTART),
+        )
+    return _Cause(
+        "sync_failing_service",
+        "and nothing speaks of the network",
+        tuple(evidence),
+        (TRY_THE_WAY, RESTART, SERVICE_PROXY, FORCE),
+    )
+
+
+def way_cure(seen: Evidence) -> tuple[str, ...]:
+    """How to open the way to the backend, by the stage at which the probe ends."""
+    steps = []
+    if seen.bad is not None and seen.bad.reason is not None:
+        steps.append(CURES[seen.bad.reason])
+    elif seen.good is None:
+        steps += [TRY_THE_WAY, OPEN_THE_WAY]
+    if seen.skew() is not None:
+        steps.append(FIX_CLOCK)
+    return tuple(steps)
+
+
+def _sync(seen: Evidence) -> list[Finding]:
+    """Syncs that fail, are overdue or cannot work, the silence of the service, and the lockout that comes of it."""
+    if not seen.expected or seen.stale:
+        return []
+    limits, state = seen.limits, seen.state
+    age = seen.now - seen.success if seen.success is not None else None
+    overdue = age is not None and age > limits.overdue
+    failing = state.consecutive_failures >= (limits.failures if seen.success is not None else 1) or (
+        state.consecutive_failures > 0 and seen.bad is not None
+    )
+    attempt_age = seen.now - state.last_attempt if state.last_attempt is not None else None
+    silent = seen.licenses_silent()
+    findings: list[Finding] = []
+    cause = _cause(seen)
+    if failing or seen.bad is not None or (overdue and not silent):
+        findings.append(_sync_finding(seen, cause, failing, overdue, attempt_age))
+    if silent:
+        findings.append(_silence(seen))
+    if lockout := _lockout(seen, cause, findings):
+        findings.insert(0, lockout)
+    return findings
+
+
+def _sync_finding(seen: Evidence, cause: _Cause, failing: bool, overdue: bool, attempt_age: float | None) -> Finding:
+    state, limits = seen.state, seen.limits
+    evidence = [seen.success_sentence()]
+    unattempted = overdue and attempt_age is not None and attempt_age > limits.overdue and not failing
+    if state.consecutive_failures:
+        last = f", the last at {seen.at(state.last_failure)}" if state.last_failure is not None else ""
+        evidence.append(f"{count(state.consecutive_failures, 'sync', 'syncs in a row')} failed{last}.")
+    if unattempted and state.last_attempt is not None:
+        evidence.append(f"No sync was attempted since {seen.at(state.last_attempt)}, though the log goes on.")
+    evidence += cause.evidence
+    if (skew := seen.skew()) is not None:
+        evidence.append(f"This machine's clock differs by {span(skew)} from the backend's.")
+    if seen.lockout is not None:
+        evidence.append(f"Without a sync users are locked out at {seen.at(seen.lockout)} at the latest.")
+    if failing:
+        summary = f"License syncs fail: {cause.because}."
+        alert = "QlikLicenseSyncFailing" if state.consecutive_failures >= limits.failures else ""
+    elif overdue:
+        summary = (
+            f"The license has not been synchronised for {span(seen.now - (seen.success or seen.now))}: {cause.because}."
+        )
+        alert = "QlikLicenseSyncNotAttempted" if unattempted else "QlikLicenseSyncOverdue"
+    else:
+        summary = f"The license backend cannot be reached from this machine: {cause.because}."
+        alert = ""
+        if seen.success is not None:
+            evidence.append("So the log knows of no failed sync yet; the next one is likely to fail.")
+    return Finding(
+        verdict=cause.verdict,
+        severity="warning",
+        summary=summary,
+        users_see=NOTHING_YET,
+        evidence=tuple(evidence),
+        cure=cause.cure,
+        alert=alert or ("QlikLicenseBackendUnreachable" if seen.bad is not None else "QlikLicenseSyncFailing"),
+    )
+
+
+def _silence(seen: Evidence) -> Finding:
+    last = seen.state.last_entry.get("licenses")
+    silent_since = last or seen.seen.covered_since or seen.now
+    evidence = [
+        f"The newest entry of the Licenses log is of {seen.at(last)}."
+        if last is not None
+        else "The Licenses log is read and holds no entry.",
+        seen.success_sentence(),
+    ]
+    newer = [
+        log for log, at in seen.state.last_entry.items() if log != "licenses" and last is not None and at > last + HOUR
+    ]
+    if newer:
+        evidence.append(f"Other logs went on meanwhile ({listed(newer)}), so the node runs.")
+    return Finding(
+        verdict="service_silent",
+        severity="warning",
+        summary=f"The Licenses service has written nothing for {span(seen.now - silent_since)}.",
+        users_see=NOTHING_YET,
+        evidence=(*evidence, *seen.probe_sentences()),
+        cure=(
+            RESTART,
+            "If it stays silent, see in the task manager whether its process runs, and whether the disk is full.",
+            "If the logs were copied, copy the newest ones too.",
+        ),
+        alert="QlikLicenseLogSilent",
+    )
+
+
+def _lockout(seen: Evidence, cause: _Cause, findings: list[Finding]) -> Finding | None:
+    """The lockout that comes: by the last success, or by how long there has certainly been none."""
+    evidence = [seen.success_sentence()]
+    if seen.lockout is not None:
+        due = seen.lockout
+        if due - seen.now >= seen.limits.lockout_near:
+            return None
+        evidence.append(
+            f"With a grace of {span(seen.rules.grace)} users are locked out at {seen.at(due)} at the latest: an upper "
+            "bound, since Qlik does not say which of its two clocks counts."
+        )
+        alert = "QlikLicenseLockoutImminent"
+    else:
+        trouble = seen.state.consecutive_failures > 0 or seen.bad is not None
+        if not trouble or seen.covered() <= seen.rules.grace - seen.limits.lockout_near:
+            return None
+        due = (seen.seen.covered_since or 0.0) + seen.rules.grace
+        evidence.append(
+            f"Nothing but failures is known since {seen.at(seen.seen.covered_since or 0.0)}, so with a grace of "
+            f"{span(seen.rules.grace)} the lockout is due at {seen.at(due)} at the latest."
+        )
+        alert = "QlikLicenseContactLost"
+    left = due - seen.now
+    summary = (
+        f"Users will be locked out in {span(left)}, at {instant(due)}, unless a sync succeeds before."
+        if left > 0
+        else f"Users should have been locked out at {instant(due)}, {span(left)} ago: no sync has succeeded since."
+    )
+    cures = [step for finding in findings for step in finding.cure] or list(cause.cure)
+    return Finding(
+        verdict="lockout_coming",
+        severity="critical",
+        summary=summary,
+        users_see=f"Nothing yet. At the lockout everyone is refused: {REFUSAL}",
+        evidence=tuple(dict.fromkeys((*evidence, *cause.evidence, *seen.refused_sentences()))),
+        cure=tuple(dict.fromkeys(cures)),
+        alert=alert,
+    )
+
+
+def _interception(seen: Evidence) -> list[Finding]:
+    """A certificate of somebody else, though the connection stands: the service may trust it less than we do."""
+    good = seen.good
+    if good is None or good.issuer_expected is not False or not seen.expected:
+        return []
+    issuer = f' by "{good.issuer}"' if good.issuer else ""
+    return [
+        Finding(
+            verdict="sync_failing_interception",
+            severity="warning",
+            summary="TLS to the license backend is intercepted on the way; syncs fail if the service distrusts that.",
+            users_see=NOTHING_YET,
+            evidence=(
+                f"The certificate served for {good.target} was issued{issuer}, which is none of `expected_issuers`.",
+                seen.success_sentence(),
+            ),
+            cure=(EXEMPT,),
+            alert="QlikLicenseTlsIntercepted",
+        )
+    ]
+
+
+def _backend_flapping(seen: Evidence) -> list[Finding]:
+    if not seen.expected:
+        return []
+    for history in seen.seen.probes:
+        if history.settings.role != "backend":
+            continue
+        recent = [r.success for r in history.results if r.ended > seen.now - seen.limits.flapping_window]
+        changes = sum(before != after for before, after in pairwise(recent))
+        if not recent or changes < seen.limits.flapping_changes:
+            continue
+        share = sum(recent) / len(recent)
+        if share >= seen.limits.flapping_share:
+            continue
+        reasons = Counter(r.reason for r in history.results if r.reason is not None)
+        return [
+            Finding(
+                verdict="backend_flapping",
+                severity="warning",
+                summary=f"The license backend comes and goes: {share:.0%} of the probes were good.",
+                users_see="Nothing yet. Syncs succeed by luck.",
+                evidence=(
+                    f"{count(sum(recent), 'good probe')} of {len(recent)} within {span(seen.limits.flapping_window)}, "
+                    f"with {changes} changes.",
+                    "Reasons: " + listed([f"{reason} {number}" for reason, number in reasons.most_common()]) + ".",
+                    seen.success_sentence(),
+                ),
+                cure=(
+                    "Look for what changes in that rhythm: a fail-over firewall, a proxy or a name with several "
+                    "addresses, IPv6 answers, a schedule that blocks the way.",
+                    *(CURES[reason] for reason, _ in reasons.most_common(1)),
+                ),
+                alert="QlikLicenseBackendFlapping",
+            )
+        ]
+    return []
+
+
+RULES: tuple[Callable[[Evidence], list[Finding]], ...] = (_sync, _interception, _backend_flapping)

@@ -1,0 +1,50 @@
+"""Instants, spans, counts and lists as people read them. Pure; always UTC, so that two readers see the same."""
+
+import time
+from collections.abc import Sequence
+
+_SPANS = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def instant(at: float) -> str:
+    """`2026-11-02 08:15:30 UTC`."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+
+
+def span(seconds: float) -> str:
+    """The two largest units: `4 d 2 h`, `26 h`, `15 min`, `40 s`, `0.2 s`."""
+    left = abs(seconds)
+    if left < 1:
+        return f"{left:.1f} s" if left else "0 s"
+    if left < 120:
+        return f"{left:.0f} s"
+    left += 30  # round to whole minutes
+    parts = []
+    for size, unit in _SPANS:
+        if size == 86400 and left < 2 * 86400:  # `26 h` says more than `1 d 2 h` where daily rhythms matter
+            continue
+        if left >= size:
+            parts.append(f"{int(left // size)} {unit}")
+            left %= size
+        elif parts:
+            break
+        if len(parts) == 2:
+            break
+    return " ".join(parts)
+
+
+def ago(at: float, now: float) -> str:
+    """`3 h 10 min ago`, `in 2 h`, `at that moment`."""
+    if abs(now - at) < 1:
+        return "at that moment"
+    return f"{span(now - at)} ago" if now > at else f"in {span(at - now)}"
+
+
+def count(number: float, one: str, many: str = "") -> str:
+    """`1 user`, `3 users`."""
+    return f"{number:,.0f} {one if number == 1 else many or one + 's'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join((", ".join(words[:-1]), words[-1])) if len(words) > 1 else "".join(words)
