@@ -18,7 +18,7 @@ LARGEST_FILE = 1 << 20
 """Bytes that are read at most; the real file has a few thousand."""
 
 _SECTION = re.compile(r"\s*\[\s*([^\]]+?)\s*\]")
-_PARAMETER = re.compile(r"(?:^|[\s=\"'])-{0,2}(proxy-[a-z-]+)(?:\s*=\s*|\s+|$)", re.IGNORECASE)
+_PARAMETER = re.compile(r"(?:^|(?<=[\s=]))([\"']?)-{0,2}(proxy-[a-z-]+)(?:\s*=\s*|\s+|$)", re.IGNORECASE)
 _COMMENT = (";", "#", "//", "<!--")
 
 
@@ -68,9 +68,14 @@ def _parameters(text: str) -> dict[str, str]:
             section = header[1].casefold()
         elif section == "licenses.parameters":
             pieces = _PARAMETER.split(line.strip())
-            for name, value in zip(pieces[1::2], pieces[2::2], strict=True):
-                found[name.casefold()] = value.strip().strip("\"'")
+            for quote_before, name, value in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+                found[name.casefold()] = _unquoted(quote_before + value.strip())
     return found
+
+
+def _unquoted(value: str) -> str:
+    """`value` without the quotes around it, or around its whole parameter."""
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
 
 
 def _understood(file: str, parameters: Mapping[str, str]) -> ServiceProxy:

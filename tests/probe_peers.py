@@ -1,5 +1,6 @@
 """Real peers on loopback for the probes' tests: listeners that behave, and listeners that misbehave at one stage."""
 
+import asyncio
 import contextlib
 import datetime
 import select
@@ -7,10 +8,15 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import trustme
+
+from exporter.config import ProbeConfig
+from exporter.probes import PHASES, ProbeResult, probe
 
 Handler = Callable[[socket.socket], None]
 
@@ -233,3 +239,28 @@ def written(path: Path, data: bytes) -> str:
     """The name of the file at `path`, which now holds `data`."""
     path.write_bytes(data)
     return str(path)
+
+
+AUTHORITY = trustme.CA(organization_name="Acme Root", organization_unit_name="tests")
+CERTIFICATE = AUTHORITY.issue_cert("localhost", "127.0.0.1", "::1", not_after=days(30))
+
+
+# --- probing ----------------------------------------------------------------------------------------------------------
+
+
+def probed(settings: ProbeConfig, **options: Any) -> ProbeResult:
+    """One probe; whatever the peer does, its deadline is kept and what it tells is sound."""
+    started = time.monotonic()
+    result = asyncio.run(probe(settings, **options))
+    assert time.monotonic() - started < options.get("timeout", settings.timeout) + 5
+    assert result.success == (result.reason is None)
+    assert set(result.phases) <= set(PHASES)
+    assert all(seconds >= 0 for seconds in result.phases.values())
+    assert result.detail.endswith(".")
+    return result
+
+
+def to(port: int, ca_file: str = "", **settings: object) -> ProbeConfig:
+    """A probe of that port of localhost."""
+    values = {"target": f"localhost:{port}", "proxy": "none", "ca_file": ca_file, "ip_protocol": "4"}
+    return ProbeConfig(**{**values, **settings})  # type: ignore[arg-type]

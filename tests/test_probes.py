@@ -1,6 +1,5 @@
 """Every reason and every stage of a direct probe, against real listeners on loopback."""
 
-import asyncio
 import datetime
 import email.utils
 import select
@@ -11,11 +10,12 @@ import warnings
 from pathlib import Path
 
 import pytest
-import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from probe_peers import (
+    AUTHORITY,
+    CERTIFICATE,
     NOT_FOUND,
     Handler,
     answering,
@@ -26,20 +26,19 @@ from probe_peers import (
     days,
     endless,
     listening,
+    probed,
     request_head,
     resetting,
     saying,
     secured,
     serving,
     silent,
+    to,
     written,
 )
 
-from exporter.config import Duration, ProbeConfig
-from exporter.probes import PHASES, ProbeResult, probe
+from exporter.config import Duration
 
-AUTHORITY = trustme.CA(organization_name="Acme Root", organization_unit_name="tests")
-CERTIFICATE = AUTHORITY.issue_cert("localhost", "127.0.0.1", "::1", not_after=days(30))
 GOOD = answering(NOT_FOUND)
 QUICK = Duration(0.6)
 
@@ -47,23 +46,6 @@ QUICK = Duration(0.6)
 @pytest.fixture(scope="session")
 def ca_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     return written(tmp_path_factory.mktemp("ca") / "ca.pem", AUTHORITY.cert_pem.bytes())
-
-
-def probed(settings: ProbeConfig) -> ProbeResult:
-    """One probe; whatever the peer does, its deadline is kept and what it tells is sound."""
-    started = time.monotonic()
-    result = asyncio.run(probe(settings))
-    assert time.monotonic() - started < settings.timeout + 5
-    assert result.success == (result.reason is None)
-    assert set(result.phases) <= set(PHASES)
-    assert all(seconds >= 0 for seconds in result.phases.values())
-    assert result.detail.endswith(".")
-    return result
-
-
-def to(port: int, ca_file: str = "", **settings: object) -> ProbeConfig:
-    values = {"target": f"localhost:{port}", "proxy": "none", "ca_file": ca_file, "ip_protocol": "4"}
-    return ProbeConfig(**{**values, **settings})  # type: ignore[arg-type]
 
 
 # --- the good case ----------------------------------------------------------------------------------------------------

@@ -330,7 +330,7 @@ class RunningProbe:
             request = h11.Request(method="CONNECT", target=authority, headers=headers)
             await _send(stream, connection, request)
             answer = await _head(stream, connection)
-            if answer.status_code == 407:
+            if answer.status_code in (407, 401):  # tinyproxy answers wrong credentials with 401
                 raise _authentication_failure(answer, with_credentials=bool(proxy.authorization))
             if not 200 <= answer.status_code < 300:
                 raise Failure(
@@ -560,13 +560,14 @@ def _verification_failure(error: ssl.SSLCertVerificationError, host: str, chain:
 
 
 def _authentication_failure(answer: h11.Response, *, with_credentials: bool) -> Failure:
+    status = answer.status_code
     offered = {scheme.casefold() for scheme in _SCHEME.findall(_header(answer, b"proxy-authenticate"))}
     if offered and offered <= {"ntlm", "negotiate", "kerberos"}:
         return Failure(
             "proxy_auth",
-            "The proxy (407) accepts NTLM or Negotiate only, which this probe does not speak. Whether the connection "
+            f"The proxy ({status}) accepts NTLM or Negotiate only, which this probe does not speak. Whether it "
             "works cannot be judged from here: the Licenses service itself can do NTLM.",
         )
     if with_credentials:
-        return Failure("proxy_auth", "The proxy (407) did not accept the user name and the password.")
-    return Failure("proxy_auth", "The proxy (407) wants a user name and a password, and none is set.")
+        return Failure("proxy_auth", f"The proxy ({status}) did not accept the user name and the password.")
+    return Failure("proxy_auth", f"The proxy ({status}) wants a user name and a password, and none is set.")

@@ -6,7 +6,6 @@ and the certificates are seen even when they do not verify.
 
 import asyncio
 import contextlib
-import functools
 import os
 import socket
 import ssl
@@ -189,12 +188,17 @@ def trust(ca_file: str) -> ssl.SSLContext:
     Reads files; contexts are shared, and built anew when `ca_file` changes and every TRUST_AGE seconds. TLS 1.2 is the
     least. Raises OSError (of which ssl.SSLError is one) where `ca_file` cannot be used.
     """
-    stamp = os.stat(ca_file).st_mtime_ns if ca_file else 0
-    return _trust(ca_file, stamp, int(time.monotonic() / TRUST_AGE))
+    stamp = (os.stat(ca_file).st_mtime_ns if ca_file else 0, int(time.monotonic() / TRUST_AGE))
+    if ca_file not in _trusted or _trusted[ca_file][0] != stamp:
+        _trusted[ca_file] = stamp, _context(ca_file)
+    return _trusted[ca_file][1]
 
 
-@functools.lru_cache(maxsize=16)
-def _trust(ca_file: str, stamp: int, age: int) -> ssl.SSLContext:
+_trusted: dict[str, tuple[tuple[int, int], ssl.SSLContext]] = {}
+"""What `trust` has built (a megabyte and 30 ms each), by `ca_file`; there are as many as the configuration names."""
+
+
+def _context(ca_file: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an issuing CA in `ca_file` is enough, as it is for Go

@@ -1,7 +1,7 @@
 """Calls that can block for ever (name lookups, files on slow disks), each in a daemon thread of its own.
 
 Never the event loop's default executor: its threads are joined at exit and, once all are stuck, starve every other
-lookup (hazard 121). A stuck thread here hinders nobody; their number is limited.
+lookup (hazard 121). Here a stuck call holds nothing but its own thread, until as many are stuck as are allowed.
 """
 
 import asyncio
@@ -11,7 +11,9 @@ from typing import ParamSpec, TypeVar
 
 MOST_LOOKUPS = 32
 MOST_FILE_CALLS = 32
-"""Calls of a kind that may be under way, or stuck, at the same time."""
+"""Calls of a kind that may be under way, or stuck, at the same time; a further one waits."""
+PAUSE = 0.01
+"""Seconds between two looks for a free place."""
 
 LOOKUPS = threading.BoundedSemaphore(MOST_LOOKUPS)
 FILE_CALLS = threading.BoundedSemaphore(MOST_FILE_CALLS)
@@ -26,9 +28,9 @@ async def in_thread(
     *args: _Arguments.args,
     **kwargs: _Arguments.kwargs,
 ) -> _Result:
-    """The outcome of `call(...)`. Raises what it raises, and BlockingIOError when too many are stuck already."""
-    if not slots.acquire(blocking=False):
-        raise BlockingIOError("too many earlier calls of this kind have not returned yet")
+    """The outcome of `call(...)`, once one of the `slots` is free. Raises what it raises."""
+    while not slots.acquire(blocking=False):  # noqa: ASYNC110  # the slots belong to threads of any loop
+        await asyncio.sleep(PAUSE)
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[_Result] = loop.create_future()
 

@@ -1,0 +1,123 @@
+"""What `services.conf` says about the Licenses service's own proxy."""
+
+from pathlib import Path
+
+import pytest
+
+from exporter.dispatcher import LARGEST_FILE, ServiceProxy, licenses_service_proxy
+
+
+def found(folder: Path, content: bytes | None) -> ServiceProxy:
+    """What is understood where Program Files hold that services.conf."""
+    file = folder / "Qlik" / "Sense" / "ServiceDispatcher" / "services.conf"
+    if content is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return licenses_service_proxy({"ProgramFiles": str(folder)})
+
+
+REST = "[licenses]\nExePath=Licenses\\licenses.exe\n\n[licenses.parameters]\n-qsefw-mode=true\n"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "-proxy-uri=http://10.0.0.1:3128",
+        "--proxy-uri=http://10.0.0.1:3128",
+        "proxy-uri=http://10.0.0.1:3128",
+        "-proxy-uri http://10.0.0.1:3128",
+        '"-proxy-uri=http://10.0.0.1:3128"',
+        '-proxy-uri="http://10.0.0.1:3128"',
+        "  -PROXY-URI = http://10.0.0.1:3128  ",
+        "-proxy-uri=10.0.0.1:3128",
+        "-app-settings=a.json -proxy-uri=http://10.0.0.1:3128",
+        "# -proxy-uri=http://old:1\n-proxy-uri=http://10.0.0.1:3128\n; -proxy-uri=http://older:1",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_proxy_is_understood_however_it_is_written(lines: str, encoding: str, tmp_path: Path) -> None:
+    proxy = found(tmp_path, f"{REST}{lines}\n\n[other.parameters]\n-proxy-uri=http://else:1\n".encode(encoding))
+    assert (proxy.state, proxy.url) == ("understood", "http://10.0.0.1:3128")
+    assert "http://10.0.0.1:3128" in proxy.sentence
+
+
+@pytest.mark.parametrize(
+    ("lines", "url", "words"),
+    [
+        (["-proxy-basic-authentication=true"], "https://svc:p%40ss%3A%20%26%22@proxy:8888", "password"),
+        ([], "https://svc:p%40ss%3A%20%26%22@proxy:8888", "password"),
+        (["-proxy-basic-authentication=false"], "https://proxy:8888", "no credentials"),
+    ],
+)
+@pytest.mark.parametrize(
+    "password", ['-proxy-password=p@ss: &"', "-proxy-password='p@ss: &\"'", "'-proxy-password=p@ss: &\"'"]
+)
+def test_credentials_are_used_for_connecting_and_never_told(
+    password: str, lines: list[str], url: str, words: str, tmp_path: Path
+) -> None:
+    given = ["-proxy-uri=https://proxy:8888", "-proxy-username=svc", password, *lines]
+    proxy = found(tmp_path, (REST + "\r\n".join(given)).encode())
+    assert (proxy.state, proxy.url) == ("understood", url)
+    assert words in proxy.sentence
+    for told in (proxy.sentence, repr(proxy)):
+        assert "svc" not in told
+        assert "p@ss" not in told
+        assert "p%40ss" not in told
+
+
+def test_credentials_within_the_address_are_masked(tmp_path: Path) -> None:
+    proxy = found(tmp_path, f"{REST}-proxy-uri=http://svc:secret@proxy:3128".encode())
+    assert proxy.url == "http://svc:secret@proxy:3128"
+    assert "secret" not in proxy.sentence
+    assert "svc" not in proxy.sentence
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("-proxy-encrypted-password=AQAAANCMnd8B", "encrypted and cannot be used"),
+        ("-proxy-realm=x", "user name without a password"),
+    ],
+)
+def test_a_password_that_cannot_be_used_is_told(line: str, words: str, tmp_path: Path) -> None:
+    proxy = found(tmp_path, f"{REST}-proxy-uri=http://proxy:3128\n-proxy-username=svc\n{line}\n".encode())
+    assert (proxy.state, proxy.url) == ("understood", "http://proxy:3128")
+    assert words in proxy.sentence
+    assert "AQAAAN" not in proxy.sentence
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        REST.encode(),
+        b"[licenses.parameters]\n-proxy-uri=\n",
+        b"-proxy-uri=http://10.0.0.1:3128\n",
+        b"[licenses.parameters]\n# -proxy-uri=http://10.0.0.1:3128\n",
+        b"[licenses.parameters]\n-noproxy-uri=http://10.0.0.1:3128\n",
+        b"\xff\xfe\x00",
+        b"\x00" * 100,
+        b"[licenses.parameters]\n" + b"x" * LARGEST_FILE + b"\n-proxy-uri=http://beyond-the-limit:1",
+    ],
+)
+def test_without_a_setting_there_is_no_proxy(content: bytes, tmp_path: Path) -> None:
+    proxy = found(tmp_path, content)
+    assert (proxy.state, proxy.url) == ("no setting", "")
+
+
+@pytest.mark.parametrize("uri", ["socks5://proxy:1080", "http://", "http://proxy:many", "http://[::1", "http://p:0"])
+def test_a_proxy_that_cannot_be_used_is_not_understood_and_says_so(uri: str, tmp_path: Path) -> None:
+    proxy = found(tmp_path, f"{REST}-proxy-uri={uri}".encode())
+    assert (proxy.state, proxy.url) == ("not understood", "")
+    assert "not used" in proxy.sentence
+
+
+def test_a_missing_and_an_unreadable_file_are_told_apart(tmp_path: Path) -> None:
+    missing = found(tmp_path / "a", None)
+    (tmp_path / "b" / "Qlik" / "Sense" / "ServiceDispatcher" / "services.conf").mkdir(parents=True)
+    unreadable = found(tmp_path / "b", None)
+    assert (missing.state, missing.url) == ("missing", "")
+    assert (unreadable.state, unreadable.url) == ("unreadable", "")
+    for proxy in (missing, unreadable):
+        assert "services.conf" in proxy.file
+        assert proxy.file in proxy.sentence

@@ -1,0 +1,128 @@
+"""`probe [TARGET]`: the story for a person, the cure, the exit code."""
+
+import argparse
+import base64
+from pathlib import Path
+
+import pytest
+from probe_peers import (
+    AUTHORITY,
+    CERTIFICATE,
+    NOT_FOUND,
+    answering,
+    listening,
+    proxying,
+    secured,
+    serving,
+    silent,
+    written,
+)
+
+from exporter.commands.probe import add_arguments, run
+from exporter.config import Config, ProbeConfig
+
+SECURE = serving(CERTIFICATE)
+
+
+def ran(*arguments: str, config: Config = Config(), environ: dict[str, str] | None = None) -> int:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return run(parser.parse_args(arguments), config, environ or {})
+
+
+@pytest.fixture
+def ca_file(tmp_path: Path) -> str:
+    return written(tmp_path / "ca.pem", AUTHORITY.cert_pem.bytes())
+
+
+def test_a_good_probe_is_told_stage_by_stage_and_exits_0(ca_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with listening(secured(SECURE, answering(NOT_FOUND))) as port:
+        assert ran(f"localhost:{port}", "--ca-file", ca_file) == 0
+    out = capsys.readouterr().out
+    places = [out.index(f"\n  {phase}: ") for phase in ("dns", "connect", "tls", "http")]
+    assert places == sorted(places)
+    assert out.count(" ms]") == 4
+    assert "\nreached: " in out
+    assert "404 Not Found" in out
+
+
+def test_a_failed_probe_names_the_reason_and_the_likely_cure_and_exits_1(capsys: pytest.CaptureFixture[str]) -> None:
+    with listening(secured(SECURE, answering(NOT_FOUND))) as port:
+        assert ran(f"localhost:{port}") == 1
+    out = capsys.readouterr().out
+    assert "failed, tls_untrusted: " in out
+    assert "likely cure: " in out
+    assert "issued by Acme Root" in out
+
+
+def test_without_any_configuration_the_license_backend_is_probed(capsys: pytest.CaptureFixture[str]) -> None:
+    requests: list[bytes] = []
+    with listening(proxying(requests, credentials=b"nobody's")) as proxy:
+        assert ran("--proxy", f"http://127.0.0.1:{proxy}") == 1
+    assert requests[0].startswith(b"CONNECT license.qlikcloud.com:443 ")
+    assert "failed, proxy_auth: " in capsys.readouterr().out
+
+
+def test_a_password_can_come_from_the_environment_and_is_not_told(
+    ca_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = base64.b64encode(b"svc:hidden")
+    with (
+        listening(secured(SECURE, answering(NOT_FOUND))) as port,
+        listening(proxying([], credentials=right)) as proxy,
+    ):
+        url = f"http://svc:${{PASSWORD}}@127.0.0.1:{proxy}"
+        options = (f"localhost:{port}", "--ca-file", ca_file, "--proxy", url)
+        assert ran(*options, environ={"PASSWORD": "hidden"}) == 0
+    out = capsys.readouterr().out
+    assert "hidden" not in out
+    assert f"http://127.0.0.1:{proxy}" in out
+
+
+def test_options_are_laid_over_the_configured_probe(capsys: pytest.CaptureFixture[str]) -> None:
+    with listening(answering(b"HTTP/1.1 204 No Content\r\n\r\n")) as port:
+        target = f"127.0.0.1:{port}"
+        configured = ProbeConfig(target=target, protocol="http", expected_statuses=(204,), proxy="none")
+        assert ran(target, config=Config(probes=(configured,))) == 0
+        assert ran(config=Config(probes=(configured,))) == 0
+        assert ran(target, "--status", "200", config=Config(probes=(configured,))) == 1
+        assert ran(target, "--status", "200", "--status", "204", "--protocol", "http") == 0
+        assert ran(target, "--protocol", "tcp") == 0
+    assert "expected 200" in capsys.readouterr().out
+
+
+def test_the_time_out_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with listening(silent) as port:
+        assert ran(f"127.0.0.1:{port}", "--timeout", "300ms") == 1
+    assert "tls_timeout" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("license.example",), "expected host:port"),
+        (("https://license.example/",), "expected host:port"),
+        (("host:99999",), "expected host:port"),
+        (("host:1", "--timeout", "soon"), "duration"),
+        (("host:1", "--proxy", "socks5://user:secret@proxy:1"), "proxy"),
+        (("host:1", "--proxy", "http://${NOT_SET}@proxy:1"), "NOT_SET"),
+        (("host:1", "--status", "9"), "100 to 599"),
+    ],
+)
+def test_an_unusable_target_or_option_exits_2_with_one_line(
+    arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ran(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert words in captured.err
+    assert "secret" not in captured.err
+
+
+def test_an_unexpected_issuer_is_noted(ca_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with listening(secured(SECURE, answering(NOT_FOUND))) as port:
+        target = f"localhost:{port}"
+        configured = ProbeConfig(target=target, ca_file=ca_file, proxy="none", expected_issuers=("Amazon",))
+        assert ran(target, config=Config(probes=(configured,))) == 0
+    assert "(Acme Root) is not an expected one" in capsys.readouterr().out
