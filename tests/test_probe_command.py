@@ -1,7 +1,7 @@
 """`probe [TARGET]`: the story for a person, the cure, the exit code."""
 
-import argparse
 import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -18,16 +18,18 @@ from probe_peers import (
     written,
 )
 
-from exporter.commands.probe import add_arguments, run
-from exporter.config import Config, ProbeConfig
+from exporter.cli import main
 
 SECURE = serving(CERTIFICATE)
 
 
-def ran(*arguments: str, config: Config = Config(), environ: dict[str, str] | None = None) -> int:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args(arguments), config, environ or {})
+def ran(*arguments: str) -> int:
+    return main(["probe", *arguments])
+
+
+def configured(folder: Path, **probe: object) -> str:
+    """The name of a configuration with this one probe."""
+    return written(folder / "config.yml", json.dumps({"probes": [probe]}).encode())
 
 
 @pytest.fixture
@@ -64,8 +66,9 @@ def test_without_any_configuration_the_license_backend_is_probed(capsys: pytest.
 
 
 def test_a_password_can_come_from_the_environment_and_is_not_told(
-    ca_file: str, capsys: pytest.CaptureFixture[str]
+    ca_file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PASSWORD", "hidden")
     right = base64.b64encode(b"svc:hidden")
     with (
         listening(secured(SECURE, answering(NOT_FOUND))) as port,
@@ -73,19 +76,19 @@ def test_a_password_can_come_from_the_environment_and_is_not_told(
     ):
         url = f"http://svc:${{PASSWORD}}@127.0.0.1:{proxy}"
         options = (f"localhost:{port}", "--ca-file", ca_file, "--proxy", url)
-        assert ran(*options, environ={"PASSWORD": "hidden"}) == 0
+        assert ran(*options) == 0
     out = capsys.readouterr().out
     assert "hidden" not in out
     assert f"http://127.0.0.1:{proxy}" in out
 
 
-def test_options_are_laid_over_the_configured_probe(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_are_laid_over_the_configured_probe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with listening(answering(b"HTTP/1.1 204 No Content\r\n\r\n")) as port:
         target = f"127.0.0.1:{port}"
-        configured = ProbeConfig(target=target, protocol="http", expected_statuses=(204,), proxy="none")
-        assert ran(target, config=Config(probes=(configured,))) == 0
-        assert ran(config=Config(probes=(configured,))) == 0
-        assert ran(target, "--status", "200", config=Config(probes=(configured,))) == 1
+        config = configured(tmp_path, target=target, protocol="http", expected_statuses=[204], proxy="none")
+        assert ran(target, "--config.file", config) == 0
+        assert ran("--config.file", config) == 0
+        assert ran(target, "--config.file", config, "--status", "200") == 1
         assert ran(target, "--status", "200", "--status", "204", "--protocol", "http") == 0
         assert ran(target, "--protocol", "tcp") == 0
     assert "expected 200" in capsys.readouterr().out
@@ -120,9 +123,9 @@ def test_an_unusable_target_or_option_exits_2_with_one_line(
     assert "secret" not in captured.err
 
 
-def test_an_unexpected_issuer_is_noted(ca_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unexpected_issuer_is_noted(ca_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with listening(secured(SECURE, answering(NOT_FOUND))) as port:
         target = f"localhost:{port}"
-        configured = ProbeConfig(target=target, ca_file=ca_file, proxy="none", expected_issuers=("Amazon",))
-        assert ran(target, config=Config(probes=(configured,))) == 0
+        config = configured(tmp_path, target=target, ca_file=ca_file, proxy="none", expected_issuers=["Amazon"])
+        assert ran(target, "--config.file", config) == 0
     assert "(Acme Root) is not an expected one" in capsys.readouterr().out

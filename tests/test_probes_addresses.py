@@ -244,6 +244,8 @@ def test_the_reason_is_the_first_that_says_more_than_no_way_there() -> None:
         for found, reason in (
             ([address(UNREACHABLE, 1), address("127.0.0.1", refused)], "tcp_refused"),
             ([address("127.0.0.1", refused), address(BROKEN_IPV6, 1)], "tcp_refused"),
+            ([address("127.0.0.1", refused), address("127.0.0.1", hole)], "tcp_refused"),
+            ([address("127.0.0.1", hole), address("127.0.0.1", refused)], "tcp_timeout"),
             ([address(UNREACHABLE, 1), address(BROKEN_IPV6, 1)], "tcp_unreachable"),
             ([address("127.0.0.1", hole), address(BROKEN_IPV6, 1)], "tcp_timeout"),
         ):

@@ -4,13 +4,12 @@ import argparse
 import asyncio
 import json
 import os
-import sys
 from collections.abc import Mapping
 
-from exporter.config import BACKEND_PROBE, Config, ConfigError, ProbeConfig, parse, probes_of
+from exporter.config import BACKEND_PROBE, Config, ProbeConfig, parse, probes_of
 from exporter.probes import CURES, ProbeResult, probe
 
-_SUCCEEDED, _FAILED, _UNUSABLE = 0, 1, 2
+_REACHED, _NOT_REACHED = 0, 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,16 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, config: Config, environ: Mapping[str, str] = os.environ) -> int:
-    """Probes once and prints what happened: 0 reached, 1 not reached, 2 the target or an option is unusable."""
-    try:
-        settings = _settings(arguments, config, environ)
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return _UNUSABLE
+    """Probe once and print what happened: 0 reached, 1 not reached. Raises ConfigError for the target or an option."""
+    settings = _settings(arguments, config, environ)
     print(f"{settings.target} by {settings.protocol}, within {settings.timeout}", flush=True)
     result = asyncio.run(probe(settings, environ=environ))
     print(told(result))
-    return _SUCCEEDED if result.success else _FAILED
+    return _REACHED if result.success else _NOT_REACHED
 
 
 def told(result: ProbeResult) -> str:

@@ -17,8 +17,6 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 CHUNK = 16 << 10
 """Bytes asked for at a time."""
-STAGGER = 0.25
-"""Seconds before the next address is tried beside one that has not answered (RFC 8305)."""
 TRUST_AGE = 300.0
 """Seconds after which the system's trusted certificates are read again."""
 LARGEST_CA_FILE = 1 << 20
@@ -39,14 +37,6 @@ class Address(NamedTuple):
 
 class EndOfStreamError(ConnectionError):
     """The peer closed the connection where more had to come."""
-
-
-class ConnectError(Exception):
-    """No address could be connected to: one error for each tried, in their order."""
-
-    def __init__(self, errors: Sequence[tuple[Address, OSError]]) -> None:
-        super().__init__(f"{len(errors)} addresses failed")
-        self.errors = errors
 
 
 class Stream(Protocol):
@@ -75,14 +65,16 @@ class TcpStream:
         return await asyncio.get_running_loop().sock_recv(self._socket, CHUNK)
 
 
-async def connected_socket(addresses: Sequence[Address], stagger: float = STAGGER) -> tuple[socket.socket, Address]:
+async def connected_socket(
+    addresses: Sequence[Address], stagger: float, errors: dict[Address, OSError]
+) -> tuple[socket.socket, Address] | None:
     """A connection to the first address that answers, each tried `stagger` seconds after the one before it at most.
 
-    So a silent address does not fail a host that another one reaches (hazard 124). Raises ConnectError.
+    So a silent address does not fail a host that another one reaches (hazard 124). None when all have failed; `errors`
+    receives each failure as it comes, so that it is known also if time is up before.
     """
     waiting = deque(addresses)
     attempts: dict[asyncio.Task[socket.socket], Address] = {}
-    errors: dict[Address, OSError] = {}
     try:
         while waiting or attempts:
             if waiting:
@@ -102,7 +94,7 @@ async def connected_socket(addresses: Sequence[Address], stagger: float = STAGGE
         for late in await asyncio.gather(*attempts, return_exceptions=True):
             if isinstance(late, socket.socket):
                 late.close()
-    raise ConnectError([(address, errors[address]) for address in addresses])
+    return None
 
 
 async def _connected(address: Address) -> socket.socket:

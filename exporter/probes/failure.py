@@ -1,0 +1,143 @@
+"""Why a stage failed: every error that a network can raise becomes one reason of the closed set and one sentence."""
+
+import errno
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+
+import h11
+
+from exporter.probes.certificate import ServedChain, day, printable
+from exporter.probes.result import Phase, Reason
+from exporter.probes.stream import Address
+
+ADDRESSES_SHOWN = 4
+"""Addresses that a sentence lists."""
+
+_TIMED_OUT: dict[Phase, tuple[Reason, str]] = {
+    "dns": ("dns", "The name server did not answer in time."),
+    "connect": ("tcp_timeout", "The connection was not answered in time."),
+    "proxy": ("proxy_connect", "The proxy did not answer in time."),
+    "tls": ("tls_timeout", "The connection opened, but TLS was not agreed on in time."),
+    "http": ("http_timeout", "The answer did not come, or did not end, in time."),
+}
+_UNREACHABLE = {
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.EHOSTDOWN,
+    errno.ENETDOWN,
+    errno.EADDRNOTAVAIL,
+    errno.EAFNOSUPPORT,
+    errno.EACCES,  # what a firewall on this machine answers, on Windows and on Linux
+    errno.EPERM,
+}
+_WINDOWS_UNREACHABLE = {10013, 10047, 10049, 10050, 10051, 10064, 10065, 1231, 1232}
+_WINDOWS_TIMED_OUT = {10060, 121, 1460}
+_WINDOWS_REFUSED = {10061, 1225}
+_WINDOWS_RESET = {10052, 10053, 10054, 64, 1236}
+_UNCONNECTED: dict[Reason, str] = {
+    "tcp_refused": "refused",
+    "tcp_timeout": "no answer",
+    "tcp_unreachable": "no way there, or forbidden on this machine",
+    "reset": "reset",
+}
+_EXPIRED, _NOT_YET_VALID, _WRONG_HOST, _WRONG_ADDRESS = 10, 9, 62, 64
+"""OpenSSL's X509_V_ERR_ numbers."""
+
+
+class Failure(Exception):  # noqa: N818  # not an error of this program: what a probe is there to find
+    """A stage failed: why, as a label and as a sentence."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason: Reason = reason
+        self.detail = detail
+
+
+def stage_failure(phase: Phase, error: Exception, host: str, chain: ServedChain | None) -> Failure:
+    """What `error` means for a connection to `host` that has got as far as TLS or HTTP, with `chain` served there."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _verification_failure(error, host, chain)
+    if isinstance(error, ssl.SSLError):
+        return Failure("tls_handshake", f"TLS failed: {error_text(error)}.")
+    if isinstance(error, h11.ProtocolError):
+        return Failure("http_protocol", f"The answer is not HTTP: {error_text(error)}.")
+    if isinstance(error, OSError):
+        reason = reason_of(error)
+        if reason == "tcp_timeout":  # the system's own time-out, before ours
+            return time_out(phase)
+        return Failure(reason, f"The connection was lost: {error_text(error)}.")
+    return Failure("other", f"The probe cannot be done as it is set: {error_text(error)}.")
+
+
+def time_out(phase: Phase) -> Failure:
+    """The deadline came during `phase`."""
+    return Failure(*_TIMED_OUT[phase])
+
+
+def connect_failure(addresses: Sequence[Address], errors: Mapping[Address, OSError], port: int) -> Failure:
+    """No address could be connected to. Those without an error were silent until the end.
+
+    The first address's failure decides, unless another one says more than that there is no way to it.
+    """
+    whys = [errors.get(address, TimeoutError()) for address in addresses]
+    reasons = [reason_of(why) for why in whys]
+    reason = next((each for each in reasons if each != "tcp_unreachable"), reasons[0])
+    told = [
+        f"{address.place[0]}: {_UNCONNECTED.get(each) or error_text(why)}"
+        for address, each, why in zip(addresses, reasons, whys, strict=True)
+    ]
+    return Failure(reason, f"No connection to port {port}: {'; '.join(told[:ADDRESSES_SHOWN])}.")
+
+
+def reason_of(error: OSError) -> Reason:
+    """The reason for an error of a socket, by Linux's and by Windows' numbers."""
+    number = getattr(error, "winerror", None)
+    if isinstance(error, ConnectionRefusedError) or number in _WINDOWS_REFUSED:
+        return "tcp_refused"
+    if isinstance(error, TimeoutError) or number in _WINDOWS_TIMED_OUT:
+        return "tcp_timeout"
+    if isinstance(error, ConnectionError) or number in _WINDOWS_RESET:
+        return "reset"
+    if error.errno in _UNREACHABLE or number in _WINDOWS_UNREACHABLE:
+        return "tcp_unreachable"
+    return "other"
+
+
+def error_text(error: Exception) -> str:
+    """An error in words that hold no more than the system, OpenSSL or this package put there."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message.rstrip(".")
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "unknown").replace("_", " ").lower()
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.rstrip(".")
+    if isinstance(error, UnicodeError):
+        return "the host name cannot be encoded"
+    return printable(str(error), 200) or type(error).__name__
+
+
+def lookup_text(error: Exception) -> str:
+    """Why a name could not be looked up, in words."""
+    if not isinstance(error, socket.gaierror):
+        return error_text(error)
+    if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
+        return "the name server knows no such name, or no address for it"
+    if error.errno == socket.EAI_AGAIN:
+        return "no name server gave an answer"
+    return error_text(error)
+
+
+def _verification_failure(error: ssl.SSLCertVerificationError, host: str, chain: ServedChain | None) -> Failure:
+    text = error_text(error)
+    if error.verify_code == _EXPIRED:
+        when = f" on {day(chain.chain_expiry)}" if chain else ""
+        return Failure("tls_expired", f"A certificate has expired{when}.")
+    if error.verify_code == _NOT_YET_VALID:
+        when = f" before {day(chain.starts)}" if chain else " yet"
+        return Failure("tls_expired", f"The certificate is not valid{when}: check this machine's clock.")
+    if error.verify_code in (_WRONG_HOST, _WRONG_ADDRESS):
+        names = f"; it is for {chain.names or 'no host'}" if chain else ""
+        return Failure("tls_hostname", f"The certificate is not for {host}{names}.")
+    issuer = f" by {chain.issuer}" if chain and chain.issuer else ""
+    return Failure("tls_untrusted", f"The certificate, issued{issuer}, is not trusted on this machine: {text}.")
