@@ -208,9 +208,17 @@ def write_bill_of_materials(python: Path, path: Path) -> Path:
     command = [sys.executable, "-m", "cyclonedx_py", "environment", str(python)]
     options = ["--pyproject", str(PROJECT / "pyproject.toml"), "--output-reproducible", "--of", "JSON", "-o", str(path)]
     subprocess.run([*command, *options], check=True, stderr=subprocess.PIPE)
-    parts = json.loads(path.read_text())["components"]
-    claim(any(part["name"] == "aiohttp" for part in parts), f"a bill of {len(parts)} materials")
+    listed = {canonical(part["name"]) for part in json.loads(path.read_text())["components"]}
+    pins = (PROJECT / "deploy" / "release" / "constraints.txt").read_text().splitlines()
+    pinned = {canonical(pin.partition("==")[0]) for pin in pins if "==" in pin and "win32" not in pin}
+    odd = ", ".join(sorted(listed ^ pinned)) or "none"
+    claim(listed == pinned, f"a bill of {len(listed)} materials, the pinned ones (in one list only: {odd})")
     return path
+
+
+def canonical(name: str) -> str:
+    """The name of a package as registries compare it."""
+    return name.lower().replace("_", "-").replace(".", "-")
 
 
 def digest(path: Path) -> str:
