@@ -29,13 +29,12 @@ def test_rights_are_asked_for_on_the_folders_of_the_logs_only() -> None:
         [
             r"C:\ProgramData\Qlik\Sense\Log\Licenses\*.log",
             r"C:\ProgramData\Qlik\Sense\Log\Licenses\*.txt",
-            r"D:\Qlik\Archive",
             r"\\filer\QlikShare\Logs\*_License_Repository.txt",
-            "",
-        ]
+        ],
+        [r"D:\Qlik.Archive", "", "\\\\filer\\QlikShare\\ArchivedLogs\\"],
     )
-    assert local == [r"C:\ProgramData\Qlik\Sense\Log\Licenses", r"D:\Qlik\Archive"]
-    assert remote == [r"\\filer\QlikShare\Logs"]
+    assert local == [r"C:\ProgramData\Qlik\Sense\Log\Licenses", r"D:\Qlik.Archive"]
+    assert remote == [r"\\filer\QlikShare\ArchivedLogs", r"\\filer\QlikShare\Logs"]
 
 
 def test_the_log_has_one_file_a_day_and_renames_none_135(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -125,15 +125,12 @@ def run_arguments(home: Path) -> list[str]:
     return arguments
 
 
-def log_folders(paths: list[str]) -> tuple[list[str], list[str]]:
-    """The folders that hold the log patterns `paths`: those of this machine, and those of file shares."""
-    local: set[str] = set()
-    remote: set[str] = set()
-    for path in filter(None, paths):
-        fixed = re.split(r"[*?\[]", path)[0]
-        parent = fixed.rstrip("\\/") if fixed == path and not Path(path).suffix else re.sub(r"[\\/][^\\/]*$", "", fixed)
-        (remote if parent.startswith(("\\\\", "//")) else local).add(parent)
-    return sorted(local), sorted(remote)
+def log_folders(patterns: Iterable[str], archives: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The folders of the files of `patterns`, and the `archives`: those of this machine, and those of file shares."""
+    found = {re.sub(r"[\\/][^\\/]*$", "", re.split(r"[*?\[]", pattern)[0]) for pattern in patterns}
+    found |= {archive.rstrip("\\/") for archive in archives if archive}
+    remote = {path for path in found if path.startswith(("\\\\", "//"))}
+    return sorted(found - remote), sorted(remote)
 
 
 if sys.platform == "win32":
@@ -173,43 +170,51 @@ if sys.platform == "win32":
         home.mkdir(parents=True, exist_ok=True)
         if not (home / "config.yml").exists():
             (home / "config.yml").write_text(FIRST_CONFIGURATION, encoding="utf-8")
-        settings = (
-            win32service.SERVICE_WIN32_OWN_PROCESS,
-            win32service.SERVICE_AUTO_START,
-            win32service.SERVICE_ERROR_NORMAL,
-            _command_line(),
-        )
         manager = win32service.OpenSCManager(None, None, win32service.SC_MANAGER_ALL_ACCESS)
         try:
             try:
                 service = win32service.OpenService(manager, SERVICE_NAME, win32service.SERVICE_ALL_ACCESS)
-                win32service.ChangeServiceConfig(service, *settings, None, False, None, ACCOUNT, "", DISPLAY_NAME)
-                done = "is up to date"
             except pywintypes.error as error:
                 if error.winerror != winerror.ERROR_SERVICE_DOES_NOT_EXIST:
                     raise
-                service = win32service.CreateService(
-                    manager,
-                    SERVICE_NAME,
-                    DISPLAY_NAME,
-                    win32service.SERVICE_ALL_ACCESS,
-                    *settings,
-                    None,
-                    False,
-                    None,
-                    ACCOUNT,
-                    "",
-                )
+                service = _create(manager)
                 done = "is installed"
-            try:
-                _configure(service)
-            finally:
-                win32service.CloseServiceHandle(service)
+            else:
+                _update(service)
+                done = "is up to date"
+            account = str(win32service.QueryServiceConfig(service)[7])
+            win32service.CloseServiceHandle(service)
         finally:
             win32service.CloseServiceHandle(manager)
         win32evtlogutil.AddSourceToRegistry(SERVICE_NAME, servicemanager.__file__, "Application")
-        _grant_rights(home)
-        print(f"the service {SERVICE_NAME} {done}; it runs as {ACCOUNT} with {home / 'config.yml'}")
+        _grant_rights(home, account)
+        print(f"the service {SERVICE_NAME} {done}; it runs as {account} with {home / 'config.yml'}")
+
+    def _create(manager: "_win32typing.PySC_HANDLE") -> "_win32typing.PySC_HANDLE":
+        service = win32service.CreateService(
+            manager,
+            SERVICE_NAME,
+            DISPLAY_NAME,
+            win32service.SERVICE_ALL_ACCESS,
+            win32service.SERVICE_WIN32_OWN_PROCESS,
+            win32service.SERVICE_AUTO_START,
+            win32service.SERVICE_ERROR_NORMAL,
+            _command_line(),
+            None,
+            False,
+            None,
+            ACCOUNT,
+            "",
+        )
+        _configure(service)
+        return service
+
+    def _update(service: "_win32typing.PySC_HANDLE") -> None:
+        """Point the service to this program; what an administrator has changed, the account above all, stays."""
+        unchanged = (win32service.SERVICE_NO_CHANGE,) * 3
+        win32service.ChangeServiceConfig(
+            service, *unchanged, _command_line(), None, False, None, None, None, DISPLAY_NAME
+        )
 
     def _command_line() -> str:
         """What the service manager starts: this Python, or this program where it is a frozen one."""
@@ -234,45 +239,46 @@ if sys.platform == "win32":
             except pywintypes.error as error:
                 print(f"note: the service manager refused setting {what}: {_reason(error)}", file=sys.stderr)
 
-    def _grant_rights(home: Path) -> None:
+    def _grant_rights(home: Path, account: str) -> None:
         """Let the service's account write its folder and read the logs' folders; keep people out of the former."""
         administrators, system = "*S-1-5-32-544:(OI)(CI)F", "*S-1-5-18:(OI)(CI)F"
-        _icacls(str(home), "/inheritance:r", "/grant:r", administrators, system, f"{ACCOUNT}:(OI)(CI)M")
-        local, remote = log_folders(_configured_paths(home))
+        _icacls(str(home), "/inheritance:r", "/grant:r", administrators, system, f"{account}:(OI)(CI)M")
+        local, remote = _configured_folders(home)
         for path in local:
             if Path(path).is_dir():
-                _icacls(path, "/grant", f"{ACCOUNT}:(OI)(CI)RX")
+                _icacls(path, "/grant", f"{account}:(OI)(CI)RX")
         for path in remote:
             print(f"note: grant read access on {path} to this computer's own account; the service goes there as it")
 
-    def _configured_paths(home: Path) -> list[str]:
-        """The log patterns and archives of the service's configuration; none where that cannot be used."""
+    def _configured_folders(home: Path) -> tuple[list[str], list[str]]:
+        """`log_folders` of the service's configuration; none where that cannot be used."""
         from exporter import config
 
         try:
-            logs = config.load(str(home / "config.yml")).logs
+            logs = [log for _, log in config.load(str(home / "config.yml")).logs.enabled()]
         except config.ConfigError as error:
-            print(f"note: no rights on logs were granted: {error}", file=sys.stderr)
-            return []
-        return [path for _, log in logs.enabled() for path in (*log.paths, log.archive)]
+            print(f"note: rights on the logs are left as they are: {error}", file=sys.stderr)
+            return [], []
+        return log_folders((path for log in logs for path in log.paths), (log.archive for log in logs))
 
     def _icacls(path: str, *arguments: str) -> None:
         program = Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "icacls.exe")
-        done = subprocess.run(  # noqa: S603  # Windows's own program by its full path, arguments of ours
-            [str(program), path, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=ICACLS_SECONDS,
-            check=False,
-        )
-        if done.returncode:
-            print(f"note: the rights on {path} could not be changed (icacls: code {done.returncode})", file=sys.stderr)
+        try:
+            subprocess.run(  # noqa: S603  # Windows's own program by its full path, arguments of ours
+                [str(program), path, *arguments],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=ICACLS_SECONDS,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"note: the rights on {path} could not be changed: {error}", file=sys.stderr)
 
     def _remove() -> None:
         """Stop and delete the service; configuration, state and log stay."""
         if _state() != win32service.SERVICE_STOPPED:
             _stop()
-        for path in log_folders(_configured_paths(folder()))[0]:
+        for path in _configured_folders(folder())[0]:
             if Path(path).is_dir():
                 _icacls(path, "/remove:g", ACCOUNT)
         win32serviceutil.RemoveService(SERVICE_NAME)
