@@ -147,15 +147,14 @@ if sys.platform == "win32":
     def _carry_out(action: str) -> int:
         try:
             {"install": _install, "remove": _remove, "start": _start, "stop": _stop}[action]()
-        except pywintypes.error as error:
+        except (pywintypes.error, OSError) as error:
             print(f"cannot {action} the service {SERVICE_NAME}: {_reason(error)}", file=sys.stderr)
-            return 1
-        except OSError as error:
-            print(f"cannot {action} the service {SERVICE_NAME}: {error}", file=sys.stderr)
             return 1
         return 0
 
-    def _reason(error: pywintypes.error) -> str:
+    def _reason(error: Exception) -> str:
+        if not isinstance(error, pywintypes.error):
+            return str(error)
         return {
             winerror.ERROR_ACCESS_DENIED: "access denied; use a prompt that was opened with `Run as administrator`",
             winerror.ERROR_SERVICE_DOES_NOT_EXIST: "it is not installed; `service install` does that",
@@ -277,7 +276,10 @@ if sys.platform == "win32":
     def _remove() -> None:
         """Stop and delete the service; configuration, state and log stay."""
         if _state() != win32service.SERVICE_STOPPED:
-            _stop()
+            try:
+                _stop()
+            except (pywintypes.error, OSError) as error:  # Windows then deletes it when its process ends
+                print(f"note: the service {SERVICE_NAME} could not be stopped: {_reason(error)}", file=sys.stderr)
         for path in _configured_folders(folder())[0]:
             if Path(path).is_dir():
                 _icacls(path, "/remove:g", ACCOUNT)
