@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -57,22 +57,11 @@ class RecordLike(Protocol):
     orphan: bool
 
 
-class RecognisedLike(Protocol):
-    """What the fold needs of a catalogue's answer; see `exporter.logs.messages.Recognised`."""
-
-    @property
-    def message(self) -> str:
-        """The value of the label `message`."""
-
-    @property
-    def event(self) -> LogEvent | None:
-        """What it means, or None."""
-
-
 class Rules(NamedTuple):
     """What the fold goes by: the settings of the license, and the catalogue."""
 
-    recognise: Callable[[LogName, RecordLike], RecognisedLike]
+    recognise: Callable[[LogName, Any], tuple[str, LogEvent | None]]
+    """The catalogue: a record's message, and what it means or None."""
     infers: bool = True
     """Whether a sync that nothing contradicts is taken for a success; False where a message tells of successes."""
     kind: Literal["auto", "signed_key", "offline", "lef"] = "auto"
@@ -238,27 +227,25 @@ class LicenseState(msgspec.Struct, kw_only=True):
         recognise = rules.recognise
         for record in records:
             counts = record.counts
-            if counts and record.malformed:
-                counters.malformed += 1
-            if record.orphan:
-                continue
-            recognised = recognise(log, record)
-            event = recognised.event
+            if record.malformed:
+                counters.malformed += counts
+                if record.orphan:
+                    continue
+            message, event = recognise(log, record)
             if counts:
-                counters.records += 1
-                message = recognised.message
                 messages[message] = messages.get(message, 0) + 1
+                counters.records += 1
             at = record.at
             in_order = False
+            if at is not None and at > horizon:
+                at = None  # counted, but no instant of the future moves a clock
+                counters.future += counts
             if at is not None:
-                if at > horizon:
-                    at = None  # counted, but no instant of the future moves a clock
-                    counters.future += counts
-                else:
-                    in_order = at >= newest - DISORDER
-                    newest = max(newest, at)
-                    if clock and in_order and self.pending is not None:
-                        self._settle(at, rules)
+                if at > newest:
+                    newest = at
+                in_order = at >= newest - DISORDER
+                if in_order and clock and self.pending is not None:
+                    self._settle(at, rules)
             if event is not None:
                 self._fold_event(log, event, at, in_order, counts, now, rules)
         if newest > float("-inf"):

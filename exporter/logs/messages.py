@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from exporter.config import MessageConfig
+from exporter.config import Config, ConfigError, MessageConfig
 from exporter.events import (
     LOG_NAMES,
     AccessDenied,
@@ -349,6 +349,15 @@ class Catalogue:
 
 
 _NOTHING = Recognised(UNKNOWN, None)
+
+
+def catalogue_of(config: Config, file: str) -> Catalogue:
+    """The catalogue with what `config` teaches. Raises ConfigError, naming `file`, where a name is taken."""
+    try:
+        return Catalogue(config.messages)
+    except ValueError as error:
+        key, _, problem = str(error).partition(": ")
+        raise ConfigError(file, key, problem) from None
 
 
 def _by_certainty(log: LogName, *certainties: Certainty) -> tuple[Message, ...]:
