@@ -38,8 +38,16 @@ COMMANDS = {
         "exporter.commands.service", "install, remove, start or stop the Windows service", needs_config=False
     ),
 }
-_VALUED = ("--config.file", "--log.level", "--log.format", "--state.file", "--web.listen-address", "--web.config.file")
-_VALUED += ("--textfile.directory",)
+_VALUED = {
+    "--config.file",
+    "--log.level",
+    "--log.format",
+    "--state.file",
+    "--web.listen-address",
+    "--web.config.file",
+    "--textfile.directory",
+}
+"""The flags that may stand before a command and are followed by a value."""
 
 
 def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None) -> int:

@@ -72,16 +72,15 @@ class Journal:
         for record in records:
             if record.orphan or not isinstance(record, Record):
                 continue
-            recognised = rules.recognise(log, record)
-            event = recognised.event
+            message, event = rules.recognise(log, record)
             if event is not None:
                 user = event.user if isinstance(event, AccessDenied) else ""
                 with self._lock:
                     self._noted += 1
-                    note = _Note(self._noted, record.at, log, recognised.message, event, user, text_of(record))
-                    self._notes.setdefault((log, recognised.message), deque(maxlen=KEPT_PER_MESSAGE)).append(note)
+                    note = _Note(self._noted, record.at, log, message, event, user, text_of(record))
+                    self._notes.setdefault((log, message), deque(maxlen=KEPT_PER_MESSAGE)).append(note)
             # Most rows of the audit log are no license matter: only the Licenses log's unknown wordings tell something.
-            if recognised.message == UNKNOWN and log == "licenses":
+            if message == UNKNOWN and log == "licenses":
                 with self._lock:
                     self._unknown.add(log, text_of(record), record.at)
 

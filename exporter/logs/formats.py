@@ -121,6 +121,11 @@ class TraceRecord(TableRecord, gc=False):
         """`<Facility>.<Service>.<class>`."""
         return self.field(self.columns.logger)
 
+    @property
+    def message(self) -> str:
+        """What was logged."""
+        return self.field(self.columns.message)
+
 
 class Split(NamedTuple):
     """What `split` made of some lines."""
