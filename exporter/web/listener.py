@@ -40,7 +40,7 @@ WRITE_TIMEOUT = 30.0
 """Seconds for a client to take an answer."""
 LARGEST_LINE = 8190
 LARGEST_HEAD = 65536
-"""Bytes of one request before its answer: line, header fields, and what came of a body."""
+"""Bytes of one request's line and header fields together."""
 LINGERING = 1.0
 """Seconds that the unread body of a refused request is still read, so that the refusal arrives."""
 SWEEP_INTERVAL = 0.5
@@ -408,7 +408,19 @@ class _LoopThread:
 class _Connection(web.RequestHandler):
     """One client: aiohttp's protocol with a deadline for each thing a client can be slow at, and plain refusals."""
 
-    __slots__ = ("_gone", "_head_bytes", "_idle", "_touched", "answering", "deadline", "opening", "tls", "wire")
+    __slots__ = (
+        "_gone",
+        "_head_bytes",
+        "_head_complete",
+        "_head_end",
+        "_idle",
+        "_touched",
+        "answering",
+        "deadline",
+        "opening",
+        "tls",
+        "wire",
+    )
 
     def __init__(
         self,
@@ -434,7 +446,7 @@ class _Connection(web.RequestHandler):
         self.opening: asyncio.Task[None] | None = None
         self.wire: asyncio.Transport | None = None
         self.deadline = loop.time() + HEAD_TIMEOUT
-        self._idle, self._head_bytes = False, 0
+        self._idle, self._head_complete, self._head_bytes, self._head_end = False, False, 0, b""
         self._touched, self._gone = touched, gone
 
     def drop(self) -> None:
@@ -455,10 +467,13 @@ class _Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self.answering:
+        if not self._head_complete:
             if self._idle:
                 self._idle, self.deadline = False, self._loop.time() + HEAD_TIMEOUT
-            self._head_bytes += len(data)
+            seen = self._head_end + data
+            self._head_complete = b"\r\n\r\n" in seen
+            self._head_bytes += seen.find(b"\r\n\r\n") if self._head_complete else len(data)
+            self._head_end = seen[-3:]
             if self._head_bytes > LARGEST_HEAD:
                 self.drop()
                 return
@@ -476,8 +491,10 @@ class _Connection(web.RequestHandler):
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
-            self.answering, self._idle, self._head_bytes = False, True, 0
-            self.deadline = self._loop.time() + IDLE_TIMEOUT
+            self.answering = False
+            if resp.keep_alive:  # else what still comes is the unread rest, until LINGERING is over
+                self._idle, self._head_complete, self._head_bytes, self._head_end = True, False, 0, b""
+                self.deadline = self._loop.time() + IDLE_TIMEOUT
 
     def handle_error(
         self,
@@ -511,4 +528,4 @@ def _most_connections() -> int:
     import resource  # only there on these platforms
 
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_CONNECTIONS if allowed == resource.RLIM_INFINITY else max(8, min(MOST_CONNECTIONS, allowed // 2))
+    return MOST_CONNECTIONS if allowed == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, allowed // 2)

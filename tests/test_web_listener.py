@@ -1,0 +1,357 @@
+"""Sockets, limits and the watchdog: what keeps scrapes answered whatever clients do."""
+
+import errno
+import select
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from web_stand_in import DEADLINE, Site, StandIn, eventually, site, until_closed
+
+from exporter.web import listener
+from exporter.web.listener import ListenError, listening_sockets
+from exporter.web.security import Security
+from exporter.web.server import WebServer
+
+FLOOD = """
+import resource, socket, sys
+port, wanted, opening = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].encode().decode("unicode_escape").encode()
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000) if hard > 0 else 20000, hard))
+held = []
+try:
+    while len(held) < wanted:
+        held.append(socket.create_connection(("127.0.0.1", port), timeout=30))
+        try:
+            held[-1].sendall(opening)
+        except ConnectionError:
+            pass  # closed at once to make room
+except OSError:
+    pass  # no more descriptors here
+print(len(held), flush=True)
+sys.stdin.read()
+"""
+
+
+def _connect(running: Site) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", running.port), timeout=DEADLINE)
+
+
+# --- addresses
+
+
+def test_123_a_port_alone_is_served_in_both_ip_families() -> None:
+    with site(address=":0") as running:
+        assert running.server.bound == (f"0.0.0.0:{running.port}", f"[::]:{running.port}")
+        for host in ("127.0.0.1", "::1"):
+            with socket.create_connection((host, running.port), timeout=DEADLINE) as client:
+                client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                assert until_closed(client).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("missing", [socket.AF_INET, socket.AF_INET6])
+def test_123_a_missing_ip_family_is_a_warning(
+    missing: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class WithoutOneFamily(socket.socket):
+        def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
+            if family == missing and fileno is None:
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            super().__init__(family, type, proto, fileno)
+
+    monkeypatch.setattr(listener.socket, "socket", WithoutOneFamily)
+    opened = listening_sockets(":0")
+    monkeypatch.undo()
+    assert [one.family for one in opened] == [
+        family for family in (socket.AF_INET, socket.AF_INET6) if family != missing
+    ]
+    assert "not listening on" in caplog.text
+    opened[0].close()
+
+
+def test_a_host_name_is_served_at_every_address_it_has() -> None:
+    with site(address="localhost:0") as running:
+        assert f"127.0.0.1:{running.port}" in running.server.bound
+        assert running.ask("/-/healthy")[0] == 200
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1", "[::1]", "localhost"])
+def test_a_taken_port_is_an_error_that_names_the_address(host: str) -> None:
+    taken = socket.socket(socket.AF_INET6 if host == "[::1]" else socket.AF_INET)
+    with taken:
+        taken.bind((host.strip("[]").replace("localhost", "127.0.0.1"), 0))
+        taken.listen()
+        address = f"{host}:{taken.getsockname()[1]}"
+        server = WebServer(StandIn(), Security(None), lambda: None)
+        with pytest.raises(ListenError) as failure:
+            server.start(["127.0.0.1:0", address])
+        server.stop()
+    assert str(failure.value) == f"cannot listen on {address}: the port is in use by another program"
+
+
+@pytest.mark.parametrize("address", ["no-such-host.invalid:80", "192.0.2.1:0", "a" * 70 + ":1"])
+def test_an_address_that_is_not_ours_is_an_error_that_names_it(address: str) -> None:
+    with pytest.raises(ListenError, match=address):
+        listening_sockets(address)
+
+
+def test_after_a_failed_start_nothing_is_left_open() -> None:
+    before = psutil.Process().num_fds()
+    for _ in range(3):
+        server = WebServer(StandIn(), Security(None), lambda: None)
+        with pytest.raises(ListenError):
+            server.start([":0", "192.0.2.1:0"])
+        server.stop()
+    assert psutil.Process().num_fds() == before
+
+
+# --- clients that are slow, many or rude
+
+
+@pytest.mark.parametrize("opening", ["", r"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+def test_thousands_of_clients_that_never_finish_leave_scrapes_working(opening: str) -> None:
+    with site() as running:
+        arguments = [sys.executable, "-c", FLOOD, str(running.port), "2000", opening]
+        with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as flood:
+            assert flood.stdin
+            assert flood.stdout
+            while flood.poll() is None and not _readable(flood.stdout.fileno()):
+                assert running.ask("/metrics")[0] == 200
+            held = int(flood.stdout.readline())
+            assert held > listener.MOST_CONNECTIONS
+            for _ in range(5):
+                assert running.ask("/metrics")[0] == 200
+            assert len(psutil.Process().net_connections("tcp")) < listener.MOST_CONNECTIONS + 100
+            flood.stdin.close()
+        assert running.failures == []
+
+
+def _readable(descriptor: int) -> bool:
+    return bool(select.select([descriptor], [], [], 0.02)[0])
+
+
+def test_the_client_that_has_waited_longest_makes_room_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 8)
+    with site() as running:
+        waiting = [_connect(running) for _ in range(8)]
+        waiting[0].sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert waiting[0].recv(65536).startswith(b"HTTP/1.1 200")  # has been touched last
+        assert running.ask("/metrics")[0] == 200
+        assert waiting[1].recv(1) == b""
+        waiting[0].sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert waiting[0].recv(65536).startswith(b"HTTP/1.1 200")
+        for client in waiting:
+            client.close()
+
+
+def test_when_every_connection_is_being_answered_a_new_one_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 1)
+    release, begun = threading.Event(), threading.Event()
+
+    def hanging() -> None:
+        begun.set()
+        release.wait(DEADLINE)
+
+    with site(exporter=StandIn(reload_problem=hanging)) as running, _connect(running) as busy:
+        busy.sendall(b"POST /-/reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert begun.wait(DEADLINE)
+        sent = time.monotonic()
+        with _connect(running) as refused:
+            assert until_closed(refused) == b""
+        assert time.monotonic() - sent < listener.HEAD_TIMEOUT
+        release.set()
+        assert until_closed(busy).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_gets_only_so_long_to_send_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "HEAD_TIMEOUT", 0.3)
+    with site() as running, _connect(running) as client:
+        client.sendall(b"GET /metrics HTTP/1.1\r\n")
+        begun = time.monotonic()
+        assert until_closed(client) == b""
+        assert time.monotonic() - begun < DEADLINE / 2
+
+
+def test_a_client_that_drips_its_second_request_is_cut_off_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "HEAD_TIMEOUT", 0.3)
+    with site() as running, _connect(running) as client:
+        client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        client.sendall(b"GET ")
+        assert until_closed(client) == b""
+
+
+def test_a_connection_may_rest_between_two_scrapes_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "HEAD_TIMEOUT", 0.1)
+    monkeypatch.setattr(listener, "IDLE_TIMEOUT", 2.0)
+    with site() as running, _connect(running) as client:
+        begun = time.monotonic()
+        client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        assert until_closed(client) == b""
+        assert time.monotonic() - begun >= 2.0
+
+
+def test_a_client_that_does_not_take_its_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "WRITE_TIMEOUT", 0.3)
+    with site(exporter=StandIn(html="x" * 30_000_000)) as running, _connect(running) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert eventually(lambda: not _served(running))
+        assert len(until_closed(client)) < 30_000_000
+
+
+def _served(running: Site) -> list[object]:
+    return [one for one in psutil.Process().net_connections("tcp") if one.raddr and one.laddr.port == running.port]
+
+
+def test_heads_beyond_the_limit_are_refused() -> None:
+    with site() as running:
+        assert running.raw(b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.0 400")
+        long_field = b"X-Long: " + b"x" * 9000 + b"\r\n"
+        assert running.raw(b"GET / HTTP/1.1\r\nHost: x\r\n" + long_field).startswith(b"HTTP/1.0 400")
+        many_fields = b"".join(b"X-%d: %s\r\n" % (number, b"y" * 1000) for number in range(100))
+        assert b"200" not in running.raw(b"GET / HTTP/1.1\r\nHost: x\r\n" + many_fields)
+        assert running.ask("/metrics")[0] == 200
+
+
+def test_118_clients_that_reset_at_once_do_not_kill_the_listener() -> None:
+    with site() as running:
+        for _ in range(500):
+            client = _connect(running)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        assert running.ask("/metrics")[0] == 200
+        assert running.failures == []
+
+
+def test_119_clients_that_abort_mid_answer_leave_no_traceback_and_no_descriptor(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with site(exporter=StandIn(html="x" * 2_000_000)) as running:
+        running.ask("/-/healthy")
+        before = psutil.Process().num_fds()
+        for _ in range(100):
+            client = _connect(running)
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.recv(1000)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        assert running.ask("/metrics")[0] == 200
+        assert eventually(lambda: psutil.Process().num_fds() <= before)
+    assert caplog.text == ""
+
+
+def test_when_descriptors_run_out_waiting_clients_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Exhausted(socket.socket):
+        refusals = 3
+
+        def accept(self) -> tuple[socket.socket, object]:
+            if Exhausted.refusals and threading.current_thread().name == "web":
+                Exhausted.refusals -= 1
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().accept()
+
+    monkeypatch.setattr(listener.socket, "socket", Exhausted)
+    with site() as running:
+        assert running.ask("/metrics")[0] == 200
+        assert Exhausted.refusals == 0
+        assert running.failures == []
+
+
+# --- the watchdog
+
+
+def test_118_a_listener_closed_behind_its_back_is_opened_again_and_counted() -> None:
+    with site(watch_interval=0.05) as running:
+        bound = running.server.bound
+        loop = running.server._listener._loop
+        assert loop
+        for one in loop._sockets:
+            one.close()
+        assert eventually(lambda: running.failures == ["web"])
+        assert eventually(lambda: _answers(running))
+        assert running.server.bound == bound
+
+
+def test_a_loop_that_ended_is_started_anew_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    with site(watch_interval=0.05) as running:
+        loop = running.server._listener._loop
+        assert loop
+        loop._loop.call_soon_threadsafe(loop._loop.stop)
+        assert eventually(lambda: running.failures == ["web"])
+        assert eventually(lambda: _answers(running))
+    assert "the web server no longer answered" in caplog.text
+
+
+def test_a_loop_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "KNOCK_TIMEOUT", 0.3)
+    release = threading.Event()
+    exporter = StandIn()
+    with site(watch_interval=0.05, exporter=exporter) as running:
+        loop = running.server._listener._loop
+        assert loop
+        loop._loop.call_soon_threadsafe(release.wait, DEADLINE)
+        assert eventually(lambda: running.failures == ["web"])
+        assert eventually(lambda: _answers(running))
+        release.set()
+
+
+def test_a_port_that_another_program_took_meanwhile_is_opened_once_it_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener, "KNOCK_TIMEOUT", 0.1)
+    with site(watch_interval=0.05) as running:
+        loop = running.server._listener._loop
+        assert loop
+        port = running.port
+        for one in loop._sockets:
+            one.close()
+        with socket.socket() as squatter:
+            squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            squatter.bind(("127.0.0.1", port))
+            squatter.listen()
+            assert eventually(lambda: running.failures == ["web"])
+            assert running.server._listener._loop is None
+        assert eventually(lambda: _answers(running))
+        assert running.failures == ["web"]
+
+
+def test_the_watchdog_leaves_a_healthy_server_alone() -> None:
+    with site(watch_interval=0.01, address=":0") as running:
+        loop = running.server._listener._loop
+        assert loop
+        assert eventually(lambda: min(loop.accepted) >= 20)
+        assert running.ask("/metrics")[0] == 200
+        assert running.failures == []
+        assert running.server._listener._loop is loop
+
+
+def _answers(running: Site) -> bool:
+    try:
+        return running.ask("/metrics")[0] == 200
+    except OSError:
+        return False
+
+
+def test_a_process_with_a_server_that_nobody_stops_still_ends(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from web_stand_in import StandIn, Security, WebServer\n"
+        "server = WebServer(StandIn(), Security(None), lambda: None)\n"
+        "server.start(['127.0.0.1:0'])\n"
+        "print(server.bound[0])\n"
+    )
+    paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}; exec(open({str(program)!r}).read())"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -1,0 +1,134 @@
+"""A small exporter behind a real web server on a free port: what the tests of the web side ask."""
+
+import contextlib
+import http.client
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.registry import Collector
+
+from exporter.web.security import Security
+from exporter.web.server import WebServer
+
+DEADLINE = 20.0
+TARGET = "license.qlikcloud.com:443"
+METRICS = CollectorRegistry()
+Gauge("qlik_license_sync_age_seconds", "Seconds since the last license sync that succeeded.", registry=METRICS).set(42)
+Counter("qlik_license_sync_attempts", "Sync attempts.", registry=METRICS)
+
+
+@dataclass
+class StandIn:
+    """The answers that an exporter would give, each of which a test may replace."""
+
+    metrics: Collector = METRICS
+    readiness: tuple[bool, str] = (True, "")
+    reload_problem: Callable[[], str | None] = lambda: None
+    html: str = "<!doctype html><title>License</title>"
+    asked: list[tuple[str, float]] = field(default_factory=list)
+
+    def registry(self) -> Collector:
+        return self.metrics
+
+    def ready(self) -> tuple[bool, str]:
+        return self.readiness
+
+    def config_yaml(self) -> str:
+        return "poll_interval: 1s\n"
+
+    def reload(self) -> str | None:
+        return self.reload_problem()
+
+    def status(self) -> dict[str, object]:
+        return {"verdict": "well", "summary": "Überall grün"}
+
+    def events(self) -> dict[str, object]:
+        return {"events": []}
+
+    def page(self) -> str:
+        return self.html
+
+    async def probe(self, target: str, seconds: float) -> tuple[bytes, str]:
+        self.asked.append((target, seconds))
+        if target != TARGET:
+            raise KeyError(target)
+        return generate_latest(self.metrics), "text/plain; version=0.0.4; charset=utf-8"
+
+    async def probe_story(self, target: str, seconds: float) -> str:
+        self.asked.append((target, seconds))
+        if target != TARGET:
+            raise KeyError(target)
+        return "dns: 3 ms\nconnect: refused\n"
+
+
+@dataclass
+class Site:
+    """A running server, and how to reach it."""
+
+    server: WebServer
+    exporter: StandIn
+    failures: list[str]
+
+    @property
+    def port(self) -> int:
+        return int(self.server.bound[0].rpartition(":")[2])
+
+    def ask(
+        self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, header fields and body of one request on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
+        with contextlib.closing(connection):
+            connection.request(method, path, body=body, headers=dict(headers or {}))
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+
+    def raw(self, data: bytes) -> bytes:
+        """What the server says to these bytes until it closes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE) as connection:
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(data)
+            return until_closed(connection)
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    """Everything that still comes from the other side."""
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        while data := connection.recv(65536):
+            received += data
+    return received
+
+
+@contextlib.contextmanager
+def site(
+    web_file: str | None = None,
+    exporter: StandIn | None = None,
+    address: str = "127.0.0.1:0",
+    watch_interval: float = 5.0,
+    styles: tuple[str, ...] = (),
+) -> Iterator[Site]:
+    """A server that answers while the block runs."""
+    failures: list[str] = []
+    exporter = exporter or StandIn()
+    server = WebServer(
+        exporter, Security(web_file), lambda: failures.append("web"), styles=styles, watch_interval=watch_interval
+    )
+    server.start([address])
+    try:
+        yield Site(server, exporter, failures)
+    finally:
+        server.stop()
+
+
+def eventually(claim: Callable[[], bool], seconds: float = DEADLINE) -> bool:
+    """Whether the claim comes true within that time."""
+    deadline = time.monotonic() + seconds
+    while not claim():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
