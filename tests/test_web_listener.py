@@ -1,6 +1,7 @@
 """Sockets, limits and the watchdog: what keeps scrapes answered whatever clients do."""
 
 import errno
+import os
 import select
 import socket
 import struct
@@ -8,14 +9,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sized
 from pathlib import Path
 
-import psutil
 import pytest
+from aiohttp import web
 from web_stand_in import DEADLINE, Site, StandIn, eventually, site, until_closed
 
 from exporter.web import listener
-from exporter.web.listener import ListenError, listening_sockets
+from exporter.web.listener import Listener, ListenError, listening_sockets
 from exporter.web.security import Security
 from exporter.web.server import WebServer
 
@@ -43,9 +45,28 @@ def _connect(running: Site) -> socket.socket:
     return socket.create_connection(("127.0.0.1", running.port), timeout=DEADLINE)
 
 
+def _held(running: Site) -> Sized:
+    """The connections that the server holds now."""
+    loop = running.server._listener._loop
+    assert loop
+    return loop._connections
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def _reset(client: socket.socket) -> None:
+    """Close so rudely that the other side gets a reset."""
+    linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    client.close()
+
+
 # --- addresses
 
 
+@pytest.mark.windows
 def test_123_a_port_alone_is_served_in_both_ip_families() -> None:
     with site(address=":0") as running:
         assert running.server.bound == (f"0.0.0.0:{running.port}", f"[::]:{running.port}")
@@ -55,24 +76,50 @@ def test_123_a_port_alone_is_served_in_both_ip_families() -> None:
                 assert until_closed(client).startswith(b"HTTP/1.1 200")
 
 
-@pytest.mark.parametrize("missing", [socket.AF_INET, socket.AF_INET6])
-def test_123_a_missing_ip_family_is_a_warning(
-    missing: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    class WithoutOneFamily(socket.socket):
+def _sockets_that_refuse(refused: dict[int, int], on: str = "bind") -> type[socket.socket]:
+    """Sockets of which those of some families fail with an errno, on being made or bound: a machine unlike this one."""
+
+    class Refusing(socket.socket):
         def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
-            if family == missing and fileno is None:
-                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            if on == "make" and family in refused and fileno is None:
+                raise OSError(refused[family], os.strerror(refused[family]))
             super().__init__(family, type, proto, fileno)
 
-    monkeypatch.setattr(listener.socket, "socket", WithoutOneFamily)
-    opened = listening_sockets(":0")
-    monkeypatch.undo()
-    assert [one.family for one in opened] == [
-        family for family in (socket.AF_INET, socket.AF_INET6) if family != missing
-    ]
+        def bind(self, place: object) -> None:
+            if self.family in refused:
+                raise OSError(refused[self.family], os.strerror(refused[self.family]))
+            super().bind(place)  # type: ignore[arg-type]
+
+    return Refusing
+
+
+@pytest.mark.parametrize("missing", [socket.AF_INET, socket.AF_INET6])
+@pytest.mark.parametrize("on", ["make", "bind"])
+def test_123_a_missing_ip_family_is_a_warning(
+    missing: int, on: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = errno.EAFNOSUPPORT if on == "make" else errno.EADDRNOTAVAIL
+    monkeypatch.setattr(listener.socket, "socket", _sockets_that_refuse({missing: code}, on))
+    (opened,) = listening_sockets(":0")
+    with opened:
+        assert {opened.family, missing} == {socket.AF_INET, socket.AF_INET6}
     assert "not listening on" in caplog.text
-    opened[0].close()
+
+
+@pytest.mark.parametrize(
+    ("refused", "reason"),
+    [
+        (dict.fromkeys((socket.AF_INET, socket.AF_INET6), errno.EAFNOSUPPORT), "0.0.0.0: address family not supported"),
+        ({socket.AF_INET6: errno.EADDRINUSE}, "found no port that is free for IPv4 and IPv6"),
+        ({socket.AF_INET: errno.EACCES}, "this account may not use the port"),
+    ],
+)
+def test_what_cannot_be_bound_at_all_is_one_line(
+    refused: dict[int, int], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener.socket, "socket", _sockets_that_refuse(refused))
+    with pytest.raises(ListenError, match=f"^cannot listen on :0: {reason}"):
+        listening_sockets(":0")
 
 
 def test_a_host_name_is_served_at_every_address_it_has() -> None:
@@ -81,6 +128,7 @@ def test_a_host_name_is_served_at_every_address_it_has() -> None:
         assert running.ask("/-/healthy")[0] == 200
 
 
+@pytest.mark.windows
 @pytest.mark.parametrize("host", ["", "127.0.0.1", "[::1]", "localhost"])
 def test_a_taken_port_is_an_error_that_names_the_address(host: str) -> None:
     taken = socket.socket(socket.AF_INET6 if host == "[::1]" else socket.AF_INET)
@@ -102,13 +150,13 @@ def test_an_address_that_is_not_ours_is_an_error_that_names_it(address: str) -> 
 
 
 def test_after_a_failed_start_nothing_is_left_open() -> None:
-    before = psutil.Process().num_fds()
+    before = _descriptors()
     for _ in range(3):
         server = WebServer(StandIn(), Security(None), lambda: None)
         with pytest.raises(ListenError):
             server.start([":0", "192.0.2.1:0"])
         server.stop()
-    assert psutil.Process().num_fds() == before
+    assert _descriptors() == before
 
 
 # --- clients that are slow, many or rude
@@ -127,7 +175,7 @@ def test_thousands_of_clients_that_never_finish_leave_scrapes_working(opening: s
             assert held > listener.MOST_CONNECTIONS
             for _ in range(5):
                 assert running.ask("/metrics")[0] == 200
-            assert len(psutil.Process().net_connections("tcp")) < listener.MOST_CONNECTIONS + 100
+            assert len(_held(running)) <= listener.MOST_CONNECTIONS
             flood.stdin.close()
         assert running.failures == []
 
@@ -136,6 +184,7 @@ def _readable(descriptor: int) -> bool:
     return bool(select.select([descriptor], [], [], 0.02)[0])
 
 
+@pytest.mark.windows
 def test_the_client_that_has_waited_longest_makes_room_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "MOST_CONNECTIONS", 8)
     with site() as running:
@@ -169,6 +218,7 @@ def test_when_every_connection_is_being_answered_a_new_one_is_closed(monkeypatch
         assert until_closed(busy).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.windows
 def test_a_client_gets_only_so_long_to_send_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "HEAD_TIMEOUT", 0.3)
     with site() as running, _connect(running) as client:
@@ -198,16 +248,13 @@ def test_a_connection_may_rest_between_two_scrapes_but_not_for_ever(monkeypatch:
         assert time.monotonic() - begun >= 2.0
 
 
+@pytest.mark.windows
 def test_a_client_that_does_not_take_its_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "WRITE_TIMEOUT", 0.3)
     with site(exporter=StandIn(html="x" * 30_000_000)) as running, _connect(running) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        assert eventually(lambda: not _served(running))
+        assert eventually(lambda: not _held(running))
         assert len(until_closed(client)) < 30_000_000
-
-
-def _served(running: Site) -> list[object]:
-    return [one for one in psutil.Process().net_connections("tcp") if one.raddr and one.laddr.port == running.port]
 
 
 def test_heads_beyond_the_limit_are_refused() -> None:
@@ -220,12 +267,11 @@ def test_heads_beyond_the_limit_are_refused() -> None:
         assert running.ask("/metrics")[0] == 200
 
 
+@pytest.mark.windows
 def test_118_clients_that_reset_at_once_do_not_kill_the_listener() -> None:
     with site() as running:
         for _ in range(500):
-            client = _connect(running)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            client.close()
+            _reset(_connect(running))
         assert running.ask("/metrics")[0] == 200
         assert running.failures == []
 
@@ -235,15 +281,14 @@ def test_119_clients_that_abort_mid_answer_leave_no_traceback_and_no_descriptor(
 ) -> None:
     with site(exporter=StandIn(html="x" * 2_000_000)) as running:
         running.ask("/-/healthy")
-        before = psutil.Process().num_fds()
+        before = _descriptors()
         for _ in range(100):
             client = _connect(running)
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             client.recv(1000)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            client.close()
+            _reset(client)
         assert running.ask("/metrics")[0] == 200
-        assert eventually(lambda: psutil.Process().num_fds() <= before)
+        assert eventually(lambda: _descriptors() <= before)
     assert caplog.text == ""
 
 
@@ -267,6 +312,7 @@ def test_when_descriptors_run_out_waiting_clients_make_room(monkeypatch: pytest.
 # --- the watchdog
 
 
+@pytest.mark.windows
 def test_118_a_listener_closed_behind_its_back_is_opened_again_and_counted() -> None:
     with site(watch_interval=0.05) as running:
         bound = running.server.bound
@@ -279,6 +325,7 @@ def test_118_a_listener_closed_behind_its_back_is_opened_again_and_counted() -> 
         assert running.server.bound == bound
 
 
+@pytest.mark.windows
 def test_a_loop_that_ended_is_started_anew_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     with site(watch_interval=0.05) as running:
         loop = running.server._listener._loop
@@ -289,6 +336,7 @@ def test_a_loop_that_ended_is_started_anew_and_counted(caplog: pytest.LogCapture
     assert "the web server no longer answered" in caplog.text
 
 
+@pytest.mark.windows
 def test_a_loop_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "KNOCK_TIMEOUT", 0.3)
     release = threading.Event()
@@ -322,6 +370,7 @@ def test_a_port_that_another_program_took_meanwhile_is_opened_once_it_is_free(
         assert running.failures == ["web"]
 
 
+@pytest.mark.windows
 def test_the_watchdog_leaves_a_healthy_server_alone() -> None:
     with site(watch_interval=0.01, address=":0") as running:
         loop = running.server._listener._loop
@@ -330,6 +379,54 @@ def test_the_watchdog_leaves_a_healthy_server_alone() -> None:
         assert running.ask("/metrics")[0] == 200
         assert running.failures == []
         assert running.server._listener._loop is loop
+
+
+def test_a_knock_that_fails_on_this_side_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    knocks = 0
+
+    def without_descriptors(*_: object, **__: object) -> socket.socket:
+        nonlocal knocks
+        knocks += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with site(watch_interval=0.01) as running:
+        monkeypatch.setattr(listener.socket, "create_connection", without_descriptors)
+        assert eventually(lambda: knocks > 5)
+        assert running.failures == []
+
+
+@pytest.mark.windows
+def test_whatever_fails_inside_is_one_line_of_log_and_the_server_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    class Unsendable(web.Response):
+        async def prepare(self, request: web.BaseRequest) -> None:
+            raise ZeroDivisionError(request.path)
+
+    async def failing(request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/unsendable":
+            return Unsendable()
+        raise ZeroDivisionError(request.path)
+
+    alone = Listener(failing, Security(None), lambda: None)
+    alone.start(["127.0.0.1:0"])
+    try:
+        port = int(alone.bound[0].rpartition(":")[2])
+        for path, answer in (("/secret", b"HTTP/1.1 500 Internal Server Error\r\n"), ("/unsendable", b"")):
+            with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as client:
+                client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+                assert until_closed(client)[:36] == answer
+        loop = alone._loop
+        assert loop
+        loop._loop.call_soon_threadsafe(lambda: 1 / 0)
+        loop._loop.call_soon_threadsafe(loop._loop.call_exception_handler, {"exception": ConnectionResetError()})
+        assert eventually(lambda: len(caplog.messages) == 3)
+    finally:
+        alone.stop()
+    assert caplog.messages == [
+        "a web answer failed: ZeroDivisionError",
+        "a web connection failed: ZeroDivisionError",
+        "web loop: ZeroDivisionError",
+    ]
+    assert "Traceback" not in caplog.text
 
 
 def _answers(running: Site) -> bool:

@@ -110,13 +110,12 @@ def site(
     address: str = "127.0.0.1:0",
     watch_interval: float = 5.0,
     styles: tuple[str, ...] = (),
+    scripts: tuple[str, ...] = (),
 ) -> Iterator[Site]:
     """A server that answers while the block runs."""
     failures: list[str] = []
     exporter = exporter or StandIn()
-    server = WebServer(
-        exporter, Security(web_file), lambda: failures.append("web"), styles=styles, watch_interval=watch_interval
-    )
+    server = WebServer(exporter, Security(web_file), lambda: failures.append("web"), styles, scripts, watch_interval)
     server.start([address])
     try:
         yield Site(server, exporter, failures)

@@ -138,9 +138,9 @@ def _listening(family: int, place: tuple[Any, ...], only_v6: bool) -> socket.soc
 
 def _reason(error: Exception) -> str:
     code = getattr(error, "errno", None)
-    if code in (errno.EADDRINUSE, 10048):
+    if code == errno.EADDRINUSE:
         return "the port is in use by another program"
-    if code in (errno.EACCES, 10013):
+    if code == errno.EACCES:
         return "this account may not use the port, or another program holds it"
     return str(getattr(error, "strerror", None) or error).lower()
 
@@ -288,12 +288,14 @@ class _LoopThread:
         self._loop.call_soon(self._sweep)
         try:
             self._loop.run_forever()
-        finally:
             tasks = asyncio.all_tasks(self._loop)
             for task in tasks:
                 task.cancel()
             if tasks:
                 self._loop.run_until_complete(asyncio.wait(tasks, timeout=0.2))
+        except OSError as error:  # Windows: a socket that the loop selects on was closed behind its back
+            _log.error("the web server's loop ended: %s", type(error).__name__)
+        finally:
             self._loop.close()
 
     def _begin_stop(self, patience: float) -> None:
@@ -511,8 +513,7 @@ class _Connection(web.RequestHandler):
         return refusal
 
     def log_exception(self, *args: object, **kw: object) -> None:
-        exc = kw.get("exc_info")
-        _log.error("a web connection failed: %s", type(exc).__name__)
+        _log.error("a web connection failed: %s", type(kw.get("exc_info")).__name__)
 
 
 def _note_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

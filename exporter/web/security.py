@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import bcrypt
 import msgspec
 
 from exporter.config import ConfigError, Duration, duration, explained, text_of, yaml_tree
@@ -460,6 +459,8 @@ def _nobodys_hash(users: Mapping[str, str]) -> str:
 
 
 def _password_right(password: bytes, password_hash: str) -> bool:
+    import bcrypt  # where there are no users, nothing here depends on a library in machine code
+
     if b"\0" in password:  # no other program would hash it whole
         password = hashlib.sha256(password).hexdigest().encode()  # wrong, and just as slow
     return bcrypt.checkpw(password[:LONGEST_PASSWORD], password_hash.encode())
