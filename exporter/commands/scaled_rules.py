@@ -1,0 +1,30 @@
+"""Shortens the shipped alerting rules, so that days play in seconds; it makes text from text and does nothing else."""
+
+import re
+
+SHORTEST_RANGE = 10.0
+"""Seconds: a range must hold several scrapes, and these come every second at most."""
+SHORTEST_WAIT = 2.0
+"""Seconds: one bad scrape or probe must not be an alert."""
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_WAIT = re.compile(r"^(\s+(?:for|keep_firing_for): )(\d+)(ms|s|m|h|d)$", re.MULTILINE)
+_RANGE = re.compile(r"\[(\d+)(ms|s|m|h|d)\]")
+_SPAN = re.compile(r"\b(\d+) \* (3600|86400)\b")
+
+
+def scaled(rules_yaml: str, factor: float) -> str:
+    """`rules_yaml` with every `for:`, every range and every span of hours or days multiplied by `factor`.
+
+    The rules in `deploy/prometheus/` write spans on Qlik's clock as `N * 3600` or `N * 86400`, and the exporter's own
+    pace in bare seconds: the latter stays, since the exporter does not become faster. With a grace of 60 s instead of
+    5 days the factor is 60 / 432000. The texts of the alerts still name the real times.
+    """
+
+    def shortened(number: str, unit: str, shortest: float) -> str:
+        seconds = int(number) * _UNITS[unit]
+        return f"{round(max(seconds * factor, min(shortest, seconds)) * 1000)}ms"
+
+    text = _WAIT.sub(lambda found: found[1] + shortened(found[2], found[3], SHORTEST_WAIT), rules_yaml)
+    text = _RANGE.sub(lambda found: f"[{shortened(found[1], found[2], SHORTEST_RANGE)}]", text)
+    return _SPAN.sub(lambda found: f"{int(found[1]) * int(found[2]) * factor:g}", text)
