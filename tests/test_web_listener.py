@@ -19,7 +19,7 @@ from web_stand_in import DEADLINE, Site, StandIn, eventually, site, until_closed
 from exporter.web import listener
 from exporter.web.listener import Listener, ListenError, listening_sockets
 from exporter.web.security import Security
-from exporter.web.server import WebServer
+from exporter.web.server import LARGEST_BODY, WebServer
 
 FLOOD = """
 import resource, socket, sys
@@ -307,6 +307,22 @@ def test_when_descriptors_run_out_waiting_clients_make_room(monkeypatch: pytest.
         assert running.ask("/metrics")[0] == 200
         assert Exhausted.refusals == 0
         assert running.failures == []
+
+
+def test_the_readme_states_the_limits_in_force() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert listener.MOST_CONNECTIONS == 512
+    for row in (
+        "| connections at once | 512 (Windows: 200); one more closes the one that has waited longest |",
+        f"| a request's head | {round(listener.LARGEST_LINE / 1024)} KiB for a line, "
+        f"{listener.LARGEST_HEAD // 1024} KiB in all, {listener.HEAD_TIMEOUT:.0f} s from its first byte |",
+        f"| TLS handshake | {listener.HEAD_TIMEOUT:.0f} s |",
+        f"| pause between two requests | {listener.IDLE_TIMEOUT / 60:.0f} min |",
+        f"| body | {LARGEST_BODY // 1024} KiB; nothing needs one |",
+        f"| taking an answer | {listener.WRITE_TIMEOUT:.0f} s |",
+        f"| stop | {listener.STOP_TIMEOUT:.0f} s, clients connected or not |",
+    ):
+        assert row in readme
 
 
 # --- the watchdog

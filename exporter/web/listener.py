@@ -7,6 +7,7 @@ The loop is a selector loop in a thread of its own on every platform: a Proactor
 import asyncio
 import contextlib
 import errno
+import itertools
 import logging
 import socket
 import ssl
@@ -282,7 +283,6 @@ class _LoopThread:
     # --- in the loop's thread from here on
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
         for index in range(len(self._sockets)):
             self._loop.call_soon(self._listen, index)
         self._loop.call_soon(self._sweep)
@@ -353,20 +353,12 @@ class _LoopThread:
 
     def _make_room(self, wanted: int) -> int:
         """Close up to `wanted` connections that have been waiting longest; how many there were."""
-        waiting = self._longest_waiting(wanted)
-        for connection in waiting:
+        waiting = (connection for connection in self._connections if not connection.answering)
+        chosen = list(itertools.islice(waiting, wanted))
+        for connection in chosen:
             del self._connections[connection]
             connection.drop()
-        return len(waiting)
-
-    def _longest_waiting(self, wanted: int) -> list["_Connection"]:
-        found: list[_Connection] = []
-        for connection in self._connections:
-            if len(found) == wanted:
-                break
-            if not connection.answering:
-                found.append(connection)
-        return found
+        return len(chosen)
 
     def _open(self, accepted: socket.socket) -> None:
         tls = self._security.current().tls
@@ -389,9 +381,12 @@ class _LoopThread:
                 )
             else:
                 await self._loop.connect_accepted_socket(lambda: connection, accepted)
-        except (OSError, ssl.SSLError, TimeoutError, asyncio.CancelledError):
-            accepted.close()
-            self._gone(connection)
+        except (OSError, asyncio.CancelledError):
+            pass  # the client went away, took too long, or speaks no TLS that we do; or it had to make room
+        finally:
+            if connection.wire is None:
+                accepted.close()
+                self._gone(connection)
 
     def _touched(self, connection: "_Connection") -> None:
         if connection in self._connections:
@@ -408,21 +403,7 @@ class _LoopThread:
 
 
 class _Connection(web.RequestHandler):
-    """One client: aiohttp's protocol with a deadline for each thing a client can be slow at, and plain refusals."""
-
-    __slots__ = (
-        "_gone",
-        "_head_bytes",
-        "_head_complete",
-        "_head_end",
-        "_idle",
-        "_touched",
-        "answering",
-        "deadline",
-        "opening",
-        "tls",
-        "wire",
-    )
+    """One client: aiohttp's protocol with a deadline for each thing that takes time, and plain refusals."""
 
     def __init__(
         self,
@@ -462,6 +443,7 @@ class _Connection(web.RequestHandler):
         self.wire = cast(asyncio.Transport, transport)
         super().connection_made(transport)
         if self.tls and not certificate_admitted(self.tls, transport.get_extra_info("peercert")):
+            self.force_close()  # what it has sent already is not looked at
             self.drop()
 
     def connection_lost(self, exc: BaseException | None) -> None:
