@@ -1,0 +1,126 @@
+"""Bytes become lines: encodings, line ends, NUL holes and over-long lines. Pure; knows nothing of files or records.
+
+Lines are split on LF alone (hazard 55), in whole lines only (hazards 49 and 57), so that every cut of a stream into
+reads gives the same lines.
+"""
+
+from itertools import accumulate
+from typing import Literal, NamedTuple
+
+LONGEST_LINE = 1 << 20
+"""Bytes of one line that are kept; the rest of a longer one is read over (hazard 22)."""
+
+Encoding = Literal["", "utf-8", "utf-16-le", "utf-16-be"]
+"""`""` until enough bytes are there to decide."""
+
+_MARKS: tuple[tuple[bytes, Encoding], ...] = (
+    (b"\xef\xbb\xbf", "utf-8"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+)
+_PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")
+"""First bytes of gzip, zip, zstandard and 7z files (hazard 64)."""
+
+
+class Framed(NamedTuple):
+    """What `frame` made of some bytes."""
+
+    lines: list[bytes]
+    """Whole lines, in UTF-8, without line end, NULs and byte order mark."""
+    ends: list[int]
+    """For each line how many of the bytes it ends after."""
+    consumed: int
+    """How many of the bytes are done with."""
+    skipping: bool
+    """Whether the next bytes belong to the rest of an over-long line."""
+
+
+def is_packed(head: bytes) -> bool:
+    """Whether a file with these first bytes is compressed: not text, and no log."""
+    return head.startswith(_PACKED)
+
+
+def encoding_of(head: bytes, final: bool = False) -> Encoding:
+    """The encoding of a file that starts with `head`: its byte order mark decides (hazards 59 and 60).
+
+    `""` while too few bytes are there, unless `final` says that no more will come.
+    """
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            return encoding
+    if not final and any(mark.startswith(head) for mark, _ in _MARKS):
+        return ""
+    return "utf-8"
+
+
+def frame(data: bytes, encoding: Encoding, *, at_start: bool, skipping: bool, final: bool) -> Framed:
+    """The lines of `data`, the bytes of a file from where the last call had consumed.
+
+    `at_start`: they are the file's first. `skipping`: what the last call returned. `final`: no more bytes will come,
+    so that an unterminated last line is whole.
+    """
+    wide = encoding.startswith("utf-16")
+    begin = 0
+    if skipping:
+        begin = _after_line_end(data, encoding) if wide else data.find(b"\n") + 1
+        if not begin:
+            return Framed([], [], len(data) - (len(data) % 2 if wide and not final else 0), not final)
+    body = data[begin:] if begin else data
+    # A file of a Windows program ends all its lines in CR LF: then both go at once, without a look at each line.
+    line_end = b"\r\n" if not wide and body.count(b"\r\n") == body.count(b"\n") else b"\n"
+    raw, ends = _split_wide(body, encoding) if wide else _split(body, line_end)
+    rest_at = ends[-1] if ends else 0
+    rest = body[rest_at:]
+    consumed = rest_at
+    skipping = False
+    if rest and (final or len(rest) >= LONGEST_LINE):
+        consumed = len(body) - (len(body) % 2 if wide and not final else 0)
+        if final or rest.strip(b"\0"):
+            raw.append(rest[:LONGEST_LINE])
+            ends.append(consumed)
+            skipping = not final
+        # else: a hole of NULs (power loss, a sparse file) in front of the next line, not a line (hazards 21 and 22)
+    if begin:
+        ends = [begin + end for end in ends]
+    lines = _cleaned(raw, body, encoding, at_start)
+    if line_end == b"\n" and (wide or b"\r" in body):
+        lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
+    return Framed(lines, ends, begin + consumed, skipping)
+
+
+def _split(body: bytes, line_end: bytes) -> tuple[list[bytes], list[int]]:
+    raw = body.split(line_end)
+    raw.pop()
+    return raw, list(accumulate(map(len(line_end).__add__, map(len, raw))))
+
+
+def _split_wide(body: bytes, encoding: Encoding) -> tuple[list[bytes], list[int]]:
+    raw: list[bytes] = []
+    ends: list[int] = []
+    begin = 0
+    while end := _after_line_end(body, encoding, begin):
+        raw.append(body[begin : end - 2])
+        ends.append(end)
+        begin = end
+    return raw, ends
+
+
+def _after_line_end(body: bytes, encoding: Encoding, begin: int = 0) -> int:
+    """Where the line that starts at `begin` ends, its line end included; 0 if it does not."""
+    line_end = b"\n\0" if encoding == "utf-16-le" else b"\0\n"
+    at = body.find(line_end, begin)
+    while at % 2 and at >= 0:  # two bytes of two neighbouring characters
+        at = body.find(line_end, at + 1)
+    return at + 2 if at >= 0 else 0
+
+
+def _cleaned(raw: list[bytes], body: bytes, encoding: Encoding, at_start: bool) -> list[bytes]:
+    if not raw:
+        return raw
+    if encoding.startswith("utf-16"):
+        raw = [line.decode(encoding, "replace").encode() for line in raw]
+    if at_start:
+        raw[0] = raw[0].removeprefix(b"\xef\xbb\xbf")
+    if b"\0" in body:  # asked of all bytes at once: that is what makes a long file flow
+        raw = [line.replace(b"\0", b"") for line in raw]
+    return raw

@@ -1,0 +1,340 @@
+"""The state file: named values and file rows, saved in one transaction. The only user of sqlite3.
+
+It knows bytes only; what they mean is the ledger's affair. One process at a time, for life: an operating-system lock
+beside the file says who has it. A file that cannot be used is set aside, never deleted, and never silently.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+APPLICATION_ID = 0x514C4578
+"""Marks an SQLite file as ours ("QLEx")."""
+MIGRATIONS = (
+    """
+    CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE files (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE saves (only INTEGER PRIMARY KEY CHECK (only = 1), number INTEGER NOT NULL);
+    INSERT INTO saves VALUES (1, 0);
+    """,
+)
+"""What makes each version of the file from the one before; a file's version is how many it has had."""
+BUSY_SECONDS = 5.0
+"""How long another program (a backup, a person's sqlite3) may keep the file busy before a save fails."""
+PRIVATE = 0o600
+
+log = logging.getLogger("exporter.store")
+
+
+class StoreError(Exception):
+    """The state file cannot be read or written now; nothing in it is lost, and trying again may succeed."""
+
+
+class StoreLockedError(Exception):
+    """Another process has the state file: `holder` is its number, 0 where that is unknown."""
+
+    def __init__(self, path: Path, holder: int) -> None:
+        who = f"process {holder}" if holder else "another process"
+        super().__init__(f"the state file {path} is in use by {who}; stop it, or set another state.file")
+        self.holder = holder
+
+
+class _UnusableError(Exception):
+    """The file is damaged, foreign or newer: `str()` says which."""
+
+
+@dataclass
+class Saved:
+    """What the state file held when it was opened."""
+
+    state: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    new: bool = False
+    """Whether there was no file to begin with."""
+    reset: str = ""
+    """Why what had been counted before is gone or old, in words for a person; empty where nothing was lost."""
+
+
+class Store:
+    """The open state file. `save` may be called by one thread at a time."""
+
+    def __init__(self, path: Path, wall: Callable[[], float] = time.time) -> None:
+        """Lock and open `path`, made where there is none. Raises StoreLockedError, StoreError."""
+        self.path = path
+        self.saved = Saved()
+        self._wall = wall
+        self._database: sqlite3.Connection | None = None
+        self._number = 0
+        self._state: dict[str, bytes] = {}
+        self._files: dict[str, bytes] = {}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = _Lock(path)
+        except OSError as error:
+            raise StoreError(f"the state folder {path.parent} cannot be written: {_words(error)}") from error
+        try:
+            self._open_or_begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def start_anew(self, reason: str) -> None:
+        """Set the file aside, for its content is no use, and begin with an empty one. Raises StoreError."""
+        self._disconnect()
+        aside = self._set_aside(reason)
+        self._begin()
+        self._connect()
+        self._lock.note(0)
+        self.saved = Saved(new=True, reset=f"{reason}; it was set aside as {aside}")
+
+    def save(self, state: Mapping[str, bytes], files: Mapping[str, bytes], forgotten: Collection[str]) -> None:
+        """Keep these values and rows, and drop the rows `forgotten`: all of it, or on StoreError nothing.
+
+        Only what differs from what is kept already is written.
+        """
+        changed_state = [(name, value) for name, value in state.items() if self._state.get(name) != value]
+        changed_files = [(key, value) for key, value in files.items() if self._files.get(key) != value]
+        dropped = [key for key in forgotten if key in self._files and key not in files]
+        try:
+            if self._database is None:
+                self._connect()
+            assert self._database is not None  # noqa: S101  # connected just now
+            with self._transaction(self._database) as database:
+                database.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", changed_state)
+                database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", changed_files)
+                database.executemany("DELETE FROM files WHERE key = ?", [(key,) for key in dropped])
+                database.execute("UPDATE saves SET number = ?", (self._number + 1,))
+        except (sqlite3.Error, OSError, _UnusableError) as error:
+            # A new connection next time: a full or vanished disk can leave this one in any condition.
+            self._disconnect()
+            raise StoreError(f"the state file {self.path} cannot be written: {_words(error)}") from error
+        self._number += 1
+        self._state.update(changed_state)
+        self._files.update(changed_files)
+        for key in dropped:
+            del self._files[key]
+        self._lock.note(self._number)
+
+    def close(self) -> None:
+        """Close the file and let go of its lock."""
+        self._disconnect()
+        self._lock.release()
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _transaction(database: sqlite3.Connection):  # type: ignore[no-untyped-def]  # a context manager of a connection
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            yield database
+            database.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                database.execute("ROLLBACK")
+            raise
+
+    # --- opening -----------------------------------------------------------------------------------------------------
+
+    def _open_or_begin(self) -> None:
+        try:
+            if not os.path.lexists(self.path):
+                self._begin()
+                self.saved.new = True
+                if self._lock.noted:
+                    self.saved.reset = f"the state file {self.path} is gone, though it was saved to before"
+                    self._lock.note(0)
+            self._connect()
+        except _UnusableError as error:
+            self.start_anew(f"the state file {self.path} {error}")
+            return
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"the state file {self.path} cannot be used: {_words(error)}") from error
+        self.saved.state, self.saved.files = dict(self._state), dict(self._files)
+        if not self.saved.new and self._number < self._lock.noted:
+            self.saved.reset = (
+                f"the state file {self.path} is an older copy (save {self._number} of {self._lock.noted}): "
+                "what was counted since is counted anew as far as the logs still hold it"
+            )
+
+    def _begin(self) -> None:
+        """Make an empty state file: complete under another name first, so that no kill leaves half of one."""
+        draft = self.path.with_name(self.path.name + ".new")
+        try:
+            for name in (draft, *_companions(draft), *_companions(self.path)):
+                name.unlink(missing_ok=True)
+            os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
+            with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as database:
+                database.execute("PRAGMA synchronous = FULL")
+                database.executescript(f"PRAGMA application_id = {APPLICATION_ID}; BEGIN; {''.join(MIGRATIONS)}")
+                database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+                database.execute("COMMIT")
+            os.replace(draft, self.path)
+            _sync_folder(self.path.parent)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"the state file {self.path} cannot be made: {_words(error)}") from error
+
+    def _connect(self) -> None:
+        """Open the file, bring it up to date and read it. Raises _UnusableError, sqlite3.Error or OSError."""
+        if not self.path.is_file():
+            raise _UnusableError("is no file")
+        if self.path.stat().st_size == 0:
+            raise _UnusableError("is empty")
+        database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            self._check(database)
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            if version < len(MIGRATIONS):
+                with self._transaction(database):
+                    for statement in "".join(MIGRATIONS[version:]).split(";"):
+                        database.execute(statement)
+                    database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+                log.info("the state file %s was brought from version %d to %d", self.path, version, len(MIGRATIONS))
+            state = _values(database, "SELECT name, value FROM state")
+            files = _values(database, "SELECT key, value FROM files")
+            (number,) = database.execute("SELECT number FROM saves").fetchone()
+            if not isinstance(number, int):
+                raise _UnusableError("is damaged: its number of saves is no number")
+        except BaseException as error:
+            database.close()
+            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+                raise _UnusableError(f"is damaged: {_words(error)}") from error
+            if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
+                raise _UnusableError(f"is damaged: {_words(error)}") from error
+            if isinstance(error, TypeError):  # a table without its row
+                raise _UnusableError("is damaged: a row is missing") from error
+            raise
+        self._database, self._state, self._files, self._number = database, state, files, number
+
+    @staticmethod
+    def _check(database: sqlite3.Connection) -> None:
+        application = database.execute("PRAGMA application_id").fetchone()[0]
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        if application != APPLICATION_ID:
+            raise _UnusableError("belongs to another program")
+        if version > len(MIGRATIONS):
+            raise _UnusableError(
+                f"was written by a newer release (version {version}, this one knows {len(MIGRATIONS)})"
+            )
+        if version < 1:
+            raise _UnusableError("is damaged: it has no version")
+        finding = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if finding != "ok":
+            raise _UnusableError(f"is damaged: {finding}")
+
+    def _set_aside(self, reason: str) -> Path:
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._wall()))
+        aside = self.path.with_name(f"{self.path.name}.bad-{stamp}")
+        number = 1
+        while os.path.lexists(aside):
+            number += 1
+            aside = self.path.with_name(f"{self.path.name}.bad-{stamp}-{number}")
+        try:
+            os.replace(self.path, aside)
+            for companion, other in zip(_companions(self.path), _companions(aside), strict=True):
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(companion, other)
+        except OSError as error:
+            raise StoreError(f"{reason}, and it cannot be set aside: {_words(error)}") from error
+        log.error("%s; it was set aside as %s, and counting starts anew", reason, aside)
+        return aside
+
+    def _disconnect(self) -> None:
+        if self._database is not None:
+            database, self._database = self._database, None
+            with contextlib.suppress(sqlite3.Error):
+                database.close()
+
+
+class _Lock:
+    """The file beside the state file that a process holds locked for life. It tells who has it, and the last save.
+
+    The number of the last save is what gives an older copy of the state file away: only a copy of both goes unseen.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Raises StoreLockedError, or OSError."""
+        self._descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, PRIVATE)
+        words = os.read(self._descriptor, 100).split()
+        numbers = [int(word) if word.isdigit() else 0 for word in (*words, b"", b"")]
+        if not _locked(self._descriptor):
+            os.close(self._descriptor)
+            raise StoreLockedError(path, numbers[0])
+        self.noted = numbers[1]
+        self.note(self.noted)
+
+    def note(self, number: int) -> None:
+        """Write down that save `number` is done. A failure is no harm: the note only serves to notice old copies."""
+        with contextlib.suppress(OSError):
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            os.write(self._descriptor, b"%-20d %-20d\n" % (os.getpid(), number))
+
+    def release(self) -> None:
+        """Let go."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _locked(descriptor: int) -> bool:
+        # Windows locks are in force for reading, too: lock a byte behind what is written, so that others can read it.
+        os.lseek(descriptor, 4096, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EDEADLOCK):
+                return False
+            raise
+        return True
+
+    def _sync_folder(folder: Path) -> None:
+        """Windows has no such thing."""
+
+else:
+    import fcntl
+
+    def _locked(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _sync_folder(folder: Path) -> None:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _companions(path: Path) -> tuple[Path, Path, Path]:
+    """The files that SQLite puts beside a database."""
+    return (
+        path.with_name(path.name + "-wal"),
+        path.with_name(path.name + "-shm"),
+        path.with_name(path.name + "-journal"),
+    )
+
+
+def _values(database: sqlite3.Connection, query: str) -> dict[str, bytes]:
+    values = dict(database.execute(query).fetchall())
+    if not all(isinstance(key, str) and isinstance(value, bytes) for key, value in values.items()):
+        raise _UnusableError("is damaged: a value has the wrong type")
+    return values
+
+
+def _words(error: BaseException) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

@@ -1,0 +1,159 @@
+"""A tail on a real folder, driven by hand: the recipe verbs of the hazard catalogue (A, W, MV, CP, TR, TICK, START…)."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exporter.events import LogName
+from exporter.logs.files import Pattern, Root, root_of
+from exporter.logs.tail import Batch, Clock, FileRow, History, LogBook, Register, Tail
+
+
+@contextmanager
+def disk_folder() -> Iterator[Path]:
+    """A folder on a disk: a tmpfs never reuses file numbers and so hides every identity bug."""
+    with tempfile.TemporaryDirectory(prefix="tail-", dir=os.environ.get("TEST_DISK")) as name:
+        yield Path(name)
+
+
+class Driven:
+    """A tail with a saved state and clocks that move when told to."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *patterns: str,
+        log: LogName = "licenses",
+        archive: str = "",
+        history: History = "count",
+        root: Root | None = None,
+        **options: Any,
+    ) -> None:
+        self.folder = folder
+        self.patterns = [Pattern(os.path.join(folder, pattern)) for pattern in patterns or ("*.txt",)]
+        self.log, self.archive, self.history = log, archive, history
+        self.root = root or root_of(str(folder))
+        self.options = options
+        self.now = 1_700_000_000.0
+        self.saved: dict[str, bytes] = {}
+        self.records: list[Any] = []
+        self.batches: list[Batch] = []
+        self.tail: Tail | None = None
+
+    # --- the exporter ---
+
+    def start(self) -> "Driven":
+        rows = {key: msgspec.json.decode(row, type=FileRow) for key, row in self.saved.items() if key != "book"}
+        book = msgspec.json.decode(self.saved.get("book", b"{}"), type=LogBook)
+        self.register = Register(self.log, rows=rows, book=book)
+        self.tail = Tail(
+            self.register,
+            self.patterns,
+            self.root,
+            archive=self.archive,
+            history=self.history,
+            clock=Clock(lambda: self.now, lambda: self.now),
+            **self.options,
+        )
+        return self
+
+    def stop(self) -> None:
+        assert self.tail is not None
+        self.tail.close()
+        self.tail = None
+
+    kill = stop  # nothing is kept but what was saved
+
+    def commit(self, batch: Batch) -> None:
+        for key in batch.forgotten:
+            self.saved.pop(key, None)
+        for key, row in batch.rows.items():
+            self.saved[key] = msgspec.json.encode(row)
+        if batch.book is not None:
+            self.saved["book"] = msgspec.json.encode(batch.book)
+        self.records += batch.records
+        self.batches.append(batch)
+
+    def discover(self) -> None:
+        assert self.tail is not None
+        for batch in self.tail.discover():
+            self.commit(batch)
+
+    def poll(self) -> Batch:
+        assert self.tail is not None
+        if self.tail.restless:
+            self.discover()
+        while True:
+            batch = self.tail.poll()
+            self.commit(batch)
+            if self.tail.restless:
+                self.discover()
+            elif batch.empty:
+                return batch
+
+    def tick(self, polls: int = 3, seconds: float = 1.0) -> None:
+        for _ in range(polls):
+            self.now += seconds
+            self.discover()
+            self.poll()
+
+    def wait_out(self) -> None:
+        """Long enough for a rolled file to be final."""
+        self.tick(polls=4, seconds=11)
+
+    # --- what came of it ---
+
+    @property
+    def texts(self) -> list[str]:
+        return [record.raw.decode("utf-8", "replace") for record in self.records if record.counts]
+
+    @property
+    def count(self) -> int:
+        return len(self.texts)
+
+    @property
+    def rotations(self) -> int:
+        return sum(batch.rotations for batch in self.batches)
+
+    @property
+    def lost(self) -> int:
+        return sum(batch.lost_generations for batch in self.batches)
+
+    @property
+    def handles(self) -> int:
+        """Descriptors of this process below the folder."""
+        count = 0
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                count += os.readlink(f"/proc/self/fd/{name}").startswith(str(self.folder))
+            except OSError:
+                continue
+        return count
+
+    # --- the writer ---
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def append(self, name: str, text: str | bytes) -> None:
+        with open(self.path(name), "ab") as file:
+            file.write(text.encode() if isinstance(text, str) else text)
+
+    def write(self, name: str, text: str | bytes) -> None:
+        with open(self.path(name), "wb") as file:
+            file.write(text.encode() if isinstance(text, str) else text)
+
+    def move(self, name: str, to: str) -> None:
+        os.rename(self.path(name), self.path(to))
+
+    def copy(self, name: str, to: str) -> None:
+        shutil.copyfile(self.path(name), self.path(to))
+
+    def remove(self, name: str) -> None:
+        os.unlink(self.path(name))
