@@ -423,7 +423,8 @@ def dated(offset: float, *more: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("offset", "more", "skew"), [(0, (), 0), (-600, (), 600), (600, (), -600), (-600, ("Age: 540",), 60)]
+    ("offset", "more", "skew"),
+    [(0, (), 0), (-600, (), 600), (600, (), -600), (-600, ("Age: 540",), 60), (-600, ("Age: old",), 600)],
 )
 def test_the_clock_is_compared_with_the_answers_date(offset: float, more: tuple[str, ...], skew: float) -> None:
     with listening(answering(dated(offset, *more))) as port:

@@ -3,6 +3,7 @@
 import email.utils
 import http
 from collections.abc import Sequence
+from datetime import UTC
 from urllib.parse import urlsplit
 
 import h11
@@ -82,9 +83,10 @@ class Exchange:
 def clock_skew(answer: h11.Response, local: float) -> float | None:
     """Seconds that `local` is ahead of the answer's Date; a cached answer is older by its Age."""
     try:
-        told = email.utils.parsedate_to_datetime(header(answer, b"date"))
+        date = email.utils.parsedate_to_datetime(header(answer, b"date"))
     except ValueError:
         return None
+    told = date if date.tzinfo else date.replace(tzinfo=UTC)
     age = header(answer, b"age")
     return local - told.timestamp() - (int(age) if age.isascii() and age.isdigit() and len(age) < 10 else 0)
 

@@ -291,6 +291,6 @@ class RunningProbe:
 def _is_address(host: str) -> bool:
     for family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError, ValueError):
-            socket.inet_pton(family, host.partition("%")[0])
+            socket.inet_pton(family, host)
             return True
     return False
