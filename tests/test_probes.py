@@ -1,5 +1,6 @@
 """Every reason and every stage of a direct probe, against real listeners on loopback."""
 
+import asyncio
 import datetime
 import email.utils
 import select
@@ -38,9 +39,12 @@ from probe_peers import (
 )
 
 from exporter.config import Duration
+from exporter.probes import probe
 
 GOOD = answering(NOT_FOUND)
 QUICK = Duration(0.6)
+
+pytestmark = pytest.mark.windows
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +71,17 @@ def test_a_healthy_backend_answers_404_and_every_stage_is_timed(ca_file: str) ->
     assert [line.partition(":")[0] for line in result.story] == ["start", "dns", "connect", "tls", "http"]
     assert asked[0].startswith(b"GET / HTTP/1.1\r\n")
     assert f"Host: localhost:{port}\r\n".encode() in asked[0]
+
+
+@pytest.mark.parametrize("kind", ["SelectorEventLoop", "ProactorEventLoop"])
+def test_a_probe_runs_on_every_kind_of_event_loop(kind: str, ca_file: str) -> None:
+    loop_factory = getattr(asyncio, kind, asyncio.SelectorEventLoop)  # Proactor is Windows' own
+    with listening(secured(serving(CERTIFICATE), GOOD)) as port, asyncio.Runner(loop_factory=loop_factory) as runner:
+        assert runner.run(probe(to(port, ca_file))).success
+        assert runner.run(probe(to(port))).reason == "tls_untrusted"
+        assert runner.run(probe(to(closed_port(), timeout=Duration(20)))).reason == "tcp_refused"
+        with listening(silent) as says_nothing:
+            assert runner.run(probe(to(says_nothing, timeout=QUICK))).reason == "tls_timeout"
 
 
 @pytest.mark.parametrize(

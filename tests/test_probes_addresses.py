@@ -28,7 +28,9 @@ BROKEN_IPV6 = "ff02::1"
 
 
 def address(host: str, port: int) -> Address:
-    return Address(socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port))
+    if ":" in host:
+        return Address(socket.AF_INET6, (host, port, 0, 0))
+    return Address(socket.AF_INET, (host, port))
 
 
 def finding(*addresses: Address) -> Callable[[str, int, int], list[Address]]:
@@ -52,7 +54,6 @@ def finding(*addresses: Address) -> Callable[[str, int, int], list[Address]]:
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "no such name"),
         (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "no name server"),
         (socket.gaierror(socket.EAI_FAIL, "Non-recoverable failure in name resolution"), "Non-recoverable"),
-        (socket.gaierror(11001, "getaddrinfo failed"), "getaddrinfo failed"),
         (UnicodeError("label empty or too long"), "host name"),
         (TimeoutError(), "looked up"),
     ],
@@ -126,7 +127,7 @@ def test_a_hanging_lookup_does_not_keep_the_process_from_ending_hazard_121() -> 
         from exporter.config import ProbeConfig
         from exporter.probes import probe
         settings = ProbeConfig(target="license.example:443", proxy="none")
-        print(asyncio.run(probe(settings, timeout=0.2, resolver=lambda *place: time.sleep(60))).reason)
+        print(asyncio.run(probe(settings, timeout=1, resolver=lambda *place: time.sleep(60))).reason)
     """
     ran = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30, check=True

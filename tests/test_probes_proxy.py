@@ -52,6 +52,7 @@ def nobody(host: str, port: int, family: int) -> list[Address]:
     raise AssertionError(f"{host} was looked up here")
 
 
+@pytest.mark.windows
 def test_a_tunnel_is_asked_for_and_credentials_go_on_connect_only_hazard_129(ca_file: str) -> None:
     requests: list[bytes] = []
     asked: list[bytes] = []
@@ -234,6 +235,7 @@ def test_a_proxy_that_wants_authentication_is_proxy_auth(challenge: bytes, crede
 # --- proxies that speak TLS themselves --------------------------------------------------------------------------------
 
 
+@pytest.mark.windows
 @pytest.mark.parametrize("credentials", [None, CREDENTIALS])
 def test_an_https_proxy_carries_tls_in_tls(credentials: bytes | None, ca_file: str) -> None:
     requests: list[bytes] = []
