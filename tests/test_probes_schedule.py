@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 import time
+from pathlib import Path
 
 import psutil
 from probe_peers import (
@@ -211,6 +212,11 @@ def test_reasons_and_phases_are_the_contracts_and_every_reason_has_a_cure() -> N
     ) == REASONS
     assert PHASES == ("dns", "connect", "proxy", "tls", "http")
     assert set(CURES) == set(REASONS)
+
+
+def test_the_readme_tells_the_cure_of_every_reason() -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert [reason for reason, cure in CURES.items() if f"| `{reason}` | {cure} |" not in readme] == []
 
 
 # --- nothing is left behind -------------------------------------------------------------------------------------------
