@@ -1,0 +1,274 @@
+"""The board "Connectivity": why the license backend can or cannot be reached, stage by stage."""
+
+from grafana_foundation_sdk.builders import dashboard
+
+from grafana import limits, style
+from grafana.queries import TARGET_LABELS, by_site, gone_up, selector
+from grafana.style import About, query, query_now, query_rows
+
+UID = "qlik-license-connectivity"
+NO_PROBE = "No probe is configured"
+PROBE = f"{TARGET_LABELS}, target, role"
+REACHED = {0: ("Cut off", "red"), 1: ("Reachable", "green")}
+SUCCESS = selector("qlik_license_probe_success")
+LEAF = selector("qlik_license_probe_tls_cert_expiry_timestamp_seconds")
+CHAIN = selector("qlik_license_probe_tls_chain_expiry_timestamp_seconds")
+SKEW = selector("qlik_license_probe_clock_skew_seconds")
+PHASES = {"dns": "Name", "connect": "Connect", "proxy": "Proxy", "tls": "TLS", "http": "HTTP"}
+
+
+def by_probe(aggregation: str, expression: str, *more: str) -> str:
+    """One value for each probe of each exporter."""
+    return f"{aggregation} by ({', '.join((PROBE, *more))}) ({expression})"
+
+
+def connectivity() -> dashboard.Dashboard:
+    """The board."""
+    board = style.board(
+        UID,
+        "Qlik license: connectivity",
+        "Can the license backend be reached, and if not, at which stage does it fail and why?",
+        "24h",
+    )
+    _add_summary(board)
+    _add_history(board)
+    board.with_row(dashboard.Row("Certificates and clocks"))
+    _add_certificates(board)
+    return board
+
+
+def _add_summary(board: dashboard.Dashboard) -> None:
+    backend = selector("qlik_license_probe_success", role="backend")
+    board.with_panel(
+        style.number(
+            About(
+                "Nodes cut off",
+                "On how many nodes the last probe of a license backend failed.",
+                "none",
+                NO_PROBE,
+                ("QlikLicenseBackendUnreachable",),
+            ),
+            5,
+            5,
+            query(f"count({backend} == 0) or 0 * count({backend})", "Nodes"),
+            thresholds=((None, "green"), (1, "red")),
+        )
+    )
+    board.with_panel(
+        style.meters(
+            About(
+                "Good backend probes in the last 6 hours",
+                "The share of good probes. Below 95 % the line comes and goes, which Qlik names as a cause of stale "
+                "licenses.",
+                "percentunit",
+                NO_PROBE,
+                ("QlikLicenseBackendFlapping",),
+            ),
+            9,
+            5,
+            query_now(f"sort({by_probe('min', f'avg_over_time({backend}[6h])')})", "{{instance}}"),
+            thresholds=limits.BACKEND_STEPS,
+        ).decimals(1)
+    )
+    board.with_panel(
+        style.number(
+            About(
+                "Earliest certificate end",
+                "Time until the first certificate of any chain served ends, also of chains that do not verify.",
+                "s",
+                "No certificate seen",
+                ("QlikLicenseCertificateExpiring",),
+            ),
+            5,
+            5,
+            query(f"min({CHAIN} or {LEAF}) - time()", "Left"),
+            thresholds=limits.CERTIFICATE_STEPS,
+        )
+        .decimals(0)
+        .mappings(style.words_below(0, "Ended", "red"))
+    )
+    board.with_panel(
+        style.number(
+            About(
+                "Largest clock error",
+                "The node's clock against the backend's `Date`, the largest of all nodes. Licenses are bound to time: "
+                "from two minutes on it is a fault.",
+                "s",
+                "No backend answered",
+                ("QlikLicenseClockSkew",),
+            ),
+            5,
+            5,
+            query(f"max(abs({SKEW}))", "Error"),
+            thresholds=((None, "green"), (limits.CLOCK_SKEW_SECONDS, "red")),
+        ).decimals(1)
+    )
+
+
+def _add_history(board: dashboard.Dashboard) -> None:
+    board.with_panel(
+        style.states(
+            About(
+                "Every probe",
+                "One row for each probe of each node. A moment is red when any probe within it failed.",
+                "none",
+                NO_PROBE,
+                ("QlikLicenseBackendUnreachable", "QlikLicenseRepositoryDown", "QlikLicenseProbeStalled"),
+            ),
+            24,
+            9,
+            query(by_probe("min", f"min_over_time({SUCCESS}[$__interval])"), "{{instance}} → {{target}}"),
+        ).mappings(style.words(REACHED))
+    )
+    stages = style.columns(
+        style.rows(
+            About(
+                "Every probe by stage",
+                "The last probe of each target: how long each stage took (empty: not reached), and what came back. "
+                "404 is the healthy answer of the license backend.",
+                "none",
+                NO_PROBE,
+                ("QlikLicenseBackendUnreachable", "QlikLicenseTlsIntercepted"),
+            ),
+            24,
+            8,
+            query_rows(by_probe("min", SUCCESS), name="Result"),
+            *(
+                query_rows(by_probe("max", selector("qlik_license_probe_duration_seconds", phase=phase)), name=title)
+                for phase, title in PHASES.items()
+            ),
+            query_rows(by_probe("max", selector("qlik_license_probe_http_status_code")), name="Status"),
+            query_rows(
+                f"time() - {by_probe('max', selector('qlik_license_probe_last_success_timestamp_seconds'))}",
+                name="Good",
+            ),
+            query_rows(by_probe("max", selector("qlik_license_probe_tls_info"), "issuer", "version"), name="Issuer"),
+        ),
+        {
+            "site": style.Column("Site", width=80),
+            "instance": style.Column("Node", width=150),
+            "target": style.Column("Target", width=210),
+            "role": style.Column("Role", width=75),
+            "Value #Result": style.Column("Result", width=90, words=REACHED),
+            **{f"Value #{title}": style.Column(title, unit="s", width=75) for title in PHASES.values()},
+            "Value #Status": style.Column("Status", width=65),
+            "issuer": style.Column("Certificate by", width=110),
+            "version": style.Column("TLS version", width=95),
+            "Value #Good": style.Column("Last good", unit="s", decimals=1),
+        },
+        hidden=("Value #Issuer",),
+    )
+    board.with_panel(stages)
+    board.with_panel(
+        style.bars(
+            About(
+                "Failed probes by reason",
+                "Why probes failed, in each interval. The reason names the stage: dns, tcp, proxy, tls, http.",
+                "none",
+                NO_PROBE,
+                ("QlikLicenseBackendUnreachable",),
+            ),
+            12,
+            8,
+            query(
+                by_site("sum", gone_up("qlik_license_probe_failures_total"), "reason") + " > 0", "{{site}}: {{reason}}"
+            ),
+        ).decimals(0)
+    )
+    board.with_panel(
+        style.lines(
+            About(
+                "Good backend probes over 6 hours",
+                "The share of good probes within the six hours before each moment. Dashed: 95 %.",
+                "percentunit",
+                NO_PROBE,
+                ("QlikLicenseBackendFlapping",),
+            ),
+            12,
+            8,
+            query(
+                by_probe("min", f"avg_over_time({selector('qlik_license_probe_success', role='backend')}[6h])"),
+                "{{instance}}",
+            ),
+            limits=((None, "transparent"), (limits.FLAPPING_RATIO, "red")),
+        )
+        .min(0)
+        .max(1)
+    )
+    board.with_panel(
+        style.layers(
+            About(
+                "Where the time goes",
+                "Average time of each stage of the backend probes. A stage that was not reached has none.",
+                "s",
+                NO_PROBE,
+            ),
+            12,
+            8,
+            query(f"avg by (phase) ({selector('qlik_license_probe_duration_seconds', role='backend')})", "{{phase}}"),
+        )
+    )
+    board.with_panel(
+        style.lines(
+            About(
+                "Whole time by probe",
+                "The sum of a probe's stages.",
+                "s",
+                NO_PROBE,
+            ),
+            12,
+            8,
+            query(by_probe("sum", selector("qlik_license_probe_duration_seconds")), "{{instance}} → {{target}}"),
+        ).min(0)
+    )
+
+
+def _add_certificates(board: dashboard.Dashboard) -> None:
+    certificates = style.columns(
+        style.rows(
+            About(
+                "Certificates served",
+                "Whose certificate was served, and when it ends. A proxy that inspects TLS shows its own name here.",
+                "none",
+                "No certificate seen",
+                ("QlikLicenseTlsIntercepted", "QlikLicenseCertificateExpiring"),
+            ),
+            12,
+            7,
+            query_rows(by_probe("max", selector("qlik_license_probe_tls_info"), "issuer", "version"), name="Issuer"),
+            query_rows(by_probe("min", LEAF) + " - time()", name="Leaf"),
+            query_rows(by_probe("min", CHAIN) + " - time()", name="Chain"),
+            query_rows(by_probe("min", selector("qlik_license_probe_tls_issuer_expected")), name="Expected"),
+        ),
+        {
+            "instance": style.Column("Node", width=150),
+            "target": style.Column("Target"),
+            "issuer": style.Column("Issued by", width=90),
+            "Value #Expected": style.Column("Expected", width=80, words={0: ("NO", "red"), 1: ("Yes", "green")}),
+            "Value #Leaf": style.Column("Own ends in", 95, "s", 0, steps=limits.CERTIFICATE_STEPS, below_zero="Ended"),
+            "Value #Chain": style.Column("Chain's in", 90, "s", 0, steps=limits.CERTIFICATE_STEPS, below_zero="Ended"),
+        },
+        hidden=("Value #Issuer", "site", "role", "version"),
+    )
+    board.with_panel(certificates)
+    board.with_panel(
+        style.lines(
+            About(
+                "Clock error by node",
+                "The node's clock minus the backend's. Dashed: two minutes either way.",
+                "s",
+                "No backend answered",
+                ("QlikLicenseClockSkew",),
+            ),
+            12,
+            7,
+            query(by_probe("max", SKEW), "{{instance}}"),
+            limits=(
+                (None, "red"),
+                (-limits.CLOCK_SKEW_SECONDS, "transparent"),
+                (limits.CLOCK_SKEW_SECONDS, "red"),
+            ),
+        )
+        .axis_soft_min(-15)
+        .axis_soft_max(15)
+    )

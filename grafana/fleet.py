@@ -1,0 +1,174 @@
+"""The board "Fleet": many sites and nodes on one page, the worst first, each a link to its own health board."""
+
+from grafana_foundation_sdk.builders import common, dashboard, table
+
+from grafana import license_health, limits, style
+from grafana.queries import SITE_LABELS, by_site, by_target, selector, syncing
+from grafana.style import About, query, query_rows
+from grafana.verdicts import CRITICAL, FROM_BEST_TO_WORST, OK, RANK_OR_DOWN, RANKS, WORDS
+
+UID = "qlik-license-fleet"
+NO_EXPORTER = "No exporter is scraped"
+SITE_RANK = f"max by ({SITE_LABELS}) ({RANK_OR_DOWN})"
+FIRST_BAD_RANK = min(RANKS[shown.verdict] for shown in FROM_BEST_TO_WORST if shown.colour != OK)
+FIRST_CRITICAL_RANK = min(RANKS[shown.verdict] for shown in FROM_BEST_TO_WORST if shown.colour == CRITICAL)
+
+HEALTH = f"/d/{license_health.UID}?${{datasource:queryparam}}&${{job:queryparam}}&${{__url_time_range}}"
+VERDICT = style.Column("Can users work?", width=310, words=WORDS, ground=True)
+CLOCKS = {
+    "Value #Lockout": style.Column("Until lockout", 0, "s", 1, steps=limits.LOCKOUT_STEPS, below_zero="Time is up"),
+    "Value #Sync": style.Column("Since last sync", 0, "s", 1, steps=limits.SYNC_AGE_STEPS),
+    "Value #Refused": style.Column("Users refused, 1 h", 0, "none", 0, steps=limits.USERS_REFUSED_STEPS),
+    "Value #Backend": style.Column("Good probes, 6 h", 0, "percentunit", 0, steps=limits.BACKEND_STEPS),
+}
+
+
+def fleet() -> dashboard.Dashboard:
+    """The board."""
+    board = style.board(UID, "Qlik license: fleet", "All sites and nodes on one page, the worst first.", "24h")
+    _add_summary(board)
+    board.with_panel(_sites())
+    board.with_panel(_nodes())
+    board.with_panel(
+        style.states(
+            About(
+                "Verdicts over time",
+                "The worst verdict of each site's nodes at each moment.",
+                "none",
+                NO_EXPORTER,
+            ),
+            24,
+            8,
+            query(SITE_RANK, "{{site}}"),
+        ).mappings(style.words(WORDS))
+    )
+    return board
+
+
+def _add_summary(board: dashboard.Dashboard) -> None:
+    counts = (
+        ("Sites", "Sites with at least one exporter.", f"count({SITE_RANK})", style.NO_LIMIT, ()),
+        (
+            "Critical sites",
+            "Sites where users cannot work, or soon cannot.",
+            f"count({SITE_RANK} >= {FIRST_CRITICAL_RANK}) or 0 * count({SITE_RANK})",
+            ((None, "green"), (1, "red")),
+            ("QlikLicenseStale", "QlikLicenseLockoutImminent"),
+        ),
+        (
+            "Sites with a warning",
+            "Sites whose worst verdict is a warning, or not known.",
+            f"count({SITE_RANK} >= {FIRST_BAD_RANK} < {FIRST_CRITICAL_RANK}) or 0 * count({SITE_RANK})",
+            ((None, "green"), (1, "orange")),
+            (),
+        ),
+        (
+            "Exporters down",
+            "Exporters that Prometheus cannot scrape.",
+            f"count({selector('up')} == 0) or 0 * count({selector('up')})",
+            ((None, "green"), (1, "red")),
+            ("QlikLicenseExporterDown",),
+        ),
+    )
+    for title, description, expression, thresholds, alerts in counts:
+        board.with_panel(
+            style.number(
+                About(title, description, "none", NO_EXPORTER, alerts),
+                5,
+                4,
+                query(expression, title),
+                thresholds=thresholds,
+            )
+        )
+    board.with_panel(
+        style.number(
+            About(
+                "First lockout in",
+                "The shortest time until lockout of all sites that sync.",
+                "s",
+                "No sync is known",
+                ("QlikLicenseLockoutImminent",),
+            ),
+            4,
+            4,
+            query(f"min({syncing(selector('qlik_license_lockout_timestamp_seconds'))}) - time()", "Left"),
+            thresholds=limits.LOCKOUT_STEPS,
+        )
+        .decimals(1)
+        .mappings(style.words_below(0, "Time is up", "red"))
+    )
+
+
+def _linked(panel: table.Panel, field: str, title: str, where: str) -> table.Panel:
+    """The cells of `field` lead to the health board of their site."""
+    panel.override_by_name(field, style.properties(links=[{"title": title, "url": f"{HEALTH}&{where}"}]))
+    return panel.sort_by([common.TableSortByFieldState().display_name(VERDICT.title).desc(True)])
+
+
+def _sites() -> table.Panel:
+    refused = selector("qlik_license_access_denied_users", reason="no_access_pass")
+    backend = selector("qlik_license_probe_success", role="backend")
+    panel = style.rows(
+        About(
+            "Sites, worst first",
+            "One row for each site: its worst node's verdict and clocks, its users. Click a site for its health board.",
+            "none",
+            NO_EXPORTER,
+            ("QlikLicenseStale", "QlikLicenseLockoutImminent", "QlikLicenseExpiringSoon"),
+        ),
+        24,
+        7,
+        query_rows(SITE_RANK, name="Verdict"),
+        query_rows(
+            by_site("min", syncing(selector("qlik_license_lockout_timestamp_seconds"))) + " - time()", name="Lockout"
+        ),
+        query_rows(by_site("max", syncing(selector("qlik_license_sync_age_seconds"))), name="Sync"),
+        query_rows(by_site("sum", refused), name="Refused"),
+        query_rows(by_site("min", f"avg_over_time({backend}[6h])"), name="Backend"),
+        query_rows(by_site("min", selector("qlik_license_expiry_timestamp_seconds")) + " - time()", name="Ends"),
+        query_rows(by_site("count", selector("up")), name="Nodes"),
+    )
+    style.columns(
+        panel,
+        {
+            "site": style.Column("Site", width=140),
+            "Value #Verdict": VERDICT,
+            **CLOCKS,
+            "Value #Ends": style.Column("License ends in", 0, "s", 0, steps=limits.EXPIRY_STEPS, below_zero="Expired"),
+            "Value #Nodes": style.Column("Nodes", width=70),
+        },
+    )
+    return _linked(panel, "Site", "Health of this site", "var-site=${__value.raw}")
+
+
+def _nodes() -> table.Panel:
+    refused = selector("qlik_license_access_denied_users", reason="no_access_pass")
+    backend = selector("qlik_license_probe_success", role="backend")
+    panel = style.rows(
+        About(
+            "Nodes, worst first",
+            "One row for each exporter. A node whose exporter is down keeps its row.",
+            "none",
+            NO_EXPORTER,
+            ("QlikLicenseExporterDown",),
+        ),
+        24,
+        9,
+        query_rows(RANK_OR_DOWN, name="Verdict"),
+        query_rows(
+            by_target("min", syncing(selector("qlik_license_lockout_timestamp_seconds"))) + " - time()", name="Lockout"
+        ),
+        query_rows(by_target("max", syncing(selector("qlik_license_sync_age_seconds"))), name="Sync"),
+        query_rows(by_target("sum", refused), name="Refused"),
+        query_rows(by_target("min", f"avg_over_time({backend}[6h])"), name="Backend"),
+    )
+    style.columns(
+        panel,
+        {
+            "site": style.Column("Site", width=140),
+            "Value #Verdict": VERDICT,
+            "instance": style.Column("Node", width=210),
+            **CLOCKS,
+        },
+    )
+    return _linked(panel, "Node", "Health of this node", "var-site=${__data.fields[0]}&var-instance=${__value.raw}")

@@ -1,0 +1,414 @@
+"""The board "License health": one glance tells whether the users of one site can work, and for how long."""
+
+from grafana_foundation_sdk.builders import common, dashboard
+from grafana_foundation_sdk.models import common as common_models
+
+from grafana import limits, style
+from grafana.queries import SITE_LABELS, by_site, by_target, gone_up, selector, syncing
+from grafana.style import About, query, query_now
+from grafana.verdicts import RANK_BY_TARGET, WORDS
+
+UID = "qlik-license-health"
+NO_SYNC = "No sync seen yet, or none expected"
+NO_REPOSITORY_API = "The Repository API is not read"
+
+DENIALS = {
+    "no_access_pass": ("No access pass", "red"),
+    "parallel_sessions": ("Too many parallel sessions", "yellow"),
+    "allocation_refused": ("Allocation refused", "blue"),
+}
+SEATS = selector("qlik_license_access_licenses")
+GIVEN = selector("qlik_license_access_allocated")
+MINUTES = selector("qlik_license_analyzer_capacity_allocated_seconds")
+MINUTES_USED = selector("qlik_license_analyzer_capacity_used_seconds")
+IN_A_ROW = f"sum by ({SITE_LABELS}) ({selector('qlik_license_sync_consecutive_failures')}"
+FIRST_FAILURE = f"{IN_A_ROW}) > 0 unless {IN_A_ROW} offset $__interval) > 0"
+"""The first failed sync of a row: marking each of them would paint the whole graph."""
+SHARE_OF_MONTH_GONE = "(day_of_month() - 1 + hour() / 24) / days_in_month()"
+
+
+def license_health() -> dashboard.Dashboard:
+    """The board."""
+    board = style.board(
+        UID,
+        "Qlik license: health",
+        "Can the users of this site work, for how long, and if not, why?",
+        "7d",
+        one_site=True,
+        marks=(
+            style.Mark("Stale license", "red", f"max by ({SITE_LABELS}) ({selector('qlik_license_stale')}) == 1"),
+            style.Mark("Sync failed", "orange", FIRST_FAILURE),
+        ),
+    )
+    _add_summary(board)
+    _add_history(board)
+    board.with_row(dashboard.Row("Syncs with the backend"))
+    _add_syncs(board)
+    board.with_row(dashboard.Row("Seats, minutes and expiry, from the Repository API"))
+    _add_seats(board)
+    return board
+
+
+def _add_summary(board: dashboard.Dashboard) -> None:
+    board.with_panel(
+        style.number(
+            About(
+                "Can users work?",
+                "The exporter's verdict: its logs, its probes and the Repository taken together. With several nodes "
+                "it is the worst one. `qlik-license-exporter diagnose` on the node gives the evidence and the cure.",
+                "none",
+                "No verdict: no exporter of this site answers",
+                ("QlikLicenseStale", "QlikLicenseAccessDeniedMassive", "QlikLicenseExporterDown"),
+            ),
+            9,
+            5,
+            query(f"max({RANK_BY_TARGET})", "Verdict"),
+            thresholds=style.NO_LIMIT,
+            area=True,
+        )
+        .mappings(style.words(WORDS))
+        .text_mode(common_models.BigValueTextMode.VALUE)
+    )
+    board.with_panel(
+        style.number(
+            About(
+                "Time until lockout",
+                "The last successful sync plus the grace that Qlik gives (5 days unless set otherwise). An upper "
+                "bound: which of Qlik's two clocks counts is not known. Orange after a missed day, red below 48 hours.",
+                "s",
+                NO_SYNC,
+                ("QlikLicenseLockoutImminent",),
+            ),
+            4,
+            5,
+            query(f"min({syncing(selector('qlik_license_lockout_timestamp_seconds'))}) - time()", "Left"),
+            thresholds=limits.LOCKOUT_STEPS,
+        )
+        .decimals(1)
+        .mappings(style.words_below(0, "Time is up", "red"))
+    )
+    board.with_panel(
+        style.number(
+            About(
+                "Since last sync",
+                "How long ago a sync with the backend is known to have succeeded, on the node where it is longest ago.",
+                "s",
+                NO_SYNC,
+                ("QlikLicenseSyncOverdue", "QlikLicenseContactLost"),
+            ),
+            4,
+            5,
+            query(f"max({syncing(selector('qlik_license_sync_age_seconds'))})", "Ago"),
+            thresholds=limits.SYNC_AGE_STEPS,
+        ).decimals(1)
+    )
+    board.with_panel(
+        style.number(
+            About(
+                "Users refused, 1 h",
+                "How many different people were turned away within an hour, for want of an access pass. From ten on "
+                "it is everyone's trouble, not one user's. Somebody refused on two nodes counts twice.",
+                "none",
+                "No audit log read",
+                ("QlikLicenseAccessDenied", "QlikLicenseAccessDeniedMassive"),
+            ),
+            4,
+            5,
+            query(f"sum({selector('qlik_license_access_denied_users', reason='no_access_pass')})", "Users"),
+            thresholds=limits.USERS_REFUSED_STEPS,
+        )
+    )
+    board.with_panel(
+        style.number(
+            About(
+                "Backend",
+                "Whether the last probe of the license backend came through, on the worst node.",
+                "none",
+                "No probe of the backend",
+                ("QlikLicenseBackendUnreachable",),
+            ),
+            3,
+            5,
+            query(f"min({selector('qlik_license_probe_success', role='backend')})", "Backend"),
+            thresholds=style.NO_LIMIT,
+        ).mappings(style.words({0: ("Cut off", "red"), 1: ("Reachable", "green")}))
+    )
+
+
+def _add_history(board: dashboard.Dashboard) -> None:
+    yes_no = {
+        "stale": {0: ("Valid", "green"), 1: ("STALE", "red")},
+        "backend": {0: ("Cut off", "red"), 1: ("Reachable", "green")},
+    }
+    board.with_panel(
+        style.states(
+            About(
+                "What happened",
+                "The verdict, the license and the backend over time, the worst node of each moment.",
+                "none",
+                "No exporter of this site answered",
+                ("QlikLicenseStale", "QlikLicenseBackendUnreachable", "QlikLicenseBackendFlapping"),
+            ),
+            24,
+            6,
+            query(f"max({RANK_BY_TARGET})", "Can users work?", name="A"),
+            query(f"max(max_over_time({selector('qlik_license_stale')}[$__interval]))", "License", name="B"),
+            query(
+                f"min(min_over_time({selector('qlik_license_probe_success', role='backend')}[$__interval]))",
+                "Backend",
+                name="C",
+            ),
+        )
+        .mappings(style.words(WORDS))
+        .override_by_query("B", style.properties(mappings=style.words(yes_no["stale"])))
+        .override_by_query("C", style.properties(mappings=style.words(yes_no["backend"])))
+    )
+    board.with_panel(
+        style.lines(
+            About(
+                "Days since the last good sync, by node",
+                "Climbs while no sync succeeds and falls to nothing with the next good one. Dashed: a day was missed "
+                "(26 hours), 48 hours are left, the default grace is over (5 days).",
+                "d",
+                NO_SYNC,
+                ("QlikLicenseSyncOverdue", "QlikLicenseLockoutImminent"),
+            ),
+            12,
+            8,
+            query(
+                f"{by_target('max', syncing(selector('qlik_license_sync_age_seconds')))} / {limits.DAY:.0f}",
+                "{{instance}}",
+            ),
+            limits=(
+                (None, "transparent"),
+                (limits.SYNC_OVERDUE_SECONDS / limits.DAY, "yellow"),
+                ((limits.GRACE_SECONDS - limits.LOCKOUT_IMMINENT_SECONDS) / limits.DAY, "orange"),
+                (limits.GRACE_SECONDS / limits.DAY, "red"),
+            ),
+        )
+        .min(0)
+        .axis_soft_max(limits.GRACE_SECONDS / limits.DAY)
+    )
+    denials = style.bars(
+        About(
+            "Refusals by reason",
+            "Rows of the audit log that turned somebody away, in each interval. A short burst of one user's parallel "
+            "sessions is everyday; a wall of `no access pass` is an outage.",
+            "none",
+            "No audit log read",
+            ("QlikLicenseAccessDenied", "QlikLicenseParallelSessions", "QlikLicenseAllocationRefused"),
+        ),
+        12,
+        8,
+        query(by_site("sum", gone_up("qlik_license_access_denials_total"), "reason"), "{{reason}}"),
+    ).decimals(0)
+    for reason, (text, colour) in DENIALS.items():
+        denials.override_by_name(reason, style.properties(displayName=text, color=style.fixed(colour)))
+    board.with_panel(denials)
+    board.with_panel(
+        style.bars(
+            About(
+                "Errors of the Licenses service by class",
+                "Error entries of the Licenses log, in each interval: what the service itself says went wrong.",
+                "none",
+                "No errors in this time",
+                ("QlikLicenseSyncFailing", "QlikLicenseBackendErrors", "QlikLicenseUnknownErrors"),
+            ),
+            12,
+            7,
+            query(by_site("sum", gone_up("qlik_license_errors_total"), "error") + " > 0", "{{error}}"),
+        ).decimals(0)
+    )
+    users = style.lines(
+        About(
+            "Different users refused within an hour",
+            "Distinct people, so that one user's many attempts count once. Dashed: three and ten.",
+            "none",
+            "No audit log read",
+            ("QlikLicenseAccessDenied", "QlikLicenseAccessDeniedMassive"),
+        ),
+        12,
+        7,
+        query(by_site("sum", selector("qlik_license_access_denied_users"), "reason"), "{{reason}}"),
+        limits=((None, "transparent"), (limits.USERS_REFUSED[0], "orange"), (limits.USERS_REFUSED[1], "red")),
+    ).min(0)
+    for reason in ("no_access_pass", "parallel_sessions"):
+        text, colour = DENIALS[reason]
+        users.override_by_name(reason, style.properties(displayName=text, color=style.fixed(colour)))
+    board.with_panel(users.decimals(0))
+
+
+def _add_syncs(board: dashboard.Dashboard) -> None:
+    board.with_panel(
+        style.bars(
+            About(
+                "Sync attempts and failures",
+                "What the Licenses log shows. An attempt alone is no success: in Qlik's own sample the refusal follows "
+                "40 ms later.",
+                "none",
+                "No Licenses log read",
+                ("QlikLicenseSyncNotAttempted", "QlikLicenseSyncFailing", "QlikLicenseSyncUnknown"),
+            ),
+            10,
+            7,
+            query(by_site("sum", gone_up("qlik_license_sync_attempts_total")), "Attempts", name="A"),
+            query(by_site("sum", gone_up("qlik_license_sync_failures_total")), "Failures", name="B"),
+        )
+        .decimals(0)
+        .stacking(common.StackingConfig().mode(common_models.StackingMode.NONE))
+        .override_by_name("Attempts", style.properties(color=style.fixed("blue")))
+        .override_by_name("Failures", style.properties(color=style.fixed("red")))
+    )
+    board.with_panel(
+        style.lines(
+            About(
+                "Failures in a row",
+                "Failed syncs since the last good one, by node; zero is good.",
+                "none",
+                "No Licenses log read",
+                ("QlikLicenseSyncFailing",),
+            ),
+            8,
+            7,
+            query(by_target("max", selector("qlik_license_sync_consecutive_failures")), "{{instance}}"),
+        ).min(0)
+    )
+    board.with_panel(
+        style.number(
+            About(
+                "How the last success is known",
+                "`message`: the log said so, in a wording the site taught. `qrs`: the Repository's license record. "
+                "`inferred`: an attempt that no failure followed; believe it less.",
+                "string",
+                NO_SYNC,
+                ("QlikLicenseSyncUnknown",),
+            ),
+            6,
+            7,
+            query_now(by_site("max", selector("qlik_license_sync_success_source") + " == 1", "source"), "{{source}}"),
+            thresholds=style.NO_LIMIT,
+        ).text_mode(common_models.BigValueTextMode.NAME)
+    )
+
+
+def _add_seats(board: dashboard.Dashboard) -> None:
+    nearly, minutes = limits.SEATS_NEARLY_EXHAUSTED_RATIO, limits.CAPACITY_NEARLY_EXHAUSTED_RATIO
+    board.with_panel(
+        style.number(
+            About(
+                "License ends in",
+                "Time until the end of the earliest `Valid To` day. Nothing is shown for a perpetual license.",
+                "s",
+                "No end date known",
+                ("QlikLicenseExpiringSoon", "QlikLicenseExpired"),
+            ),
+            4,
+            6,
+            query(f"min({selector('qlik_license_expiry_timestamp_seconds')}) - time()", "Left"),
+            thresholds=limits.EXPIRY_STEPS,
+        )
+        .decimals(0)
+        .mappings(style.words_below(0, "Expired", "red"))
+    )
+    board.with_panel(
+        style.meters(
+            About(
+                "Seats given away",
+                "Allocated seats as a share of those bought, by access type. Full is no fault by itself: it hurts only "
+                "those who have no seat yet.",
+                "percentunit",
+                NO_REPOSITORY_API,
+                ("QlikLicenseSeatsExhausted", "QlikLicenseSeatsNearlyExhausted"),
+            ),
+            6,
+            6,
+            query(
+                f"{by_site('max', GIVEN, 'access_type')} / ({by_site('max', SEATS, 'access_type')} > 0)",
+                "{{access_type}}",
+            ),
+            thresholds=((None, "green"), (nearly, "orange"), (1, "red")),
+        ).decimals(0)
+    )
+    board.with_panel(
+        style.meters(
+            About(
+                "Analyzer minutes used this month",
+                "Used minutes as a share of this month's, and how much of the month is gone.",
+                "percentunit",
+                NO_REPOSITORY_API,
+                ("QlikLicenseCapacityNearlyExhausted", "QlikLicenseCapacityBurningFast"),
+            ),
+            7,
+            6,
+            query(f"{by_site('max', MINUTES_USED)} / ({by_site('max', MINUTES)} > 0)", "Minutes used", name="A"),
+            query(f"{SHARE_OF_MONTH_GONE} and on () ({by_site('max', MINUTES)} > 0)", "Month gone", name="B"),
+            thresholds=((None, "green"), (minutes, "red")),
+        )
+        .decimals(0)
+        .override_by_name("Month gone", style.properties(color=style.fixed("blue")))
+    )
+    board.with_panel(
+        style.columns(
+            style.rows(
+                About(
+                    "License in force",
+                    "What the Repository says about the license. Never its serial, key or owner.",
+                    "none",
+                    NO_REPOSITORY_API,
+                    ("QlikLicenseQrsUnreachable",),
+                ),
+                7,
+                6,
+                style.query_rows(by_site("max", selector("qlik_license_info"), "kind", "product", "subscription")),
+            ),
+            {
+                "product": style.Column("Product"),
+                "kind": style.Column("Kind", width=90),
+                "subscription": style.Column("Subscription", width=100),
+            },
+            hidden=("Value", "site"),
+        )
+    )
+    board.with_panel(
+        style.lines(
+            About(
+                "Seats left",
+                "Seats that can still be given, by access type. Quarantined ones come back after seven days.",
+                "none",
+                NO_REPOSITORY_API,
+                ("QlikLicenseSeatsExhausted",),
+            ),
+            12,
+            7,
+            query(
+                by_site("max", selector("qlik_license_access_available"), "access_type"),
+                "{{access_type}} left",
+                name="A",
+            ),
+            query(
+                by_site("max", selector("qlik_license_access_quarantined"), "access_type"),
+                "{{access_type}} in quarantine",
+                name="B",
+            ),
+        )
+        .min(0)
+        .decimals(0)
+    )
+    board.with_panel(
+        style.lines(
+            About(
+                "Analyzer minutes against the month",
+                "When the used line runs above the month's, the minutes end before the month does.",
+                "percentunit",
+                NO_REPOSITORY_API,
+                ("QlikLicenseCapacityBurningFast",),
+            ),
+            12,
+            7,
+            query(f"{by_site('max', MINUTES_USED)} / ({by_site('max', MINUTES)} > 0)", "Minutes used", name="A"),
+            query(f"{SHARE_OF_MONTH_GONE} and on () ({by_site('max', MINUTES)} > 0)", "Month gone", name="B"),
+            limits=((None, "transparent"), (minutes, "red")),
+        )
+        .min(0)
+        .override_by_name("Month gone", style.properties(color=style.fixed("blue")))
+    )
