@@ -22,6 +22,9 @@ def boards() -> dict[str, str]:
         board: dict[str, Any] = json.loads(json.dumps(make().build(), cls=JSONEncoder))
         for number, panel in enumerate(board["panels"], start=1):
             panel["id"] = number  # the SDK leaves it to Grafana, and then links to a panel would not last
+        for variable in board["templating"]["list"]:
+            for key in ("auto", "auto_count", "auto_min"):  # of intervals only; the SDK writes them everywhere
+                variable.pop(key, None)
         texts[f"{board['uid']}.json"] = json.dumps(board, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     return texts
 

@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders import dashboard
 
 from grafana import limits, style
-from grafana.queries import TARGET_LABELS, by_site, gone_up, selector
+from grafana.queries import TARGET_LABELS, by_site, by_target, gone_up, selector
 from grafana.style import About, query, query_now, query_rows
 
 UID = "qlik-license-connectivity"
@@ -84,7 +84,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
             query(f"min({CHAIN} or {LEAF}) - time()", "Left"),
             thresholds=limits.CERTIFICATE_STEPS,
         )
-        .decimals(0)
+        .decimals(1)
         .mappings(style.words_below(0, "Ended", "red"))
     )
     board.with_panel(
@@ -146,15 +146,15 @@ def _add_history(board: dashboard.Dashboard) -> None:
         ),
         {
             "site": style.Column("Site", width=80),
-            "instance": style.Column("Node", width=150),
-            "target": style.Column("Target", width=210),
+            "instance": style.Column("Node", width=140),
+            "target": style.Column("Target", width=200),
             "role": style.Column("Role", width=75),
             "Value #Result": style.Column("Result", width=90, words=REACHED),
             **{f"Value #{title}": style.Column(title, unit="s", width=75) for title in PHASES.values()},
             "Value #Status": style.Column("Status", width=65),
             "issuer": style.Column("Certificate by", width=110),
             "version": style.Column("TLS version", width=95),
-            "Value #Good": style.Column("Last good", unit="s", decimals=1),
+            "Value #Good": style.Column("Last good", width=80, unit="s", decimals=1),
         },
         hidden=("Value #Issuer",),
     )
@@ -165,7 +165,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
                 "Failed probes by reason",
                 "Why probes failed, in each interval. The reason names the stage: dns, tcp, proxy, tls, http.",
                 "none",
-                NO_PROBE,
+                "No probe failed in this time",
                 ("QlikLicenseBackendUnreachable",),
             ),
             12,
@@ -211,14 +211,14 @@ def _add_history(board: dashboard.Dashboard) -> None:
     board.with_panel(
         style.lines(
             About(
-                "Whole time by probe",
-                "The sum of a probe's stages.",
+                "Whole time of a backend probe, by node",
+                "The stages of a probe together. Slow is not cut off, but often comes before it.",
                 "s",
                 NO_PROBE,
             ),
             12,
             8,
-            query(by_probe("sum", selector("qlik_license_probe_duration_seconds")), "{{instance}} → {{target}}"),
+            query(by_target("sum", selector("qlik_license_probe_duration_seconds", role="backend")), "{{instance}}"),
         ).min(0)
     )
 
@@ -245,8 +245,8 @@ def _add_certificates(board: dashboard.Dashboard) -> None:
             "target": style.Column("Target"),
             "issuer": style.Column("Issued by", width=90),
             "Value #Expected": style.Column("Expected", width=80, words={0: ("NO", "red"), 1: ("Yes", "green")}),
-            "Value #Leaf": style.Column("Own ends in", 95, "s", 0, steps=limits.CERTIFICATE_STEPS, below_zero="Ended"),
-            "Value #Chain": style.Column("Chain's in", 90, "s", 0, steps=limits.CERTIFICATE_STEPS, below_zero="Ended"),
+            "Value #Leaf": style.Column("Own ends in", 95, "s", 1, steps=limits.CERTIFICATE_STEPS, below_zero="Ended"),
+            "Value #Chain": style.Column("Chain's in", 90, "s", 1, steps=limits.CERTIFICATE_STEPS, below_zero="Ended"),
         },
         hidden=("Value #Issuer", "site", "role", "version"),
     )

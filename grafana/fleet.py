@@ -134,7 +134,7 @@ def _sites() -> table.Panel:
             "site": style.Column("Site", width=140),
             "Value #Verdict": VERDICT,
             **CLOCKS,
-            "Value #Ends": style.Column("License ends in", 0, "s", 0, steps=limits.EXPIRY_STEPS, below_zero="Expired"),
+            "Value #Ends": style.Column("License ends in", 0, "s", 1, steps=limits.EXPIRY_STEPS, below_zero="Expired"),
             "Value #Nodes": style.Column("Nodes", width=70),
         },
     )

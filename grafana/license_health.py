@@ -307,7 +307,7 @@ def _add_seats(board: dashboard.Dashboard) -> None:
             query(f"min({selector('qlik_license_expiry_timestamp_seconds')}) - time()", "Left"),
             thresholds=limits.EXPIRY_STEPS,
         )
-        .decimals(0)
+        .decimals(1)
         .mappings(style.words_below(0, "Expired", "red"))
     )
     board.with_panel(

@@ -1,4 +1,4 @@
-"""The limits that the boards draw, with their colours: each is that of the alert named beside it (deploy/prometheus)."""
+"""The limits that the boards draw, with their colours: each is that of the alert named beside it."""
 
 Steps = tuple[tuple[float | None, str], ...]
 """From low to high: the value from which a colour holds; None is "from the start"."""
@@ -48,7 +48,7 @@ BACKEND_STEPS: Steps = ((None, "red"), (FLAPPING_RATIO, "green"))
 EXPIRY_STEPS: Steps = (
     (None, "red"),
     (EXPIRING_SECONDS[2], "orange"),
-    (EXPIRING_SECONDS[1], "yellow"),
+    (EXPIRING_SECONDS[1], "blue"),
     (EXPIRING_SECONDS[0], "green"),
 )
 CERTIFICATE_STEPS: Steps = (

@@ -3,8 +3,9 @@
 Three sites tell one story that ends at `now`, a Tuesday afternoon (`NOW`). Zurich (three nodes) is well for weeks, with
 the usual noise; five days and seven hours before the end somebody changes the password of its proxy, syncs fail from
 then on, and on Tuesday morning the license goes stale and everyone is refused. Lyon (one node) is well, but its line to
-the internet flaps in the last hours and its log was unreadable for an hour of the night before. The plant (one node) has an
-offline license, which expires in 45 days. One of Zurich's exporters stops 25 minutes before the end.
+the internet flaps in the last hours, and its logs could not be read for an hour, until its exporter was restarted with
+the right account. The plant (one node) has an offline license, which expires in 45 days. One of Zurich's exporters stops
+25 minutes before the end.
 
     python tests/believable_site.py month.om --days 30 --step 600
     promtool tsdb create-blocks-from openmetrics --max-block-duration=486h month.om DATA
@@ -26,6 +27,9 @@ from functools import cached_property
 from math import sin
 from pathlib import Path
 from typing import TextIO
+
+from exporter.events import DENIAL_REASONS, ERROR_CLASSES, LOG_NAMES, SEVERE_LEVELS, USER_DENIAL_REASONS
+from exporter.verdict import VERDICTS
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 NOW = datetime(2026, 11, 24, 15, 20, tzinfo=UTC).timestamp()
@@ -65,6 +69,8 @@ class Node:
     offline: bool = False
     proxy: str = ""
     outages: tuple[Outage, ...] = ()
+    started: float = EXPORTERS_RESTARTED
+    """When its exporter was last started."""
     up_until: float = NOW + DAY
     dice: random.Random = field(default_factory=random.Random)
 
@@ -149,7 +155,14 @@ def estate() -> list[Node]:
         Node(name="qlik-central", central=True, dice=random.Random(1), **proxied),
         Node(name="qlik-rim1", dice=random.Random(2), **proxied),
         Node(name="qlik-rim2", dice=random.Random(3), up_until=EXPORTER_STOPPED, **proxied),
-        Node(site="lyon", name="qlik-lyon", central=True, dice=random.Random(4), outages=flaps),
+        Node(
+            site="lyon",
+            name="qlik-lyon",
+            central=True,
+            dice=random.Random(4),
+            outages=flaps,
+            started=LYON_LOG_UNREADABLE[1],
+        ),
         Node(site="plant", name="qlik-plant", central=True, offline=True, dice=random.Random(5)),
     ]
 
@@ -159,7 +172,7 @@ def samples(node: Node, at: float) -> Iterator[Sample]:
     if at >= node.up_until:
         yield "up", {}, 0
         return
-    started = EXPORTERS_RESTARTED if at >= EXPORTERS_RESTARTED else NOW - LONGEST_STORY
+    started = max(start for start in (NOW - LONGEST_STORY, EXPORTERS_RESTARTED, node.started) if start <= at)
     yield "up", {}, 1
     yield "scrape_duration_seconds", {}, 0.004 + 0.002 * node.dice.random()
     yield from _license(node, at)
@@ -181,7 +194,7 @@ def _license(node: Node, at: float) -> Iterator[Sample]:
     yield "qlik_license_sync_attempts_total", {}, attempts
     yield "qlik_license_sync_failures_total", {}, failures
     stale_entries = node.count("no_access_pass", at) - node.count("no_access_pass", node.stale_since)
-    for error in ERRORS:
+    for error in ERROR_CLASSES:
         seen = max(0, stale_entries) if error == "stale" else node.count(error, at)
         yield "qlik_license_errors_total", {"error": error}, seen
     if node.offline:
@@ -216,9 +229,9 @@ def _verdict(node: Node, at: float) -> str:
 
 
 def _refusals(node: Node, at: float) -> Iterator[Sample]:
-    for reason in ("no_access_pass", "parallel_sessions", "allocation_refused"):
+    for reason in DENIAL_REASONS:
         yield "qlik_license_access_denials_total", {"reason": reason}, node.count(reason, at)
-    for reason in ("no_access_pass", "parallel_sessions"):
+    for reason in USER_DENIAL_REASONS:
         yield "qlik_license_access_denied_users", {"reason": reason}, node.users_refused(at, reason)
     records = (at - NOW + LONGEST_STORY) / MINUTE
     unknown = max(0.0, at - QLIK_UPGRADED) / (7 * MINUTE) if node.name == "qlik-rim1" else 0
@@ -230,8 +243,8 @@ def _refusals(node: Node, at: float) -> Iterator[Sample]:
     }
     for (log, message), count in counts.items():
         yield "qlik_license_log_messages_total", {"log": log, "message": message}, count
-    for log in ("licenses", "repository_audit", "repository_trace"):
-        for level in ("warn", "error", "fatal"):
+    for log in LOG_NAMES:
+        for level in SEVERE_LEVELS:
             hours = {"warn": 9, "error": 40, "fatal": 5000}[level]
             severe = int((at - NOW + LONGEST_STORY) / (hours * HOUR)) if log == "repository_trace" else 0
             yield "qlik_license_log_severe_entries_total", {"log": log, "level": level}, severe
@@ -341,8 +354,7 @@ def _exporter(node: Node, at: float, started: float) -> Iterator[Sample]:
         yield prefix + "log_future_records_total", labels, 0
         yield prefix + "log_rotations_total", labels, int(minutes / 720)
         yield prefix + "log_lost_generations_total", labels, 0
-        errors = min(max(0.0, at - LYON_LOG_UNREADABLE[0]), HOUR) if node.site == "lyon" else 0.0
-        yield prefix + "log_read_errors_total", labels, int(errors) if started == EXPORTERS_RESTARTED else 0
+        yield prefix + "log_read_errors_total", labels, int(unread_for)
         yield prefix + "log_unread_bytes", labels, unread_for * per_minute * 310 / MINUTE
         yield (
             prefix + "log_last_entry_timestamp_seconds",
@@ -352,7 +364,7 @@ def _exporter(node: Node, at: float, started: float) -> Iterator[Sample]:
         yield prefix + "log_last_read_timestamp_seconds", labels, at - unread_for - node.dice.random()
     for component in ("tail", "probe", "qrs", "store", "web"):
         yield prefix + "component_failures_total", {"component": component}, 0
-    yield prefix + "state_last_save_timestamp_seconds", {}, at - at % (5 * MINUTE)
+    yield prefix + "state_last_save_timestamp_seconds", {}, at - (at + 137) % (5 * MINUTE)
     yield prefix + "state_reset_timestamp_seconds", {}, NOW - LONGEST_STORY
     yield prefix + "state_save_failures_total", {}, 0
     yield prefix + "config_last_reload_successful", {}, 1
@@ -362,13 +374,6 @@ def _exporter(node: Node, at: float, started: float) -> Iterator[Sample]:
     yield "process_open_fds", {}, 24
 
 
-VERDICTS = (
-    "well", "license_stale", "lockout_coming", "sync_failing_network", "sync_failing_proxy",
-    "sync_failing_interception", "sync_failing_service", "backend_flapping", "service_silent", "tail_blind",
-    "everyone_refused", "users_refused", "parallel_sessions", "repository_down", "license_expired",
-    "license_expiring", "capacity_exhausted", "seats_exhausted", "not_enough_evidence",
-)  # fmt: skip
-ERRORS = ("stale", "invalid", "dns", "refused", "timeout", "tls", "proxy", "reset", "http", "other")
 PROBE_REASONS = (
     "dns", "tcp_refused", "tcp_timeout", "tcp_unreachable", "proxy_connect", "proxy_auth", "tls_untrusted",
     "tls_expired", "tls_hostname", "tls_handshake", "tls_timeout", "http_status", "http_timeout", "http_protocol",
