@@ -2,6 +2,7 @@
 
 from grafana_foundation_sdk.builders import dashboard
 
+from exporter.verdict import LIMITS
 from grafana import limits, style
 from grafana.queries import TARGET_LABELS, by_site, by_target, gone_up, selector
 from grafana.style import About, query, query_now, query_rows
@@ -100,7 +101,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
             5,
             5,
             query(f"max(abs({SKEW}))", "Error"),
-            thresholds=((None, "green"), (limits.CLOCK_SKEW_SECONDS, "red")),
+            thresholds=((None, "green"), (LIMITS.clock_skew, "red")),
         ).decimals(1)
     )
 
@@ -190,7 +191,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
                 by_probe("min", f"avg_over_time({selector('qlik_license_probe_success', role='backend')}[6h])"),
                 "{{instance}}",
             ),
-            limits=((None, "transparent"), (limits.FLAPPING_RATIO, "red")),
+            limits=limits.line_at(LIMITS.flapping_share),
         )
         .min(0)
         .max(1)
@@ -265,8 +266,8 @@ def _add_certificates(board: dashboard.Dashboard) -> None:
             query(by_probe("max", SKEW), "{{instance}}"),
             limits=(
                 (None, "red"),
-                (-limits.CLOCK_SKEW_SECONDS, "transparent"),
-                (limits.CLOCK_SKEW_SECONDS, "red"),
+                (-LIMITS.clock_skew, "transparent"),
+                (LIMITS.clock_skew, "red"),
             ),
         )
         .axis_soft_min(-15)

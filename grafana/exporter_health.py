@@ -2,6 +2,7 @@
 
 from grafana_foundation_sdk.builders import dashboard
 
+from exporter.verdict import LIMITS
 from grafana import limits, style
 from grafana.queries import SITE_LABELS, TARGET_LABELS, by_target, gone_up, selector
 from grafana.style import About, query, query_rows
@@ -82,7 +83,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
             4,
             4,
             query(f"time() - min({selector(PREFIX + 'log_last_read_timestamp_seconds')})", "Ago"),
-            thresholds=((None, "green"), (limits.LOG_NOT_READ_SECONDS, "red")),
+            thresholds=((None, "green"), (LIMITS.unread, "red")),
         ).decimals(0)
     )
     board.with_panel(
@@ -208,7 +209,7 @@ def _add_logs(board: dashboard.Dashboard) -> None:
             7,
             query(by_log("sum", selector(PREFIX + "log_unread_bytes")) + " > 0", "{{instance}} {{log}}", name="A"),
             query(f"sum({selector(PREFIX + 'log_unread_bytes')})", "All together", name="B"),
-            limits=((None, "transparent"), (limits.LOG_UNREAD_BYTES, "red")),
+            limits=limits.line_at(limits.LOG_UNREAD_BYTES),
         ).min(0)
     )
     board.with_panel(
@@ -227,7 +228,7 @@ def _add_logs(board: dashboard.Dashboard) -> None:
                 "time() - " + by_target("max", selector(PREFIX + "log_last_entry_timestamp_seconds", log="licenses")),
                 "{{instance}}",
             ),
-            limits=((None, "transparent"), (limits.SYNC_OVERDUE_SECONDS, "red")),
+            limits=limits.line_at(LIMITS.overdue),
         ).min(0)
     )
     board.with_panel(
@@ -334,6 +335,6 @@ def _add_process(board: dashboard.Dashboard) -> None:
             query(
                 f"time() - {by_target('max', selector(PREFIX + 'state_last_save_timestamp_seconds'))}", "{{instance}}"
             ),
-            limits=((None, "transparent"), (limits.STATE_NOT_SAVED_SECONDS, "red")),
+            limits=limits.line_at(limits.STATE_NOT_SAVED_SECONDS),
         ).min(0)
     )

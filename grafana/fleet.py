@@ -5,13 +5,11 @@ from grafana_foundation_sdk.builders import common, dashboard, table
 from grafana import license_health, limits, style
 from grafana.queries import SITE_LABELS, by_site, by_target, selector, syncing
 from grafana.style import About, query, query_rows
-from grafana.verdicts import CRITICAL, FROM_BEST_TO_WORST, OK, RANK_OR_DOWN, RANKS, WORDS
+from grafana.verdicts import FIRST_CRITICAL_RANK, RANK_OR_DOWN, RANKS, WORDS
 
 UID = "qlik-license-fleet"
 NO_EXPORTER = "No exporter is scraped"
 SITE_RANK = f"max by ({SITE_LABELS}) ({RANK_OR_DOWN})"
-FIRST_BAD_RANK = min(RANKS[shown.verdict] for shown in FROM_BEST_TO_WORST if shown.colour != OK)
-FIRST_CRITICAL_RANK = min(RANKS[shown.verdict] for shown in FROM_BEST_TO_WORST if shown.colour == CRITICAL)
 
 HEALTH = f"/d/{license_health.UID}?${{datasource:queryparam}}&${{job:queryparam}}&${{__url_time_range}}"
 VERDICT = style.Column("Can users work?", width=310, words=WORDS, ground=True)
@@ -57,8 +55,8 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         ),
         (
             "Sites with a warning",
-            "Sites whose worst verdict is a warning, or not known.",
-            f"count({SITE_RANK} >= {FIRST_BAD_RANK} < {FIRST_CRITICAL_RANK}) or 0 * count({SITE_RANK})",
+            "Sites whose worst verdict is neither well nor critical.",
+            f"count({SITE_RANK} > {RANKS['well']} < {FIRST_CRITICAL_RANK}) or 0 * count({SITE_RANK})",
             ((None, "green"), (1, "orange")),
             (),
         ),

@@ -3,6 +3,8 @@
 from grafana_foundation_sdk.builders import common, dashboard
 from grafana_foundation_sdk.models import common as common_models
 
+from exporter.verdict import LIMITS
+from exporter.verdict.limits import DAY
 from grafana import limits, style
 from grafana.queries import SITE_LABELS, by_site, by_target, gone_up, selector, syncing
 from grafana.style import About, query, query_now
@@ -176,18 +178,13 @@ def _add_history(board: dashboard.Dashboard) -> None:
             12,
             8,
             query(
-                f"{by_target('max', syncing(selector('qlik_license_sync_age_seconds')))} / {limits.DAY:.0f}",
+                f"{by_target('max', syncing(selector('qlik_license_sync_age_seconds')))} / {DAY:.0f}",
                 "{{instance}}",
             ),
-            limits=(
-                (None, "transparent"),
-                (limits.SYNC_OVERDUE_SECONDS / limits.DAY, "yellow"),
-                ((limits.GRACE_SECONDS - limits.LOCKOUT_IMMINENT_SECONDS) / limits.DAY, "orange"),
-                (limits.GRACE_SECONDS / limits.DAY, "red"),
-            ),
+            limits=limits.SYNC_AGE_LINES_DAYS,
         )
         .min(0)
-        .axis_soft_max(limits.GRACE_SECONDS / limits.DAY)
+        .axis_soft_max(limits.USUAL_GRACE_DAYS)
     )
     denials = style.bars(
         About(
@@ -230,7 +227,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
         12,
         7,
         query(by_site("sum", selector("qlik_license_access_denied_users"), "reason"), "{{reason}}"),
-        limits=((None, "transparent"), (limits.USERS_REFUSED[0], "orange"), (limits.USERS_REFUSED[1], "red")),
+        limits=((None, "transparent"), *limits.USERS_REFUSED_STEPS[1:]),
     ).min(0)
     for reason in ("no_access_pass", "parallel_sessions"):
         text, colour = DENIALS[reason]
@@ -292,7 +289,7 @@ def _add_syncs(board: dashboard.Dashboard) -> None:
 
 
 def _add_seats(board: dashboard.Dashboard) -> None:
-    nearly, minutes = limits.SEATS_NEARLY_EXHAUSTED_RATIO, limits.CAPACITY_NEARLY_EXHAUSTED_RATIO
+    nearly, minutes = limits.SEATS_NEARLY_EXHAUSTED_RATIO, LIMITS.capacity_share
     board.with_panel(
         style.number(
             About(
@@ -407,7 +404,7 @@ def _add_seats(board: dashboard.Dashboard) -> None:
             7,
             query(f"{by_site('max', MINUTES_USED)} / ({by_site('max', MINUTES)} > 0)", "Minutes used", name="A"),
             query(f"{SHARE_OF_MONTH_GONE} and on () ({by_site('max', MINUTES)} > 0)", "Month gone", name="B"),
-            limits=((None, "transparent"), (minutes, "red")),
+            limits=limits.line_at(minutes),
         )
         .min(0)
         .override_by_name("Month gone", style.properties(color=style.fixed("blue")))

@@ -20,7 +20,8 @@ import pytest
 import yaml
 
 from exporter.verdict import VERDICTS
-from grafana import build, limits, style, verdicts
+from exporter.verdict.limits import USUAL_GRACE
+from grafana import build, style, verdicts
 
 ROOT = Path(__file__).parent.parent
 GRAFANA = ROOT / "grafana"
@@ -215,9 +216,11 @@ def test_the_health_board_marks_stale_verdicts_and_failed_syncs() -> None:
 
 
 def test_every_verdict_has_a_rank_a_text_and_a_colour() -> None:
-    assert {shown.verdict for shown in verdicts.FROM_BEST_TO_WORST} == {*VERDICTS, verdicts.EXPORTER_DOWN}
-    assert len({shown.text for shown in verdicts.FROM_BEST_TO_WORST}) == len(verdicts.FROM_BEST_TO_WORST)
+    assert set(verdicts.TEXTS) == set(verdicts.RANKS) == {*VERDICTS, verdicts.EXPORTER_DOWN}
+    assert len({text for text, _ in verdicts.TEXTS.values()}) == len(verdicts.TEXTS)
+    assert len(verdicts.WORDS) == len(verdicts.TEXTS)
     assert verdicts.RANKS["well"] == 1
+    assert max(verdicts.RANKS, key=verdicts.RANKS.__getitem__) == "license_stale"
 
 
 def test_grafana_finds_the_boards_and_its_data_source_where_it_is_provisioned() -> None:
@@ -363,4 +366,4 @@ def test_the_countdown_counts_from_the_last_good_sync_and_the_grace(prometheus: 
     countdown = next(target["expr"] for title, target in targets(board) if title == "Time until lockout")
     left = float(answer(prometheus, countdown.replace("$site", "zurich"), instant=True)[0]["value"][1])
     contact_lost = believable_site.PROXY_PASSWORD_CHANGED - believable_site.NOW
-    assert left == pytest.approx(contact_lost + limits.GRACE_SECONDS, abs=15 * believable_site.MINUTE)
+    assert left == pytest.approx(contact_lost + USUAL_GRACE, abs=15 * believable_site.MINUTE)
