@@ -117,7 +117,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
                 ("QlikLicenseBackendUnreachable", "QlikLicenseRepositoryDown", "QlikLicenseProbeStalled"),
             ),
             24,
-            9,
+            10,
             query(by_probe("min", f"min_over_time({SUCCESS}[$__interval])"), "{{instance}} → {{target}}"),
         ).mappings(style.words(REACHED))
     )

@@ -152,7 +152,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
                 ("QlikLicenseStale", "QlikLicenseBackendUnreachable", "QlikLicenseBackendFlapping"),
             ),
             24,
-            6,
+            7,
             query(f"max({RANK_BY_TARGET})", "Can users work?", name="A"),
             query(f"max(max_over_time({selector('qlik_license_stale')}[$__interval]))", "License", name="B"),
             query(

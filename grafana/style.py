@@ -217,7 +217,12 @@ def states(about: About, width: int, height: int, *queries: prometheus.Dataquery
         .fill_opacity(85)
         .line_width(0)
         .row_height(0.86)
-        .legend(common.VizLegendOptions().show_legend(False).display_mode(common_models.LegendDisplayMode.LIST))
+        .legend(
+            common.VizLegendOptions()
+            .show_legend(True)
+            .display_mode(common_models.LegendDisplayMode.LIST)
+            .placement(common_models.LegendPlacement.BOTTOM)
+        )
         .tooltip(common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.SINGLE))
     )
 

@@ -19,9 +19,9 @@ import promql_parser
 import pytest
 import yaml
 
-from exporter.verdict import VERDICTS
-from exporter.verdict.limits import USUAL_GRACE
-from grafana import build, style, verdicts
+from exporter.verdict import LIMITS, VERDICTS
+from exporter.verdict.limits import DAY, HOUR, USUAL_GRACE
+from grafana import build, limits, style, verdicts
 
 ROOT = Path(__file__).parent.parent
 GRAFANA = ROOT / "grafana"
@@ -30,6 +30,19 @@ SCHEMA = json.loads((Path(__file__).parent / "grafana_dashboard_schema.json").re
 LARGEST_PICTURE = 200 * 1024
 SCREEN_COLUMNS = 24
 
+
+def shipped_alerts() -> dict[str, list[dict[str, Any]]]:
+    """The alerting rules by name; a name can have several severities."""
+    alerts: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted((ROOT / "deploy/prometheus").glob("*.rules.yml")):
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
+            for rule in group["rules"]:
+                if "alert" in rule:
+                    alerts.setdefault(rule["alert"], []).append(rule)
+    return alerts
+
+
+ALERTS = shipped_alerts()
 KNOWN_UNITS = {"none", "short", "percentunit", "s", "d", "bytes", "string"}
 """Those of Grafana's unit names that the boards use: a misspelt one would show as text."""
 
@@ -208,6 +221,48 @@ def test_the_boards_link_to_each_other_and_to_the_runbooks(board: dict[str, Any]
     )
     assert runbooks["url"] == "${runbooks}"
     assert variable(board, "runbooks")["query"] == style.RUNBOOKS
+
+
+@every_board
+def test_every_runbook_that_a_panel_links_to_is_that_of_a_shipped_alert(board: dict[str, Any]) -> None:
+    links = [link["url"] for panel in panels(board) for link in panel["links"]]
+    assert links
+    for link in links:
+        page = re.fullmatch(r"\$\{runbooks\}/(\w+)\.md", link)
+        assert page is not None, link
+        assert page[1] in ALERTS, link
+        assert (ROOT / "deploy/runbooks" / f"{page[1]}.md").is_file(), link
+
+
+def test_the_runbooks_lie_where_the_alerts_say() -> None:
+    for name, rules in ALERTS.items():
+        for rule in rules:
+            assert rule["annotations"]["runbook_url"] == f"{style.RUNBOOKS}/{name}.md"
+
+
+@pytest.mark.parametrize(
+    ("alert", "comparison"),
+    [
+        ("QlikLicenseLockoutImminent", f"< {LIMITS.lockout_near / HOUR:.0f} * 3600"),
+        ("QlikLicenseSyncOverdue", f"> {LIMITS.overdue / HOUR:.0f} * 3600"),
+        ("QlikLicenseContactLost", f"> {LIMITS.overdue / HOUR:.0f} * 3600"),
+        ("QlikLicenseLogSilent", f"> {LIMITS.overdue / HOUR:.0f} * 3600"),
+        ("QlikLicenseBackendFlapping", f"[6h]) < {LIMITS.flapping_share}"),
+        ("QlikLicenseAccessDenied", f">= {LIMITS.denied_users}"),
+        ("QlikLicenseClockSkew", f"> {LIMITS.clock_skew:.0f}"),
+        ("QlikLicenseExpiringSoon", f"< {LIMITS.expiring[0] / DAY:.0f} * 86400"),
+        ("QlikLicenseExpiringSoon", f"< {LIMITS.expiring[1] / DAY:.0f} * 86400"),
+        ("QlikLicenseExpiringSoon", f"< {LIMITS.expiring[2] / DAY:.0f} * 86400"),
+        ("QlikLicenseCapacityNearlyExhausted", f"> {LIMITS.capacity_share}"),
+        ("QlikLicenseLogUnreadable", f"> {LIMITS.unread:.0f}"),
+        ("QlikLicenseCertificateExpiring", f"< {limits.CERTIFICATE_EXPIRING_SECONDS / DAY:.0f} * 86400"),
+        ("QlikLicenseSeatsNearlyExhausted", f"< {1 - limits.SEATS_NEARLY_EXHAUSTED_RATIO:.1f}"),
+        ("QlikLicenseLogLagging", f"> {limits.LOG_UNREAD_BYTES:.0f}"),
+        ("QlikLicenseStateNotSaved", f"> {limits.STATE_NOT_SAVED_SECONDS:.0f}"),
+    ],
+)
+def test_a_limit_that_is_drawn_is_that_of_the_alert(alert: str, comparison: str) -> None:
+    assert any(comparison in rule["expr"] for rule in ALERTS[alert])
 
 
 def test_the_health_board_marks_stale_verdicts_and_failed_syncs() -> None:
