@@ -216,7 +216,7 @@ def test_the_messages_say_what_is_wrong_since_when_what_users_see_and_what_to_do
     longest = max(len(line) for line in message["text"].splitlines() if "http" not in line)
     assert longest < 280, "three or four lines on a phone"
     over = chat.received[1][1]["attachments"][0]
-    assert over["title"] == f"OK: {filled['summary']}"
+    assert over["title"] == f"RESOLVED: {filled['summary']}"
     assert "Over since 20 Jan 09:00 UTC" in over["text"]
     assert "Over since 20 Jan 2026 09:00 UTC" in mails.received[1]
 
