@@ -280,9 +280,16 @@ def test_every_verdict_has_a_rank_a_text_and_a_colour() -> None:
 
 def test_grafana_finds_the_boards_and_its_data_source_where_it_is_provisioned() -> None:
     source = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text(encoding="utf-8"))
-    assert [(each["type"], each["isDefault"]) for each in source["datasources"]] == [("prometheus", True)]
+    scraping = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    (prometheus,) = source["datasources"]
+    assert (prometheus["type"], prometheus["isDefault"]) == ("prometheus", True)
+    assert prometheus["jsonData"]["timeInterval"] == scraping["global"]["scrape_interval"], "of which rates take four"
     provider = yaml.safe_load((GRAFANA / "provisioning/dashboards/qlik-license.yml").read_text(encoding="utf-8"))
-    assert provider["providers"][0]["options"]["path"] == "/var/lib/grafana/dashboards"
+    compose = yaml.safe_load((ROOT / "deploy/compose.yml").read_text(encoding="utf-8"))
+    mounts = dict(volume.split(":")[:2] for volume in compose["services"]["grafana"]["volumes"])
+    assert mounts["../grafana/provisioning"] == "/etc/grafana/provisioning"
+    assert mounts["../grafana/dashboards"] == provider["providers"][0]["options"]["path"]
+    assert urllib.parse.urlsplit(prometheus["url"]).hostname in compose["services"]
 
 
 def test_the_pictures_are_small_and_shown_in_the_readme() -> None:
