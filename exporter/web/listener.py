@@ -20,6 +20,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from exporter.web.security import DEFAULT_HEADERS, Security, TlsRules, certificate_admitted
 
@@ -495,7 +496,9 @@ class _Connection(web.RequestHandler):
         return refusal
 
     def log_exception(self, *args: object, **kw: object) -> None:
-        _log.error("a web connection failed: %s", type(kw.get("exc_info")).__name__)
+        error = kw.get("exc_info")
+        if not isinstance(error, HttpProcessingError):  # a client that speaks no HTTP fills no log
+            _log.error("a web connection failed: %s", type(error).__name__)
 
 
 def _note_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
