@@ -12,7 +12,6 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 APPLICATION_ID = 0x514C4578
@@ -30,7 +29,11 @@ MIGRATIONS = (
 """What makes each version of the file from the one before; a file's version is how many it has had."""
 BUSY_SECONDS = 5.0
 """How long another program (a backup, a person's sqlite3) may keep the file busy before a save fails."""
+BUSY_ATTEMPTS = 3
+"""How often that is waited for when the file is opened."""
 PRIVATE = 0o600
+
+_FIRST_START, _RESET = "first start", "reset"
 
 log = logging.getLogger("exporter.store")
 
@@ -52,30 +55,25 @@ class _UnusableError(Exception):
     """The file is damaged, foreign or newer: `str()` says which."""
 
 
-@dataclass
-class Saved:
-    """What the state file held when it was opened."""
-
-    state: dict[str, bytes] = field(default_factory=dict)
-    files: dict[str, bytes] = field(default_factory=dict)
-    new: bool = False
-    """Whether there was no file to begin with."""
-    reset: str = ""
-    """Why what had been counted before is gone or old, in words for a person; empty where nothing was lost."""
-
-
 class Store:
     """The open state file. `save` may be called by one thread at a time."""
+
+    first_start: float
+    """The instant when this state file was first used."""
+    reset: float | None
+    """The instant when what had been counted before was last found to be gone or old; None: never."""
+    state: dict[str, bytes]
+    """The values that are kept."""
+    files: dict[str, bytes]
+    """The rows that are kept."""
 
     def __init__(self, path: Path, wall: Callable[[], float] = time.time) -> None:
         """Lock and open `path`, made where there is none. Raises StoreLockedError, StoreError."""
         self.path = path
-        self.saved = Saved()
+        self.state, self.files = {}, {}
         self._wall = wall
         self._database: sqlite3.Connection | None = None
         self._number = 0
-        self._state: dict[str, bytes] = {}
-        self._files: dict[str, bytes] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = _Lock(path)
@@ -91,19 +89,18 @@ class Store:
         """Set the file aside, for its content is no use, and begin with an empty one. Raises StoreError."""
         self._disconnect()
         aside = self._set_aside(reason)
-        self._begin()
+        log.error("%s; it was set aside as %s, and counting starts anew", reason, aside)
+        self._begin(reset=True)
         self._connect()
-        self._lock.note(0)
-        self.saved = Saved(new=True, reset=f"{reason}; it was set aside as {aside}")
 
     def save(self, state: Mapping[str, bytes], files: Mapping[str, bytes], forgotten: Collection[str]) -> None:
         """Keep these values and rows, and drop the rows `forgotten`: all of it, or on StoreError nothing.
 
         Only what differs from what is kept already is written.
         """
-        changed_state = [(name, value) for name, value in state.items() if self._state.get(name) != value]
-        changed_files = [(key, value) for key, value in files.items() if self._files.get(key) != value]
-        dropped = [key for key in forgotten if key in self._files and key not in files]
+        changed_state = [(name, value) for name, value in state.items() if self.state.get(name) != value]
+        changed_files = [(key, value) for key, value in files.items() if self.files.get(key) != value]
+        dropped = [key for key in forgotten if key in self.files and key not in files]
         try:
             if self._database is None:
                 self._connect()
@@ -118,10 +115,10 @@ class Store:
             self._disconnect()
             raise StoreError(f"the state file {self.path} cannot be written: {_words(error)}") from error
         self._number += 1
-        self._state.update(changed_state)
-        self._files.update(changed_files)
+        self.state.update(changed_state)
+        self.files.update(changed_files)
         for key in dropped:
-            del self._files[key]
+            del self.files[key]
         self._lock.note(self._number)
 
     def close(self) -> None:
@@ -146,27 +143,29 @@ class Store:
     def _open_or_begin(self) -> None:
         try:
             if not os.path.lexists(self.path):
-                self._begin()
-                self.saved.new = True
                 if self._lock.noted:
-                    self.saved.reset = f"the state file {self.path} is gone, though it was saved to before"
-                    self._lock.note(0)
-            self._connect()
+                    log.error("the state file %s is gone, though it was saved to before", self.path)
+                self._begin(reset=self._lock.noted > 0)
+            self._connect_patiently()
         except _UnusableError as error:
             self.start_anew(f"the state file {self.path} {error}")
-            return
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the state file {self.path} cannot be used: {_words(error)}") from error
-        self.saved.state, self.saved.files = dict(self._state), dict(self._files)
-        if not self.saved.new and self._number < self._lock.noted:
-            self.saved.reset = (
-                f"the state file {self.path} is an older copy (save {self._number} of {self._lock.noted}): "
-                "what was counted since is counted anew as far as the logs still hold it"
+        if self._number < self._lock.noted:
+            log.error(
+                "the state file %s is an older copy (save %d of %d): what was counted since is counted anew, as far as "
+                "the logs still hold it",
+                self.path,
+                self._number,
+                self._lock.noted,
             )
+            self.reset = self._wall()
+            self.save({_RESET: repr(self.reset).encode()}, {}, ())
 
-    def _begin(self) -> None:
+    def _begin(self, reset: bool) -> None:
         """Make an empty state file: complete under another name first, so that no kill leaves half of one."""
         draft = self.path.with_name(self.path.name + ".new")
+        now = repr(self._wall()).encode()
         try:
             for name in (draft, *_companions(draft), *_companions(self.path)):
                 name.unlink(missing_ok=True)
@@ -174,12 +173,29 @@ class Store:
             with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as database:
                 database.execute("PRAGMA synchronous = FULL")
                 database.executescript(f"PRAGMA application_id = {APPLICATION_ID}; BEGIN; {''.join(MIGRATIONS)}")
+                database.execute("INSERT INTO state VALUES (?, ?)", (_FIRST_START, now))
+                if reset:
+                    database.execute("INSERT INTO state VALUES (?, ?)", (_RESET, now))
                 database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
                 database.execute("COMMIT")
             os.replace(draft, self.path)
             _sync_folder(self.path.parent)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the state file {self.path} cannot be made: {_words(error)}") from error
+        self._lock.note(0)
+
+    def _connect_patiently(self) -> None:
+        """As `_connect`; somebody who only looks at the file is waited for."""
+        for attempt in range(1, BUSY_ATTEMPTS + 1):
+            try:
+                self._connect()
+                return
+            except sqlite3.OperationalError as error:
+                if attempt == BUSY_ATTEMPTS or error.sqlite_errorcode not in (
+                    sqlite3.SQLITE_BUSY,
+                    sqlite3.SQLITE_LOCKED,
+                ):
+                    raise
 
     def _connect(self) -> None:
         """Open the file, bring it up to date and read it. Raises _UnusableError, sqlite3.Error or OSError."""
@@ -204,6 +220,9 @@ class Store:
             (number,) = database.execute("SELECT number FROM saves").fetchone()
             if not isinstance(number, int):
                 raise _UnusableError("is damaged: its number of saves is no number")
+            first_start, reset = _instant(state, _FIRST_START), _instant(state, _RESET)
+            if first_start is None:
+                raise _UnusableError("is damaged: its first start is missing")
         except BaseException as error:
             database.close()
             if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
@@ -213,7 +232,8 @@ class Store:
             if isinstance(error, TypeError):  # a table without its row
                 raise _UnusableError("is damaged: a row is missing") from error
             raise
-        self._database, self._state, self._files, self._number = database, state, files, number
+        self._database, self.state, self.files, self._number = database, state, files, number
+        self.first_start, self.reset = first_start, reset
 
     @staticmethod
     def _check(database: sqlite3.Connection) -> None:
@@ -245,7 +265,6 @@ class Store:
                     os.replace(companion, other)
         except OSError as error:
             raise StoreError(f"{reason}, and it cannot be set aside: {_words(error)}") from error
-        log.error("%s; it was set aside as %s, and counting starts anew", reason, aside)
         return aside
 
     def _disconnect(self) -> None:
@@ -274,6 +293,7 @@ class _Lock:
 
     def note(self, number: int) -> None:
         """Write down that save `number` is done. A failure is no harm: the note only serves to notice old copies."""
+        self.noted = number
         with contextlib.suppress(OSError):
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             os.write(self._descriptor, b"%-20d %-20d\n" % (os.getpid(), number))
@@ -334,6 +354,13 @@ def _values(database: sqlite3.Connection, query: str) -> dict[str, bytes]:
     if not all(isinstance(key, str) and isinstance(value, bytes) for key, value in values.items()):
         raise _UnusableError("is damaged: a value has the wrong type")
     return values
+
+
+def _instant(state: Mapping[str, bytes], name: str) -> float | None:
+    try:
+        return float(state[name]) if name in state else None
+    except ValueError:
+        raise _UnusableError("is damaged: an instant is no number") from None
 
 
 def _words(error: BaseException) -> str:

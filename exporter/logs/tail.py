@@ -92,6 +92,8 @@ class Batch:
 
     log: LogName
     root: str
+    at: float = 0.0
+    """The instant when the step began."""
     records: list[Any] = field(default_factory=list)
     rows: dict[str, FileRow] = field(default_factory=dict)
     """Rows to save, by key."""
@@ -169,8 +171,6 @@ class TailStatus:
     unread_bytes: int = 0
     last_read: float | None = None
     """The instant of the last poll without error."""
-    read_errors: int = 0
-    """Failed listings, openings and readings since the process started."""
     troubles: tuple[Trouble, ...] = ()
     missing: tuple[str, ...] = ()
     """The patterns whose folder does not exist."""
@@ -193,6 +193,7 @@ class Tail:
         clock: Clock | None = None,
         most_handles: int = MOST_HANDLES,
         beat: Callable[[], None] = lambda: None,
+        failed: Callable[[], None] = lambda: None,
     ) -> None:
         """`searched`: all patterns of the log; `everything`: read rolled generations that were there before, too."""
         self.log = register.log
@@ -206,11 +207,14 @@ class Tail:
         self._history = history
         self._searched = tuple(searched) or self._patterns
         self._everything = everything
+        self.archive_only = not self._patterns
         register.places.add(root.name)
         self._clock = clock or Clock()
         self._most_handles = most_handles
         self._beat = beat
         """Told before every call that may hang."""
+        self._count_failure = failed
+        """Told of every failed listing, opening and reading."""
         self._generations: dict[str, Generation] = {}
         self._open: dict[str, Generation] = {}
         """Those with an open file, the longest unchanged first."""
@@ -1109,6 +1113,14 @@ class Tail:
             self._finish(generation, self._clock.monotonic(), batch)
             yield batch
 
+    @property
+    def behind(self) -> bool:
+        """Whether there is more to read at once."""
+        return any(
+            (generation.behind or generation.parsed is not None) and not generation.failures
+            for generation in (*self._awake.values(), *self._open.values())
+        )
+
     def close(self) -> None:
         """Let go of all files."""
         for generation in self._generations.values():
@@ -1117,7 +1129,7 @@ class Tail:
     # --- bookkeeping -------------------------------------------------------------------------------------------------
 
     def _batch(self) -> Batch:
-        return Batch(self.log, self.root.name)
+        return Batch(self.log, self.root.name, self._clock.wall())
 
     def _save(self, generation: Generation, batch: Batch) -> None:
         """Have the generation's row saved with the batch, once something was read of it."""
@@ -1143,7 +1155,6 @@ class Tail:
             files=self._matched,
             unread_bytes=unread,
             last_read=self._clock.wall() if read else self.status.last_read,
-            read_errors=self._errors,
             troubles=tuple(self._troubles.values()),
             missing=self._missing,
             caught_up=self._caught_up,
@@ -1152,6 +1163,7 @@ class Tail:
     def _failed(self, path: str, error: OSError) -> None:
         """Count a failure, and say it once for as long as it lasts (hazard 134)."""
         self._errors += 1
+        self._count_failure()
         if path not in self._troubles:
             trouble = Trouble(
                 path=path,

@@ -1,0 +1,461 @@
+"""The ledger: folds what sources report, saves it, and only then publishes what was counted. Owns the state file.
+
+One committer thread does all of it. A batch of records is folded into a copy of the state, saved with the new offsets
+in one transaction, and then swapped in: so a kill at any instant neither loses nor doubles a record, and no scrape ever
+sees a durable counter that a restart could take back (hazards 89, 90 and 95). Only `run` uses it.
+"""
+
+import getpass
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from exporter.config import Config, LogConfig
+from exporter.events import LogName, OutsideEvent, SettleDue
+from exporter.license import LicenseState, Rules, new_state
+from exporter.logs.files import Pattern, Root, root_of
+from exporter.logs.generation import FileRow
+from exporter.logs.reader import Assignment, Reader
+from exporter.logs.tail import Batch, Clock, LogBook, Register, Tail
+from exporter.observation import LogFigures
+from exporter.store import Store, StoreError
+
+SAVE_SECONDS = 300.0
+"""The state is saved at least so often, also when nothing changed."""
+RETRY_SECONDS = 5.0
+"""Wait before a save that failed is tried again, when nothing new comes."""
+QUIET_POLLS = 2
+"""Polls in a row that left nothing unread, after which the licenses log counts as silent."""
+MOST_EVENTS = 10_000
+"""Events of other sources that wait to be folded; older ones make room."""
+STOP_SECONDS = 2.0
+"""How long `stop` waits for what is stuck, in all."""
+
+_BOOK = "book:"
+_FILE = "file:"
+_STATE = "license."
+_REFUSED = "license.refused."
+
+log = logging.getLogger("exporter.store")
+
+
+class Published(NamedTuple):
+    """What readers of the ledger see: never changed, only replaced."""
+
+    state: LicenseState
+    """The newest fold: gauges come from it."""
+    counted: LicenseState
+    """The last durable one: durable counters come from it."""
+
+
+class _Task:
+    """Work for the committer: a batch, or an event, and who waits for it."""
+
+    def __init__(self, work: Batch | OutsideEvent, epoch: int) -> None:
+        self.work = work
+        self.epoch = epoch
+        self.accepted = False
+        self.done = threading.Event()
+
+
+class Ledger:
+    """Everything durable. `submit` and `submit_event` may be called by any thread, and all properties read."""
+
+    def __init__(
+        self,
+        store: Store,
+        rules: Rules,
+        noted: Callable[[LogName, list[Any], Rules], None] = lambda log, records, rules: None,
+        *,
+        clock: Clock | None = None,
+        step: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        """`noted` is told each batch of records once it is folded. `step` is told each step of a commit, for tests
+        that stop the process there. Raises StoreError."""
+        self._store = store
+        self._rules = rules
+        self._noted = noted
+        self._clock = clock or Clock()
+        self._step = step
+        self._shards: set[str] = set()
+        self._rows: dict[LogName, dict[str, FileRow]] = {}
+        self._books: dict[LogName, LogBook] = {}
+        try:
+            state = self._restored(store)
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+            store.start_anew(f"the state file {store.path} is damaged: {error}")
+            state = self._restored(store)
+        self.published = Published(state, state)
+        self.last_save: float | None = None
+        self.save_failures = 0
+        self.component_failures = {"tail": 0, "store": 0}
+        self._unsaved_rows: dict[str, bytes] = {}
+        self._unsaved_forgotten: set[str] = set()
+        self._unsaved = True  # a first save tells whether saving works, before anything is counted
+        self._tasks: deque[_Task] = deque()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        self._committing = threading.Lock()
+        self._config: Config | None = None
+        self._epoch = 0
+        self._readers: dict[str, Reader] = {}
+        self._sources: dict[LogName, set[str]] = {}
+        self._quiet_polls: dict[str, int] = {}
+        self._caught_up: dict[LogName, set[str]] = {}
+        self._read_errors: dict[LogName, int] = {}
+        self._place_anew = False
+        self._commit([])
+
+    # --- for the application -----------------------------------------------------------------------------------------
+
+    @property
+    def first_start(self) -> float:
+        """The instant when this state file was first used."""
+        return self._store.first_start
+
+    @property
+    def reset(self) -> float | None:
+        """The instant when earlier counts were last found to be gone or old; None: never."""
+        return self._store.reset
+
+    def start(self, config: Config) -> None:
+        """Begin to commit, and to read the logs."""
+        self._config = config
+        self._thread.start()
+        self._place()
+
+    def reconfigure(self, config: Config, rules: Rules) -> None:
+        """Go by other settings from now on."""
+        self._config, self._rules = config, rules
+        self._place()
+
+    def stop(self) -> None:
+        """Stop reading, commit what was handed in, close the state file. Takes `STOP_SECONDS` at most."""
+        deadline = self._clock.monotonic() + STOP_SECONDS
+        for reader in self._readers.values():
+            reader.stop()
+        for reader in self._readers.values():
+            reader.join(max(0.0, (deadline - self._clock.monotonic()) / 2))
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join(max(0.1, deadline - self._clock.monotonic()))
+        if not self._thread.is_alive():
+            self._store.close()
+
+    def submit_event(self, event: OutsideEvent) -> None:
+        """Have an event of another source folded soon. Never blocks."""
+        with self._wake:
+            while len(self._tasks) >= MOST_EVENTS and not isinstance(self._tasks[0].work, Batch):
+                self._tasks.popleft()
+            self._tasks.append(_Task(event, self._epoch))
+            self._wake.notify()
+
+    def figures(self) -> dict[LogName, LogFigures]:
+        """What is known of reading each enabled log. Reads memory only."""
+        config = self._config
+        if config is None:
+            return {}
+        return {name: self._figures_of(name, settings) for name, settings in config.logs.enabled()}
+
+    def _figures_of(self, name: LogName, settings: LogConfig) -> LogFigures:
+        sources = self._sources.get(name, set())
+        statuses = [
+            tail.status
+            for reader in list(self._readers.values())
+            for tail in reader.tails
+            if tail.log == name and not tail.archive_only
+        ]
+        problems = [
+            f"nothing has come back from {reader.root.name} for {reader.stuck_seconds:.0f} s"
+            for reader in list(self._readers.values())
+            if reader.root.name in sources and reader.stuck_seconds
+        ]
+        for trouble in (trouble for status in statuses for trouble in status.troubles):
+            who = f" (this process runs as {account()})" if trouble.denied else ""
+            problems.append(f"{trouble.path}: {trouble.problem}{who}")
+        read = [status.last_read for status in statuses]
+        known = [at for at in read if at is not None]
+        return LogFigures(
+            files=sum(status.files for status in statuses),
+            unread_bytes=sum(status.unread_bytes for status in statuses),
+            last_read=min(known) if known and len(known) == len(read) else None,
+            read_errors=self._read_errors.get(name, 0),
+            listed=bool(sources) and self._caught_up.get(name, set()) >= sources,
+            problem=problems[0] if problems else "",
+            paths=settings.paths,
+        )
+
+    # --- placing readers ---------------------------------------------------------------------------------------------
+
+    def _place(self) -> None:
+        """Have each root's reader read what belongs to that root now, from where the last commit stands."""
+        config = self._config
+        if config is None:
+            return
+        with self._committing:
+            self._epoch += 1
+            epoch = self._epoch
+            plan: dict[Root, list[Callable[[Callable[[], None]], Tail]]] = {}
+            places: dict[str, str] = {}
+            self._sources, self._quiet_polls, self._caught_up = {}, {}, {}
+            for name, settings in config.logs.enabled():
+                register = Register(name, rows=dict(self._rows.get(name, {})), book=self._books.get(name, LogBook()))
+                self._sources[name] = set()
+                for root, make in self._tails_of(name, settings, register, config, places):
+                    plan.setdefault(root, []).append(make)
+            for root in plan:
+                if root.name not in self._readers:
+                    self._readers[root.name] = Reader(root, self._reading_failed, self._roots_moved, self._clock)
+        for name_, reader in self._readers.items():
+            here = [make for root, makes in plan.items() if root.name == name_ for make in makes]
+            mine = [path for path, root in places.items() if root == name_]
+            reader.assign(
+                Assignment(
+                    here,
+                    lambda batch: self.submit(batch, epoch),
+                    lambda mine=mine, name_=name_: all(root_of(path).name == name_ for path in mine),  # type: ignore[misc]  # mypy cannot infer a lambda's defaults
+                    config.poll_interval,
+                    config.discovery_interval,
+                )
+            )
+
+    def _tails_of(
+        self, name: LogName, settings: LogConfig, register: Register, config: Config, places: dict[str, str]
+    ) -> Iterable[tuple[Root, Callable[[Callable[[], None]], Tail]]]:
+        """One tail for each root that holds files of the log, or its archive."""
+        by_root: dict[Root, list[Pattern]] = {}
+        for path in settings.paths:
+            base = Pattern(path).base
+            root = root_of(base)
+            places[base] = root.name
+            by_root.setdefault(root, []).append(Pattern(path, root.caseless))
+        self._sources[name] = {root.name for root in by_root}
+        archive_root = root_of(settings.archive) if settings.archive else None
+        if archive_root is not None:
+            places[settings.archive] = archive_root.name
+            by_root.setdefault(archive_root, [])
+        everywhere = [pattern for patterns in by_root.values() for pattern in patterns]
+        for root, patterns in by_root.items():
+            register.places.add(root.name)
+
+            def make(beat: Callable[[], None], root: Root = root, patterns: list[Pattern] = patterns) -> Tail:
+                return Tail(
+                    register,
+                    patterns,
+                    root,
+                    archive=settings.archive if root == archive_root else "",
+                    history=config.history,
+                    searched=everywhere,
+                    clock=self._clock,
+                    beat=beat,
+                    failed=lambda: self._count_read_error(name),
+                )
+
+            yield root, make
+
+    def _count_read_error(self, name: LogName) -> None:
+        with self._wake:
+            self._read_errors[name] = self._read_errors.get(name, 0) + 1
+
+    def _reading_failed(self) -> None:
+        self.component_failures["tail"] += 1
+        self._roots_moved()
+
+    def _roots_moved(self) -> None:
+        with self._wake:
+            self._place_anew = True
+            self._wake.notify()
+
+    # --- committing --------------------------------------------------------------------------------------------------
+
+    def submit(self, batch: Batch, epoch: int = 0) -> bool:
+        """Have a batch folded, and wait until it is. False: reading was placed anew, and the batch is void."""
+        if epoch != self._epoch:
+            return False
+        events: list[OutsideEvent] = []
+        if batch.log == "licenses":
+            self._quiet_polls[batch.root] = self._quiet_polls.get(batch.root, 0) + 1 if batch.drained else 0
+            pending = self.published.state.pending
+            if (
+                pending is not None
+                and self._rules.infers
+                and batch.at > pending.at + self._rules.settle
+                and all(self._quiet_polls.get(root, 0) >= QUIET_POLLS for root in self._sources.get("licenses", ()))
+            ):
+                events.append(SettleDue(batch.at))
+        news = batch.caught_up and batch.root not in self._caught_up.get(batch.log, ())
+        if batch.empty and not news and not events:
+            return True
+        self._step("read")
+        task = _Task(batch, epoch)
+        with self._wake:
+            if self._stopping:
+                return False
+            self._tasks.append(task)
+            self._tasks.extend(_Task(event, epoch) for event in events)
+            self._wake.notify()
+        task.done.wait()
+        return task.accepted
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                if not self._tasks and not self._stopping and not self._place_anew:
+                    self._wake.wait(RETRY_SECONDS if self._unsaved else self._until_due())
+                tasks = list(self._tasks)
+                self._tasks.clear()
+                stopping, place, self._place_anew = self._stopping, self._place_anew, False
+            try:
+                if tasks or self._unsaved or stopping or self._until_due() <= 0:
+                    with self._committing:
+                        self._commit(tasks)
+                if place and not stopping:
+                    self._place()
+            except Exception as error:  # the one place where a fault of ours in committing is handled and counted
+                self._fault("a commit", error)
+                self._place_anew = True  # what was handed in is read again, from the last commit on
+            finally:
+                for task in tasks:
+                    task.done.set()
+            if stopping and not self._tasks:
+                return
+
+    def _until_due(self) -> float:
+        return SAVE_SECONDS if self.last_save is None else self.last_save + SAVE_SECONDS - self._clock.wall()
+
+    def _commit(self, tasks: list[_Task]) -> None:
+        """Fold, save, publish: in this order, whatever happens."""
+        state = self.published.state.copy()
+        now = self._clock.wall()
+        for task in tasks:
+            if isinstance(task.work, Batch):
+                task.accepted = task.epoch == self._epoch
+                if task.accepted:
+                    state = self._folded(state, task.work, now)
+                    self._keep_rows(task.work)
+            else:
+                state.fold(task.work, now, self._rules)
+        self._step("folded")
+        values = self._encoded(state)
+        try:
+            self._store.save(values, self._unsaved_rows, self._unsaved_forgotten)
+        except StoreError as error:
+            self.save_failures += 1
+            if self.save_failures == 1 or not self._unsaved:
+                log.error("%s; counters wait, gauges go on", error)
+            self._unsaved = True
+            self.published = Published(state, self.published.counted)
+            return
+        self._step("saved")
+        if self._unsaved and self.save_failures:
+            log.info("the state file can be saved again")
+        self._unsaved = False
+        self._unsaved_rows, self._unsaved_forgotten = {}, set()
+        self.last_save = now
+        self.published = Published(state, state)
+        self._step("exposed")
+
+    def _folded(self, before: LicenseState, batch: Batch, now: float) -> LicenseState:
+        """The state after `batch`. A record that the fold cannot bear is left out: it must not stop all others."""
+        name, state = batch.log, before.copy()
+        try:
+            state.fold_records(name, batch.records, now, self._rules)
+            self._noted(name, batch.records, self._rules)
+        except Exception as error:  # a fault of ours; handled and counted here alone
+            self._fault("folding", error)
+            state = before
+            for record in batch.records:
+                trial = state.copy()
+                try:
+                    trial.fold_records(name, [record], now, self._rules)
+                except Exception as again:
+                    self._fault("folding a record", again)
+                else:
+                    state = trial
+        state.count_reading(
+            name,
+            read_bytes=batch.read_bytes,
+            rotations=batch.rotations,
+            lost_generations=batch.lost_generations,
+        )
+        if batch.caught_up:
+            roots = self._caught_up.setdefault(name, set())
+            roots.add(batch.root)
+            if roots >= self._sources.get(name, set()):
+                state.caught_up.add(name)
+        return state
+
+    def _fault(self, doing: str, error: Exception) -> None:
+        self.component_failures["store"] += 1
+        log.error("%s failed: %s: %s", doing, type(error).__name__, error)
+
+    def _keep_rows(self, batch: Batch) -> None:
+        """Remember what is to be saved with the state."""
+        name = batch.log
+        rows = self._rows.setdefault(name, {})
+        for key in batch.forgotten:
+            rows.pop(key, None)
+            self._unsaved_rows.pop(_FILE + key, None)
+            self._unsaved_forgotten.add(_FILE + key)
+        for key, row in batch.rows.items():
+            rows[key] = row
+            self._unsaved_rows[_FILE + key] = msgspec.json.encode(row)
+            self._unsaved_forgotten.discard(_FILE + key)
+        if batch.book is not None:
+            self._books[name] = batch.book
+            self._unsaved_rows[_BOOK + name] = msgspec.json.encode(batch.book)
+
+    # --- between the state and the store's bytes ---------------------------------------------------------------------
+
+    def _restored(self, store: Store) -> LicenseState:
+        """The state as it was saved, and the rows and books. Raises what cannot be decoded."""
+        self._rows, self._books = {}, {}
+        for key, value in store.files.items():
+            if key.startswith(_FILE):
+                row = msgspec.json.decode(value, type=FileRow)
+                self._rows.setdefault(row.log, {})[row.key] = row
+            elif key.startswith(_BOOK):
+                log_name = msgspec.convert(key.removeprefix(_BOOK), LogName)
+                self._books[log_name] = msgspec.json.decode(value, type=LogBook)
+        fields: dict[str, Any] = {}
+        refused: dict[str, dict[str, Any]] = {}
+        for name, value in store.state.items():
+            if name.startswith(_REFUSED):
+                self._shards.add(name)
+                reason = name.removeprefix(_REFUSED).partition(".")[0]
+                refused.setdefault(reason, {}).update(msgspec.json.decode(value))
+            elif name.startswith(_STATE):
+                fields[name.removeprefix(_STATE)] = msgspec.json.decode(value)
+        if not fields:
+            return new_state()
+        return msgspec.convert({**fields, "refused": refused}, LicenseState)
+
+    def _encoded(self, state: LicenseState) -> Mapping[str, bytes]:
+        """The state as named values, so small that a commit writes only what it changed."""
+        values = {
+            _STATE + field.name: msgspec.json.encode(getattr(state, field.name))
+            for field in msgspec.structs.fields(state)
+            if field.name != "refused"
+        }
+        shards: dict[str, dict[str, Any]] = {name: {} for name in self._shards}
+        for reason, users in state.refused.items():
+            for digest, times in users.items():
+                shards.setdefault(f"{_REFUSED}{reason}.{digest[:2]}", {})[digest] = times
+        self._shards = set(shards)
+        values.update((name, msgspec.json.encode(users)) for name, users in shards.items())
+        return values
+
+
+def account() -> str:
+    """The account that this process runs as, for a person who is to grant it a right."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return "an unknown account"

@@ -1,0 +1,141 @@
+"""The thread that reads all logs of one root: a drive, a share or a mount. Never two for one root.
+
+Where a file system never answers, this thread hangs and nothing else does (hazards 45, 121 and 122): it is a daemon,
+so that it does not keep the process alive either.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from exporter.logs.files import Root
+from exporter.logs.tail import Batch, Clock, Tail
+
+STUCK_SECONDS = 10.0
+"""A call to the file system that has not come back for so long is told as stuck."""
+PAUSE_SECONDS = 1.0
+"""Wait after a failure of our own before reading begins anew."""
+
+log = logging.getLogger("exporter.tail")
+
+
+class Assignment:
+    """What a reader is to read: tails, made in its own thread, and how often."""
+
+    def __init__(
+        self,
+        tails: Sequence[Callable[[Callable[[], None]], Tail]],
+        submit: Callable[[Batch], bool],
+        still_there: Callable[[], bool],
+        poll_interval: float,
+        discovery_interval: float,
+    ) -> None:
+        """`submit` returns once the batch is folded, False if this assignment is over. `still_there`: whether what
+        is to be read still belongs to this root, found out without touching it."""
+        self.make_tails = tails
+        self.submit = submit
+        self.still_there = still_there
+        self.poll_interval = poll_interval
+        self.discovery_interval = discovery_interval
+
+
+class Reader:
+    """Reads what it is assigned, until it is stopped."""
+
+    def __init__(self, root: Root, failed: Callable[[], None], moved: Callable[[], None], clock: Clock) -> None:
+        """`failed` is told when reading died and begins anew, `moved` when its files belong to another root now."""
+        self.root = root
+        self.tails: Sequence[Tail] = ()
+        self._failed = failed
+        self._moved = moved
+        self._clock = clock
+        self._busy_since: float | None = None
+        self._next: Assignment | None = None
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"reader of {root.name}", daemon=True)
+        self._started = False
+
+    def assign(self, assignment: Assignment) -> None:
+        """Read this from now on, instead of what was read before."""
+        self._next = assignment
+        self._wake.set()
+        if not self._started:
+            self._started = True
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; it may be stuck and never do."""
+        self._stopped.set()
+        self._wake.set()
+
+    def join(self, seconds: float) -> None:
+        """Wait so long for the thread to end."""
+        if self._started:
+            self._thread.join(seconds)
+
+    @property
+    def stuck_seconds(self) -> float:
+        """For how long a call to the file system has not come back; 0 where none is stuck."""
+        since = self._busy_since
+        waited = self._clock.monotonic() - since if since is not None else 0.0
+        return waited if waited >= STUCK_SECONDS else 0.0
+
+    def _beat(self) -> None:
+        self._busy_since = self._clock.monotonic()
+
+    def _run(self) -> None:
+        assignment: Assignment | None = None
+        due: list[float] = []
+        while not self._stopped.is_set():
+            self._wake.clear()
+            wait = PAUSE_SECONDS
+            try:
+                if self._next is not None:
+                    assignment, self._next = self._next, None
+                    self._close()
+                    self.tails = [make(self._beat) for make in assignment.make_tails]
+                    due = [float("-inf")] * len(self.tails)
+                if assignment is not None and self._next is None:
+                    wait = 0.0 if self._cycle(assignment, due) else assignment.poll_interval
+            except Exception as error:  # the one place where a fault of ours in reading is handled and counted
+                log.error("reading %s failed and begins anew: %s: %s", self.root.name, type(error).__name__, error)
+                assignment = None
+                self._stopped.wait(PAUSE_SECONDS)
+                self._failed()
+            self._busy_since = None
+            if wait:
+                self._wake.wait(wait)
+        self._close()
+
+    def _cycle(self, assignment: Assignment, due: list[float]) -> bool:
+        """One look at everything. Returns whether there is more to read at once."""
+        more = False
+        for place, tail in enumerate(self.tails):
+            now = self._clock.monotonic()
+            if now >= due[place] or tail.restless:
+                if now >= due[place]:
+                    due[place] = now + assignment.discovery_interval
+                    if not assignment.still_there():
+                        self._moved()
+                        return False
+                self._beat()
+                for batch in tail.discover():
+                    if not self._submit(assignment, batch):
+                        return False
+            self._beat()
+            if not self._submit(assignment, tail.poll()):
+                return False
+            more |= tail.behind
+        return more
+
+    def _submit(self, assignment: Assignment, batch: Batch) -> bool:
+        self._busy_since = None
+        done = assignment.submit(batch)
+        self._beat()
+        return done and self._next is None and not self._stopped.is_set()
+
+    def _close(self) -> None:
+        for tail in self.tails:
+            tail.close()
+        self.tails = ()
