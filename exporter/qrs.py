@@ -168,6 +168,18 @@ def sync_seen(overview: LicenseOverview, settings: QrsConfig) -> QrsLicenseRead 
     return QrsLicenseRead(overview.updated)
 
 
+async def read_into(board: QrsBoard) -> LicenseOverview | None:
+    """One read, kept on `board`; None where it failed."""
+    began = time.monotonic()
+    try:
+        overview = await read_overview(board.settings)
+    except QrsError as error:
+        board._failed(error, time.monotonic() - began)
+        return None
+    board._succeeded(overview, time.monotonic() - began)
+    return overview
+
+
 async def run_qrs(board: QrsBoard, settings: QrsConfig, on_read: Callable[[LicenseOverview], None]) -> Never:
     """Reads for ever: at once, then on the interval; after a failure sooner, then backing off to the interval.
 
@@ -175,16 +187,11 @@ async def run_qrs(board: QrsBoard, settings: QrsConfig, on_read: Callable[[Licen
     """
     failures = 0
     while True:
-        began = time.monotonic()
-        try:
-            overview = await read_overview(settings)
-        except QrsError as error:
-            failures += 1
-            board._failed(error, time.monotonic() - began)
-        else:
+        if overview := await read_into(board):
             failures = 0
-            board._succeeded(overview, time.monotonic() - began)
             on_read(overview)
+        else:
+            failures += 1
         await asyncio.sleep(pause_after(settings.interval, failures))
 
 

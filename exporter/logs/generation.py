@@ -291,10 +291,14 @@ class Generation:
                 split = formats.split(row.log, framed.lines, row.header, True)
             else:
                 consumed = opened_at
+        # A record without a usable time takes its predecessor's; a first one was written before the file's last
+        # change, and before what stands behind it.
         at = row.last_at
+        if at is None and split.records:
+            at = min([self.modified, *(record.at for record in split.records if record.at is not None)][:2])
         for record in split.records:
             if record.at is None:
-                record.at = at = self.modified if at is None else at
+                record.at = at
             else:
                 at = record.at
         return Parsed(row, data, framed, split, consumed)

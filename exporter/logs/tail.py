@@ -109,6 +109,9 @@ class Batch:
     caught_up: bool = False
     """Whether the log has been read to the end found when this process first listed it."""
     troubles: tuple[Trouble, ...] = ()
+    """Set by `read_once`: what could not be read."""
+    files: int = 0
+    """Set by `read_once`: how many files there were."""
     """What cannot be read (of a single reading)."""
 
     @property
@@ -1255,7 +1258,7 @@ def read_once(
             yield batch
         while True:
             batch = tail.poll()
-            batch.troubles = tail.status.troubles
+            batch.troubles, batch.files = tail.status.troubles, tail.status.files
             yield batch
             if batch.empty:
                 break

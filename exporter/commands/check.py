@@ -1,0 +1,153 @@
+"""`check`: whether the configuration can be used, and every source be reached, by the account that asks."""
+
+import argparse
+import asyncio
+import getpass
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from exporter.config import Config, LogConfig, ProbeConfig, probes_of
+from exporter.dispatcher import licenses_service_proxy
+from exporter.events import LogName
+from exporter.logs.files import Listing, NotALogError, Pattern, open_shared, root_of
+from exporter.logs.messages import catalogue_of
+from exporter.probes import CURES, ProbeResult, probe
+from exporter.qrs import QrsError, read_overview
+from exporter.web.security import Security
+
+Value = TypeVar("Value")
+
+USABLE, UNUSABLE = 0, 2
+PATIENCE = 15.0
+"""Seconds that a folder may take to answer, before it is called stuck (hazard 45)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this command."""
+    parser.add_argument("--web.config.file", dest="web_config_file", metavar="FILE", help="also check this web file")
+
+
+def run(arguments: argparse.Namespace, config: Config) -> int:
+    """Print what was found about each source: 0, or 2 where one that is there cannot be used."""
+    file = arguments.config_file or "no configuration file: the defaults"
+    catalogue_of(config, arguments.config_file or "defaults")
+    Security(arguments.web_config_file)
+    print(f"configuration  ok       {file}")
+    good = True
+    for name, log in config.logs.enabled():
+        good &= _check_log(name, log)
+    print(f"proxy          found    {licenses_service_proxy().sentence}")
+    for settings, result in asyncio.run(_probed(probes_of(config))):
+        _tell_probe(settings, result)
+    if config.qrs.enabled:
+        good &= _check_qrs(config)
+    print("everything that is there can be used" if good else "not everything can be used: see above")
+    return USABLE if good else UNUSABLE
+
+
+def _check_log(name: LogName, log: LogConfig) -> bool:
+    good = True
+    matched = 0
+    for text in log.paths:
+        found: tuple[int, list[str]] | None = _patiently(lambda text=text: _readable(text))  # type: ignore[misc]  # binds the loop's value
+        if found is None:
+            good = False
+            print(f"{name:<16}stuck    {text}: no answer within {PATIENCE:.0f} s")
+            continue
+        matched += found[0]
+        for problem in found[1]:
+            good = False
+            print(f"{name:<16}denied   {problem}")
+    if log.archive and (hindrance := _patiently(lambda: _listed(log.archive))) != "":
+        good = False
+        print(f"{name:<16}denied   {hindrance or f'{log.archive}: no answer within {PATIENCE:.0f} s'}")
+    if matched:
+        print(f"{name:<16}ok       {matched} file{'s' if matched > 1 else ''} can be read")
+    elif good:
+        print(f"{name:<16}nothing  no file matches {' or '.join(log.paths)} (yet)")
+    return good
+
+
+def _readable(text: str) -> tuple[int, list[str]]:
+    """How many files that `text` means can be read, and what hinders reading others."""
+    listing, readable, problems = Listing(), 0, []
+    pattern = Pattern(text, caseless=root_of(text).caseless)
+    try:
+        folders = list(pattern.folders(listing))
+    except OSError as error:
+        return 0, _problem(error.filename or text, error)
+    for folder in folders:
+        try:
+            names = listing.names(folder)
+        except OSError as error:
+            problems += _problem(folder, error)
+            continue
+        for path in (os.path.join(folder, name) for name in names if pattern.matches(name)):
+            try:
+                descriptor = open_shared(path)
+                try:
+                    os.read(descriptor, 1)
+                finally:
+                    os.close(descriptor)
+                readable += 1
+            except NotALogError:
+                continue
+            except OSError as error:
+                problems += _problem(path, error)
+    return readable, problems
+
+
+def _listed(folder: str) -> str:
+    try:
+        Listing().names(folder)
+    except OSError as error:
+        return "".join(_problem(folder, error))
+    return ""
+
+
+def _problem(path: str, error: OSError) -> list[str]:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return []  # not there yet is a normal state (hazard 43)
+    return [f"the account {_account()} cannot read {path}: {error.strerror or error}"]
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a user id without a name, as in a container
+        return str(os.getuid()) if sys.platform != "win32" else "unknown"
+
+
+def _patiently(ask: Callable[[], Value]) -> Value | None:
+    """What `ask` answers, or None if it takes too long: a dead share must not hang the command."""
+    answers: list[Value] = []
+    thread = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return answers[0] if answers else None
+
+
+async def _probed(probes: tuple[ProbeConfig, ...]) -> list[tuple[ProbeConfig, ProbeResult]]:
+    return list(zip(probes, await asyncio.gather(*(probe(settings) for settings in probes)), strict=True))
+
+
+def _tell_probe(settings: ProbeConfig, result: ProbeResult) -> None:
+    word = "ok" if result.reason is None else "failed"
+    print(f"probe          {word:<8} {settings.target}: {result.reason or 'reached'}, {result.detail}")
+    if result.reason:
+        print(f"               cure     {CURES[result.reason]}")
+
+
+def _check_qrs(config: Config) -> bool:
+    try:
+        overview = asyncio.run(read_overview(config.qrs))
+    except QrsError as error:
+        print(f"qrs            failed   {error.reason}: {error}")
+        return False
+    print(f"qrs            ok       {config.qrs.url}")
+    for note in overview.notes:
+        print(f"               note     {note}")
+    return True

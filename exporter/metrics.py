@@ -1,0 +1,480 @@
+"""Every metric, declared once with its closed label values, and the collector that renders them. The only user of
+prometheus_client's types.
+
+The declarations are the contract with dashboards and alerts: a rename needs a changelog entry and a reason. Samples
+are built fresh at each scrape from one `Observation`; what is not known is not exposed.
+"""
+
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import Metric as Family
+from prometheus_client.registry import Collector
+
+from exporter import __version__
+from exporter.events import DENIAL_REASONS, ERROR_CLASSES, LOG_NAMES, SEVERE_LEVELS, USER_DENIAL_REASONS, LogName
+from exporter.license import SUCCESS_SOURCES, LicenseState, LogCounters
+from exporter.observation import Observation
+from exporter.probes import PHASES, REASONS, ProbeHistory
+from exporter.qrs import LicenseOverview, QrsBoard
+from exporter.verdict import VERDICTS
+
+COMPONENTS = ("tail", "probe", "qrs", "store", "web")
+"""The parts of the exporter that are started anew when they die."""
+ACCESS_TYPES = ("professional", "analyzer")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One promised metric. `labels` maps each label to its closed values, or to None where the site decides."""
+
+    name: str
+    kind: Literal["gauge", "counter"]
+    meaning: str
+    labels: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
+    durable: bool = False
+
+
+METRICS: dict[str, Metric] = {}
+"""Every metric by its name, in the order of the README's table."""
+
+
+def _gauge(name: str, meaning: str, **labels: tuple[str, ...] | None) -> Metric:
+    return METRICS.setdefault(name, Metric(name, "gauge", meaning, labels))
+
+
+def _counter(name: str, meaning: str, **labels: tuple[str, ...] | None) -> Metric:
+    return METRICS.setdefault(name, Metric(name, "counter", meaning, labels))
+
+
+def _durable(name: str, meaning: str, **labels: tuple[str, ...] | None) -> Metric:
+    return METRICS.setdefault(name, Metric(name, "counter", meaning, labels, durable=True))
+
+
+# --- the license ------------------------------------------------------------------------------------------------------
+
+SYNC_AGE = _gauge(
+    "qlik_license_sync_age_seconds",
+    "Seconds since the last license sync that succeeded. Absent until one is known, and where none is expected.",
+)
+SYNC_LAST_SUCCESS = _gauge("qlik_license_sync_last_success_timestamp_seconds", "When the last license sync succeeded.")
+SYNC_SUCCESS_SOURCE = _gauge(
+    "qlik_license_sync_success_source",
+    "How the last success is known: told by a message, read from the Repository API, or inferred. 1 for the one used.",
+    source=SUCCESS_SOURCES,
+)
+SYNC_LAST_ATTEMPT = _gauge(
+    "qlik_license_sync_last_attempt_timestamp_seconds",
+    "When the Licenses service last began to sync. Says nothing of its success.",
+)
+SYNC_LAST_FAILURE = _gauge("qlik_license_sync_last_failure_timestamp_seconds", "When a license sync last failed.")
+SYNC_ATTEMPTS = _durable("qlik_license_sync_attempts_total", "License syncs that were begun.")
+SYNC_FAILURES = _durable("qlik_license_sync_failures_total", "License syncs that failed.")
+SYNC_CONSECUTIVE_FAILURES = _gauge(
+    "qlik_license_sync_consecutive_failures", "License syncs that failed since the last success."
+)
+SYNC_EXPECTED = _gauge(
+    "qlik_license_sync_expected",
+    "1 where the license is synchronised with the backend; 0 on offline and LEF sites, and until the Licenses service "
+    "has shown itself.",
+)
+STALE = _gauge(
+    "qlik_license_stale",
+    "1 while the newest stale verdict is newer than the last success: everyone is refused.",
+)
+STALE_LAST_VERDICT = _gauge(
+    "qlik_license_stale_last_verdict_timestamp_seconds", "When the Licenses service last called its license stale."
+)
+GRACE = _gauge("qlik_license_grace_seconds", "How long Qlik tolerates missing contact with the backend, as configured.")
+LOCKOUT = _gauge(
+    "qlik_license_lockout_timestamp_seconds",
+    "When users will be locked out: last success + grace. An upper bound, since which of Qlik's two clocks counts is "
+    "unknown.",
+)
+ERRORS = _durable("qlik_license_errors_total", "Error entries of the Licenses log.", error=ERROR_CLASSES)
+ACCESS_DENIALS = _durable(
+    "qlik_license_access_denials_total", "Refusals in the Repository's audit log.", reason=DENIAL_REASONS
+)
+ACCESS_DENIED_USERS = _gauge(
+    "qlik_license_access_denied_users",
+    "Distinct users refused within the last hour, by the rows' own time.",
+    reason=USER_DENIAL_REASONS,
+)
+LOG_MESSAGES = _durable(
+    "qlik_license_log_messages_total",
+    "Log records by the message recognised in them.",
+    log=LOG_NAMES,
+    message=None,
+)
+LOG_SEVERE = _durable(
+    "qlik_license_log_severe_entries_total",
+    "Entries of the license loggers in the trace logs, by level.",
+    log=("repository_trace",),
+    level=SEVERE_LEVELS,
+)
+VERDICT = _gauge(
+    "qlik_license_verdict",
+    "1 for the one verdict that joins all evidence, 0 for the others.",
+    verdict=VERDICTS,
+)
+
+# --- the connection ---------------------------------------------------------------------------------------------------
+
+
+def _probe_gauge(name: str, meaning: str, **labels: tuple[str, ...] | None) -> Metric:
+    return _gauge(name, meaning, target=None, role=ROLES, **labels)
+
+
+ROLES = ("backend", "proxy", "local", "other")
+PROBE_SUCCESS = _probe_gauge("qlik_license_probe_success", "1 if the last probe succeeded.")
+PROBE_ATTEMPTS = _counter("qlik_license_probe_attempts_total", "Probes that were run.", target=None, role=ROLES)
+PROBE_FAILURES = _counter(
+    "qlik_license_probe_failures_total",
+    "Probes that failed, by the reason.",
+    target=None,
+    role=ROLES,
+    reason=REASONS,
+)
+PROBE_DURATION = _probe_gauge(
+    "qlik_license_probe_duration_seconds",
+    "How long each stage of the last probe took; only the stages reached.",
+    phase=PHASES,
+)
+PROBE_LAST_SUCCESS = _probe_gauge(
+    "qlik_license_probe_last_success_timestamp_seconds", "When a probe last succeeded. Kept over restarts."
+)
+PROBE_LAST_RUN = _probe_gauge("qlik_license_probe_last_run_timestamp_seconds", "When a probe last ran.")
+PROBE_STATUS = _probe_gauge("qlik_license_probe_http_status_code", "The HTTP status that the last probe was answered.")
+PROBE_IP = _probe_gauge("qlik_license_probe_ip_protocol", "The IP version that the last probe used: 4 or 6.")
+PROBE_CERTIFICATE = _probe_gauge(
+    "qlik_license_probe_tls_cert_expiry_timestamp_seconds",
+    "When the served certificate expires. Also where it does not verify.",
+)
+PROBE_CHAIN = _probe_gauge(
+    "qlik_license_probe_tls_chain_expiry_timestamp_seconds", "When the first certificate of the served chain expires."
+)
+PROBE_TLS_INFO = _probe_gauge(
+    "qlik_license_probe_tls_info",
+    "Always 1: the TLS version, and the organisation that issued the served certificate.",
+    version=None,
+    issuer=None,
+)
+PROBE_ISSUER_EXPECTED = _probe_gauge(
+    "qlik_license_probe_tls_issuer_expected",
+    "1 if the certificate's issuer is one of `expected_issuers`; 0 speaks of an inspecting proxy.",
+)
+PROBE_SKEW = _probe_gauge(
+    "qlik_license_probe_clock_skew_seconds", "Local clock minus the answer's Date header, after half the round trip."
+)
+
+# --- seats, minutes, expiry -------------------------------------------------------------------------------------------
+
+QRS_UP = _gauge("qlik_license_qrs_up", "1 if the last read of the Repository API succeeded.")
+QRS_DURATION = _gauge("qlik_license_qrs_duration_seconds", "How long the last read of the Repository API took.")
+QRS_LAST_SUCCESS = _gauge(
+    "qlik_license_qrs_last_success_timestamp_seconds", "When the Repository API was last read well."
+)
+QRS_PROBLEMS = _counter(
+    "qlik_license_qrs_problems_total", "Fields of the Repository API that were missing or could not be understood."
+)
+EXPIRY = _gauge(
+    "qlik_license_expiry_timestamp_seconds", "End of the earliest `Valid To` day. Absent for a perpetual license."
+)
+EXPIRED = _gauge("qlik_license_expired", "1 if Qlik says that the license has expired.")
+VALID = _gauge("qlik_license_valid", "0 if Qlik says that the license is invalid or deny-listed.")
+INFO = _gauge(
+    "qlik_license_info",
+    "Always 1: the license's kind, product, and whether it is a subscription.",
+    kind=("signed_key", "lef"),
+    product=None,
+    subscription=("true", "false"),
+)
+ACCESS = {
+    part: _gauge(f"qlik_license_access_{part}", meaning, access_type=ACCESS_TYPES)
+    for part, meaning in {
+        "licenses": "Licenses owned, by access type.",
+        "allocated": "Licenses allocated to users.",
+        "used": "Allocated licenses that were used.",
+        "available": "Licenses that can still be allocated.",
+        "quarantined": "Licenses that were taken from users and cannot be allocated yet (7 days).",
+        "excess": "Licenses allocated beyond what is owned.",
+    }.items()
+}
+CAPACITY = {
+    part: _gauge(f"qlik_license_analyzer_capacity_{part}_seconds", meaning)
+    for part, meaning in {
+        "allocated": "Analyzer capacity of this calendar month.",
+        "used": "Analyzer capacity used in this calendar month.",
+        "unavailable": "Analyzer capacity of this calendar month that cannot be used.",
+    }.items()
+}
+TOKENS = _gauge("qlik_license_tokens", "Tokens of a token license.")
+TOKENS_AVAILABLE = _gauge("qlik_license_tokens_available", "Tokens that can still be allocated.")
+SESSIONS_PER_USER = _gauge(
+    "qlik_license_sessions_per_user_max",
+    "The most sessions that any one user holds at this proxy: a lower bound. Qlik's limit is 5.",
+)
+
+# --- the exporter itself ----------------------------------------------------------------------------------------------
+
+BUILD_INFO = _gauge(
+    "qlik_license_exporter_build_info", "Always 1: the exporter's version.", version=None, python_version=None
+)
+START = _gauge("qlik_license_exporter_start_timestamp_seconds", "When this process started.")
+FIRST_START = _gauge("qlik_license_exporter_first_start_timestamp_seconds", "When this state file was first used.")
+EXPOSITION = _gauge(
+    "qlik_license_exporter_exposition_timestamp_seconds", "When this exposition was made; tells a frozen textfile."
+)
+LOG_FILES = _gauge("qlik_license_exporter_log_files", "Files that match now.", log=LOG_NAMES)
+LOG_RECORDS = _durable("qlik_license_exporter_log_records_total", "Records read.", log=LOG_NAMES)
+LOG_READ_BYTES = _durable("qlik_license_exporter_log_read_bytes_total", "Bytes read.", log=LOG_NAMES)
+LOG_MALFORMED = _durable(
+    "qlik_license_exporter_log_malformed_records_total", "Records that break their format.", log=LOG_NAMES
+)
+LOG_FUTURE = _durable(
+    "qlik_license_exporter_log_future_records_total",
+    "Records whose time was more than 5 minutes ahead of the clock.",
+    log=LOG_NAMES,
+)
+LOG_ROTATIONS = _durable(
+    "qlik_license_exporter_log_rotations_total", "Files that were rolled or replaced.", log=LOG_NAMES
+)
+LOG_LOST = _durable(
+    "qlik_license_exporter_log_lost_generations_total",
+    "Files that were not read to their end and could not be found again.",
+    log=LOG_NAMES,
+)
+LOG_READ_ERRORS = _counter(
+    "qlik_license_exporter_log_read_errors_total", "Failed attempts to list or read files.", log=LOG_NAMES
+)
+LOG_UNREAD = _gauge("qlik_license_exporter_log_unread_bytes", "Bytes found but not read yet.", log=LOG_NAMES)
+LOG_LAST_ENTRY = _gauge(
+    "qlik_license_exporter_log_last_entry_timestamp_seconds", "The newest entry's own time.", log=LOG_NAMES
+)
+LOG_LAST_READ = _gauge(
+    "qlik_license_exporter_log_last_read_timestamp_seconds",
+    "When the log was last read without an error.",
+    log=LOG_NAMES,
+)
+COMPONENT_FAILURES = _counter(
+    "qlik_license_exporter_component_failures_total", "Parts that died and were started anew.", component=COMPONENTS
+)
+STATE_LAST_SAVE = _gauge(
+    "qlik_license_exporter_state_last_save_timestamp_seconds",
+    "When the state was last saved; at least every 5 minutes.",
+)
+STATE_RESET = _gauge(
+    "qlik_license_exporter_state_reset_timestamp_seconds",
+    "When an unusable state file was set aside and counting began anew.",
+)
+STATE_SAVE_FAILURES = _counter("qlik_license_exporter_state_save_failures_total", "Failed attempts to save the state.")
+RELOAD_SUCCESSFUL = _gauge(
+    "qlik_license_exporter_config_last_reload_successful", "1 if the configuration was last read without an error."
+)
+RELOAD_SUCCESS = _gauge(
+    "qlik_license_exporter_config_last_reload_success_timestamp_seconds",
+    "When the configuration was last read without an error.",
+)
+
+
+# --- rendering --------------------------------------------------------------------------------------------------------
+
+
+class LicenseCollector(Collector):
+    """Renders a fresh `Observation` at each scrape."""
+
+    def __init__(self, observe: Callable[[], Observation]) -> None:
+        self._observe = observe
+
+    def collect(self) -> Iterable[Family]:
+        """The families of one scrape. Reads memory only."""
+        return families(self._observe())
+
+
+def registry_of(observe: Callable[[], Observation]) -> CollectorRegistry:
+    """The registry behind `/metrics`: the license, the exporter, and the process where the system tells of it."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(LicenseCollector(observe))
+    if platform.system() == "Linux":
+        ProcessCollector(registry=registry)
+    return registry
+
+
+def families(seen: Observation) -> Iterator[Family]:
+    """The metric families of one observation, in the order of the catalogue."""
+    yield from _license_families(seen)
+    yield from probe_gauges(seen.probes, seen.state.probe_success)
+    yield from _probe_counters(seen.probes)
+    yield from _qrs_families(seen.qrs, seen.now)
+    yield from _exporter_families(seen)
+
+
+def _family(metric: Metric, *samples: tuple[Sequence[str], float | None]) -> Iterator[Family]:
+    """The family of `metric` with its known samples; nothing where none is known (hazard 110)."""
+    known = [(labels, float(value)) for labels, value in samples if value is not None]
+    if not known:
+        return
+    names = tuple(metric.labels)
+    family: CounterMetricFamily | GaugeMetricFamily
+    if metric.kind == "counter":
+        family = CounterMetricFamily(metric.name, metric.meaning, labels=names)
+    else:
+        family = GaugeMetricFamily(metric.name, metric.meaning, labels=names)
+    for labels, value in known:
+        family.add_metric(labels, value)
+    yield family
+
+
+def _license_families(seen: Observation) -> Iterator[Family]:
+    state, rules, counters = seen.state, seen.rules, seen.counted.counters
+    yield from _family(GRACE, ((), rules.grace))
+    if "licenses" in state.caught_up:
+        success = state.last_success()
+        expected = state.sync_expected(rules)
+        if success and expected:
+            yield from _family(SYNC_AGE, ((), max(0.0, seen.now - success[0])))
+            yield from _family(SYNC_LAST_SUCCESS, ((), success[0]))
+        yield from _family(
+            SYNC_SUCCESS_SOURCE,
+            *(((source,), bool(success) and success[1] == source) for source in SUCCESS_SOURCES),  # type: ignore[index]  # bool() guards it
+        )
+        yield from _family(SYNC_LAST_ATTEMPT, ((), state.last_attempt))
+        yield from _family(SYNC_LAST_FAILURE, ((), state.last_failure))
+        yield from _family(SYNC_CONSECUTIVE_FAILURES, ((), state.consecutive_failures))
+        yield from _family(SYNC_EXPECTED, ((), expected))
+        yield from _family(STALE, ((), state.stale()))
+        yield from _family(STALE_LAST_VERDICT, ((), state.stale_verdict))
+        yield from _family(LOCKOUT, ((), state.lockout(rules)))
+    yield from _family(SYNC_ATTEMPTS, ((), counters.sync_attempts))
+    yield from _family(SYNC_FAILURES, ((), counters.sync_failures))
+    yield from _family(ERRORS, *(((error,), counters.errors.get(error, 0)) for error in ERROR_CLASSES))
+    yield from _family(ACCESS_DENIALS, *(((reason,), counters.denials.get(reason, 0)) for reason in DENIAL_REASONS))
+    if "repository_audit" in state.caught_up:
+        yield from _family(
+            ACCESS_DENIED_USERS,
+            *(((reason,), state.refused_users(reason, seen.now)) for reason in USER_DENIAL_REASONS),
+        )
+    yield from _family(
+        LOG_MESSAGES,
+        *(
+            ((log, message), _log(seen.counted, log).messages.get(message, 0))
+            for log in LOG_NAMES
+            for message in seen.messages[log]
+        ),
+    )
+    trace = _log(seen.counted, "repository_trace").severe
+    yield from _family(LOG_SEVERE, *((("repository_trace", level), trace.get(level, 0)) for level in SEVERE_LEVELS))
+    if seen.verdict:
+        yield from _family(VERDICT, *(((verdict,), verdict == seen.verdict) for verdict in VERDICTS))
+
+
+def _log(state: LicenseState, log: LogName) -> LogCounters:
+    return state.counters.logs.get(log) or LogCounters()
+
+
+def probe_gauges(probes: Sequence[ProbeHistory], kept: Mapping[str, float]) -> Iterator[Family]:
+    """The gauges of the last probe of each target; also what `/probe` shows. `kept`: last successes by target."""
+    last = [
+        (history.settings.target, history.settings.role, history.last) for history in probes if history.last is not None
+    ]
+    yield from _family(PROBE_SUCCESS, *(((target, role), result.success) for target, role, result in last))
+    yield from _family(
+        PROBE_DURATION,
+        *(((target, role, phase), took) for target, role, result in last for phase, took in result.phases.items()),
+    )
+    yield from _family(
+        PROBE_LAST_SUCCESS,
+        *(((h.settings.target, h.settings.role), h.last_success or kept.get(h.settings.target)) for h in probes),
+    )
+    yield from _family(PROBE_LAST_RUN, *(((target, role), result.ended) for target, role, result in last))
+    for metric, part in (
+        (PROBE_STATUS, "status"),
+        (PROBE_IP, "ip_protocol"),
+        (PROBE_CERTIFICATE, "cert_expiry"),
+        (PROBE_CHAIN, "chain_expiry"),
+        (PROBE_ISSUER_EXPECTED, "issuer_expected"),
+        (PROBE_SKEW, "clock_skew"),
+    ):
+        yield from _family(metric, *(((target, role), getattr(result, part)) for target, role, result in last))
+    yield from _family(
+        PROBE_TLS_INFO,
+        *(
+            ((target, role, result.tls_version or "", result.issuer or ""), 1)
+            for target, role, result in last
+            if result.tls_version or result.issuer
+        ),
+    )
+
+
+def _probe_counters(probes: Sequence[ProbeHistory]) -> Iterator[Family]:
+    yield from _family(PROBE_ATTEMPTS, *(((h.settings.target, h.settings.role), h.attempts) for h in probes))
+    yield from _family(
+        PROBE_FAILURES,
+        *(
+            ((h.settings.target, h.settings.role, reason), h.failures.get(reason, 0))
+            for h in probes
+            for reason in REASONS
+        ),
+    )
+
+
+def _qrs_families(board: QrsBoard | None, now: float) -> Iterator[Family]:
+    if board is None:
+        return
+    yield from _family(QRS_UP, ((), board.up))
+    yield from _family(QRS_DURATION, ((), board.duration))
+    yield from _family(QRS_LAST_SUCCESS, ((), board.last_success))
+    yield from _family(QRS_PROBLEMS, ((), board.problems))
+    if overview := board.overview(now):
+        yield from _overview_families(overview)
+
+
+def _overview_families(overview: LicenseOverview) -> Iterator[Family]:
+    yield from _family(EXPIRY, ((), overview.expiry))
+    yield from _family(EXPIRED, ((), overview.expired))
+    yield from _family(VALID, ((), overview.valid))
+    if overview.kind:
+        subscription = "" if overview.subscription is None else str(overview.subscription).lower()
+        yield from _family(INFO, ((overview.kind, overview.product or "", subscription), 1))
+    for part, metric in ACCESS.items():
+        yield from _family(metric, *(((access,), getattr(seats, part)) for access, seats in overview.access.items()))
+    for part, metric in CAPACITY.items():
+        yield from _family(metric, ((), getattr(overview, f"capacity_{part}")))
+    yield from _family(TOKENS, ((), overview.tokens))
+    yield from _family(TOKENS_AVAILABLE, ((), overview.tokens_available))
+    yield from _family(SESSIONS_PER_USER, ((), overview.sessions_per_user_max))
+
+
+def _exporter_families(seen: Observation) -> Iterator[Family]:
+    counted = seen.counted
+    yield from _family(BUILD_INFO, ((__version__, platform.python_version()), 1))
+    yield from _family(START, ((), seen.started))
+    yield from _family(FIRST_START, ((), seen.first_started))
+    yield from _family(EXPOSITION, ((), seen.now))
+    yield from _family(LOG_FILES, *(((log,), figures.files) for log, figures in seen.logs.items()))
+    yield from _family(LOG_RECORDS, *(((log,), _log(counted, log).records) for log in LOG_NAMES))
+    yield from _family(LOG_READ_BYTES, *(((log,), _log(counted, log).read_bytes) for log in LOG_NAMES))
+    yield from _family(LOG_MALFORMED, *(((log,), _log(counted, log).malformed) for log in LOG_NAMES))
+    yield from _family(LOG_FUTURE, *(((log,), _log(counted, log).future) for log in LOG_NAMES))
+    yield from _family(LOG_ROTATIONS, *(((log,), _log(counted, log).rotations) for log in LOG_NAMES))
+    yield from _family(LOG_LOST, *(((log,), _log(counted, log).lost_generations) for log in LOG_NAMES))
+    yield from _family(
+        LOG_READ_ERRORS,
+        *(((log,), seen.logs[log].read_errors if log in seen.logs else 0) for log in LOG_NAMES),
+    )
+    yield from _family(LOG_UNREAD, *(((log,), figures.unread_bytes) for log, figures in seen.logs.items()))
+    yield from _family(LOG_LAST_ENTRY, *(((log,), seen.state.last_entry.get(log)) for log in seen.logs))
+    yield from _family(LOG_LAST_READ, *(((log,), figures.last_read) for log, figures in seen.logs.items()))
+    yield from _family(
+        COMPONENT_FAILURES,
+        *(((component,), seen.component_failures.get(component, 0)) for component in COMPONENTS),
+    )
+    yield from _family(STATE_LAST_SAVE, ((), seen.state_last_save))
+    yield from _family(STATE_RESET, ((), seen.state_reset))
+    yield from _family(STATE_SAVE_FAILURES, ((), seen.state_save_failures))
+    yield from _family(RELOAD_SUCCESSFUL, ((), seen.reload_successful))
+    yield from _family(RELOAD_SUCCESS, ((), seen.reload_success))

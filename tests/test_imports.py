@@ -1,0 +1,86 @@
+"""Imports run one way: events, then license, then metrics; sources know nothing of each other; only app sees all."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "exporter"
+
+ALLOWED: dict[str, set[str]] = {
+    "events": set(),
+    "config": {"events"},
+    "license": {"events"},
+    "log": set(),
+    "logs.formats": {"events"},
+    "logs.messages": {"config", "events", "logs.formats"},
+    "logs.files": set(),
+    "logs.framing": set(),
+    "logs.generation": {"events", "logs", "logs.files", "logs.formats", "logs.framing"},
+    "logs.tail": {"events", "logs.files", "logs.generation"},
+    "store": {"events", "license", "logs.generation", "logs.tail"},
+    "qrs": {"config", "events"},
+    "dispatcher": {"config"},
+    "textfile": set(),
+}
+"""What each module of the core may import of the product. The purer it is, the less."""
+
+PACKAGES: dict[str, set[str]] = {
+    "probes": {"config", "dispatcher", "probes"},
+    "verdict": {"config", "events", "license", "observation", "probes", "qrs", "verdict", "wording", "masking"},
+}
+ONLY_USERS = {
+    "yaml": {"config", "web.security"},
+    "prometheus_client": {"app", "metrics", "once", "web.server"},
+    "sqlite3": {"store"},
+}
+
+
+def modules() -> dict[str, set[str]]:
+    found = {}
+    for file in ROOT.rglob("*.py"):
+        name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        imported = set()
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module)
+                imported |= (
+                    {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "exporter.logs" else set()
+                )
+            elif isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+        found[name] = imported
+    return found
+
+
+MODULES = modules()
+
+
+def product_imports(name: str) -> set[str]:
+    return {imported.removeprefix("exporter.") for imported in MODULES[name] if imported.startswith("exporter.")}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_a_core_module_imports_only_what_lies_below_it(name: str) -> None:
+    assert product_imports(name) <= ALLOWED[name]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
+    for name in MODULES:
+        if name == package or name.startswith(f"{package}."):
+            tops = {imported.partition(".")[0] for imported in product_imports(name)}
+            assert tops <= PACKAGES[package], name
+
+
+def test_nothing_imports_the_composition_root_but_the_commands() -> None:
+    users = {name for name in MODULES if "app" in product_imports(name)}
+    assert all(name.startswith("commands.") for name in users)
+
+
+@pytest.mark.parametrize("library", ONLY_USERS)
+def test_a_library_has_only_its_own_users(library: str) -> None:
+    users = {
+        name for name, imported in MODULES.items() if any(i == library or i.startswith(f"{library}.") for i in imported)
+    }
+    assert users <= ONLY_USERS[library]
