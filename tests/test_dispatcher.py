@@ -34,9 +34,9 @@ REST = "[licenses]\nExePath=Licenses\\licenses.exe\n\n[licenses.parameters]\n-qs
         "# -proxy-uri=http://old:1\n-proxy-uri=http://10.0.0.1:3128\n; -proxy-uri=http://older:1",
     ],
 )
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_a_proxy_is_understood_however_it_is_written(lines: str, encoding: str, tmp_path: Path) -> None:
-    proxy = found(tmp_path, f"{REST}{lines}\n\n[other.parameters]\n-proxy-uri=http://else:1\n".encode(encoding))
+    proxy = found(tmp_path, f"{REST}{lines}\n\n[other.parameters]\n; für\n-proxy-uri=http://else:1\n".encode(encoding))
     assert (proxy.state, proxy.url) == ("understood", "http://10.0.0.1:3128")
     assert "http://10.0.0.1:3128" in proxy.sentence
 

@@ -195,6 +195,18 @@ def test_attempts_and_failures_are_counted_by_reason_and_born_at_0() -> None:
     assert board.histories["b:1"].attempts == 0
 
 
+def test_a_reload_keeps_the_counts_of_a_target_that_stays() -> None:
+    board = ProbeBoard((ProbeConfig(target="a:1", role="backend"), ProbeConfig(target="b:1")))
+    board.record(result("dns", 10))
+    board.configure((ProbeConfig(target="a:1", role="backend", interval=Duration(5)), ProbeConfig(target="c:1")))
+    assert list(board.histories) == ["a:1", "c:1"]
+    kept = board.histories["a:1"]
+    assert (kept.attempts, kept.failures["dns"], len(kept.results)) == (1, 1, 1)
+    assert kept.settings.interval == 5
+    board.configure((ProbeConfig(target="a:1", role="other"),))  # another series, since the role is a label
+    assert board.histories["a:1"].attempts == 0
+
+
 def test_the_last_200_results_are_kept() -> None:
     board = ProbeBoard((ProbeConfig(target="a:1"),))
     for at in range(500):

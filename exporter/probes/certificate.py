@@ -1,13 +1,16 @@
 """Reading the certificates that were served, also those that do not verify. The probes' only user of `cryptography`."""
 
 import datetime
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
 LONGEST_ISSUER = 64
+LONGEST_NAMES = 200
 NAMES_SHOWN = 3
 
 
@@ -38,18 +41,17 @@ class ServedChain:
 
 
 def served_chain(certificates: Sequence[bytes]) -> ServedChain | None:
-    """What the chain (DER, the leaf first) says; None where the leaf cannot be read."""
-    read = list(map(_read, certificates))
-    if not read or (leaf := read[0]) is None:
+    """What the chain (DER, the leaf first) says; None where the leaf cannot be read. Never raises."""
+    read = [found for found in map(_read, certificates) if found is not None]
+    if not certificates or not read or read[0].der != certificates[0]:
         return None
-    ends = [certificate.not_valid_after_utc.timestamp() for certificate in read if certificate is not None]
     return ServedChain(
-        starts=leaf.not_valid_before_utc.timestamp(),
-        expiry=ends[0],
-        chain_expiry=min(ends),
-        issuer=_organisation(leaf),
-        names=_names(leaf),
-        length=len(read),
+        starts=read[0].starts,
+        expiry=read[0].ends,
+        chain_expiry=min(each.ends for each in read),
+        issuer=read[0].issuer,
+        names=read[0].names,
+        length=len(certificates),
     )
 
 
@@ -63,26 +65,41 @@ def printable(text: str, longest: int = LONGEST_ISSUER) -> str:
     return "".join(character for character in text if character.isprintable())[:longest].strip()
 
 
-def _read(der: bytes) -> x509.Certificate | None:
-    try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError:
-        return None
+@dataclass(frozen=True)
+class _Certificate:
+    der: bytes
+    starts: float
+    ends: float
+    issuer: str
+    names: str
 
 
-def _organisation(leaf: x509.Certificate) -> str:
-    try:
-        found = leaf.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-    except ValueError:  # a name in an encoding that no standard allows
-        return ""
+def _read(der: bytes) -> _Certificate | None:
+    # The library warns of what it will refuse one day; its own standards are not what is asked here.
+    with warnings.catch_warnings(action="ignore", category=CryptographyDeprecationWarning):
+        try:
+            certificate = x509.load_der_x509_certificate(der)
+            return _Certificate(
+                der,
+                starts=certificate.not_valid_before_utc.timestamp(),
+                ends=certificate.not_valid_after_utc.timestamp(),
+                issuer=_organisation(certificate),
+                names=_names(certificate),
+            )
+        except (ValueError, x509.InvalidVersion):  # it is stricter than OpenSSL
+            return None
+
+
+def _organisation(certificate: x509.Certificate) -> str:
+    found = certificate.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return printable(str(found[0].value)) if found else ""
 
 
-def _names(leaf: x509.Certificate) -> str:
+def _names(certificate: x509.Certificate) -> str:
     try:
-        alternative = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        names = [str(name.value) for name in alternative if isinstance(name, x509.DNSName | x509.IPAddress)]
+        alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return ""
+    names = [str(name.value) for name in alternative if isinstance(name, x509.DNSName | x509.IPAddress)]
     more = " and more" if len(names) > NAMES_SHOWN else ""
-    return printable(", ".join(names[:NAMES_SHOWN]), 200) + more
+    return printable(", ".join(names[:NAMES_SHOWN]), LONGEST_NAMES) + more

@@ -60,7 +60,7 @@ def stage_failure(phase: Phase, error: Exception, host: str, chain: ServedChain 
         return _verification_failure(error, host, chain)
     if isinstance(error, ssl.SSLError):
         return Failure("tls_handshake", f"TLS failed: {error_text(error)}.")
-    if isinstance(error, h11.ProtocolError):
+    if isinstance(error, h11.RemoteProtocolError):
         return Failure("http_protocol", f"The answer is not HTTP: {error_text(error)}.")
     if isinstance(error, OSError):
         reason = reason_of(error)

@@ -1,7 +1,7 @@
 """What a probe found: the closed sets of reasons and phases, one result, and the history kept per target. Pure."""
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import msgspec
@@ -130,6 +130,16 @@ class ProbeBoard:
 
     def __init__(self, probes: tuple[ProbeConfig, ...] = ()) -> None:
         self.histories: dict[str, ProbeHistory] = {probe.target: ProbeHistory(probe) for probe in probes}
+
+    def configure(self, probes: tuple[ProbeConfig, ...]) -> None:
+        """Take over a new configuration: a target that stays keeps its counts, so that no counter goes back."""
+        before = self.histories
+        self.histories = {}
+        for settings in probes:
+            kept = before.get(settings.target)
+            if kept is None or kept.settings.role != settings.role:
+                kept = ProbeHistory(settings)
+            self.histories[settings.target] = replace(kept, settings=settings)
 
     def record(self, result: ProbeResult) -> None:
         """Count `result` under its target. A target that is no longer configured is not counted."""

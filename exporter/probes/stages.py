@@ -167,7 +167,7 @@ class RunningProbe:
         if phase == "dns":
             peer = f"The proxy {self._proxy.host}" if self._proxy else self._settings.host
             return self._on_the_way(Failure("dns", f"{peer} could not be looked up: {lookup_text(error)}."))
-        if phase == "proxy":
+        if phase == "proxy" and isinstance(error, OSError | h11.RemoteProtocolError):
             return Failure("proxy_connect", f"The proxy {self._proxy} could not be used: {error_text(error)}.")
         return stage_failure(phase, error, self._settings.host, self._chain)
 

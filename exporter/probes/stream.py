@@ -217,10 +217,10 @@ def _witness(
 
 
 def _served(message: bytes, newer: bool) -> tuple[bytes, ...]:
-    """The certificates in a handshake's Certificate message (RFC 5246, 7.4.2; RFC 8446, 4.4.2)."""
+    """The certificates in a handshake's Certificate message (RFC 5246, 7.4.2; RFC 8446, 4.4.2). Never raises."""
     at = 4  # the message's type and length
     if newer:
-        at += 1 + message[at]  # the request context
+        at += 1 + int.from_bytes(message[at : at + 1])  # the request context
     at += 3  # the length of the list, which fills the rest
     found = []
     while at + 3 <= len(message):

@@ -55,5 +55,9 @@ async def in_thread(
         except RuntimeError:  # the loop has ended meanwhile
             return
 
-    threading.Thread(target=work, name="probe-call", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="probe-call", daemon=True).start()
+    except RuntimeError as error:
+        slots.release()
+        raise OSError("this machine starts no more threads") from error
     return await outcome
