@@ -6,7 +6,7 @@ Written where records are folded, read by the status page, the verdict, and the 
 import threading
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -32,6 +32,7 @@ KEPT_PER_MESSAGE = 200
 """Entries of each message that are kept; a flood of one kind never pushes out another."""
 SHOWN = 200
 """Entries shown at a time."""
+SyncWord = Literal["attempted", "succeeded", "failed", "stale"]
 LONGEST_TEXT = 300
 """Characters of an entry's text that are shown."""
 
@@ -109,7 +110,7 @@ class Journal:
                 and now - REFUSED_WINDOW < note.at <= now
             )
 
-    def syncs(self, since: float, now: float) -> list[tuple[float, str]]:
+    def syncs(self, since: float, now: float) -> list[tuple[float, SyncWord]]:
         """What happened to the sync since then: instants with `attempted`, `succeeded`, `failed` or `stale`."""
         with self._lock:
             notes = [note for (log, _), kept in self._notes.items() if log == "licenses" for note in kept]
@@ -126,7 +127,7 @@ class Journal:
         return Entry(note.at, note.log, note.message, meaning_of(note.event), user, text)
 
 
-_SYNC_WORDS: dict[type, str] = {
+_SYNC_WORDS: dict[type, SyncWord] = {
     SyncAttempted: "attempted",
     SyncSucceeded: "succeeded",
     SyncFailed: "failed",
@@ -158,7 +159,9 @@ def text_of(record: Record) -> str:
     if isinstance(record, LicensesRecord):
         return " | ".join(dict.fromkeys(text for text in texts_of(record) if text))
     if isinstance(record, AuditRecord):
-        return " | ".join(text for text in (record.description, record.message) if text)
+        # A torn row's message is all that the row holds, its user columns too.
+        message = "" if record.malformed else record.message
+        return " | ".join(text for text in (record.description, message) if text)
     if isinstance(record, TraceRecord):
-        return f"{record.level} {record.logger.rpartition('.')[2]}: {record.message}"
+        return f"{record.level} {record.logger.rpartition('.')[2]}: {record.field(record.columns.message)}"
     return ""

@@ -1,0 +1,461 @@
+"""The status page: `status.Status` as one HTML document. Pure: no request, no clock, no outside resource, no script.
+
+Every text goes through `escape`. Colour never says anything alone: a word, a height or a shape says it, too.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+from exporter.license import REFUSED_WINDOW
+from exporter.probes import Phase
+from exporter.status import Probe, Qrs, Status, Timeline
+from exporter.verdict import Finding, Severity
+from exporter.wording import ago, count, instant, span
+
+REFRESH = 60
+"""Seconds after which the page loads itself anew."""
+
+STYLE = """
+:root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--text:#1b2230;--soft:#525c6b;--line:#d5dae2;--link:#0b57a8;
+--ok:#17683a;--warning:#8a5300;--critical:#b3141f;--unknown:#5b3fa0;--bar:#2b7a4b;--bad:#c22630}
+@media (prefers-color-scheme:dark){:root{--page:#12161d;--card:#1b212b;--text:#e8ebf0;--soft:#a7b0be;--line:#333c4a;
+--link:#7db8ff;--ok:#6fd39a;--warning:#f0b35a;--critical:#ff8a8a;--unknown:#c3adff;--bar:#4fae78;--bad:#ff7d7d}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--page);color:var(--text);font:16px/1.5 system-ui,"Segoe UI",Roboto,sans-serif}
+a{color:var(--link)}
+.skip{position:absolute;left:-99rem}.skip:focus{left:1rem;top:1rem;background:var(--card);padding:.5rem}
+header,main,footer{max-width:72rem;margin:0 auto;padding:1rem}
+header{display:flex;flex-wrap:wrap;gap:.25rem 1.5rem;align-items:baseline;justify-content:space-between}
+header p,footer p{margin:0;color:var(--soft)}
+.name{font-weight:600;color:var(--text)}
+main{display:grid;gap:1rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,29rem),1fr))}
+section{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:1rem 1.25rem;min-width:0}
+.wide{grid-column:1/-1}
+h1{font-size:1.5rem;line-height:1.25;margin:.25rem 0 .5rem}
+h2{font-size:1.05rem;margin:0 0 .5rem}h3{font-size:1rem;margin:.75rem 0 .25rem}
+ul,ol{margin:.25rem 0;padding-left:1.25rem}
+.verdict{border-left:.5rem solid var(--tone)}
+.ok{--tone:var(--ok)}.warning{--tone:var(--warning)}.critical{--tone:var(--critical)}.unknown{--tone:var(--unknown)}
+.badge{display:inline-block;border:2px solid var(--tone);color:var(--tone);border-radius:1rem;padding:0 .75rem;
+font-weight:700;font-size:.85rem;letter-spacing:.04em;text-transform:uppercase}
+.columns{display:grid;gap:0 2rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr))}
+details{margin-top:.75rem;border-top:1px solid var(--line);padding-top:.5rem}
+summary{cursor:pointer;font-weight:600}
+:focus-visible{outline:3px solid var(--link);outline-offset:2px}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem;margin:0}
+dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
+.clock{font-size:2rem;font-weight:700;line-height:1.2;margin:0}
+.soft{color:var(--soft)}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-size:.92rem}
+caption{text-align:left;color:var(--soft);padding-bottom:.25rem}
+th,td{text-align:left;vertical-align:top;padding:.3rem .75rem .3rem 0;border-bottom:1px solid var(--line)}
+th{font-weight:600;white-space:nowrap}.number{text-align:right;font-variant-numeric:tabular-nums}
+td{overflow-wrap:break-word}
+code{font:.9em ui-monospace,Consolas,monospace}
+svg{display:block;width:100%;height:2.5rem;background:var(--page);border-radius:.25rem}
+.gap{fill:var(--page)}.good{fill:var(--bar)}.bad{fill:var(--bad)}.open{fill:none;stroke:var(--soft);stroke-width:1.5}
+.axis{display:flex;justify-content:space-between;color:var(--soft);font-size:.85rem}
+.yes{color:var(--ok)}.no{color:var(--critical);font-weight:600}
+@media (max-width:30rem){h1{font-size:1.25rem}.clock{font-size:1.6rem}dl{grid-template-columns:1fr}dt{margin-top:.35rem}
+section{padding:.9rem}}
+@media (max-width:40rem){thead{position:absolute;left:-99rem}table,caption,tbody,tr,td{display:block}
+tr{border-bottom:1px solid var(--line);padding:.35rem 0}td,td.number{border:0;padding:.05rem 0;text-align:left;overflow-wrap:anywhere}
+td:not(:empty)::before{content:attr(data-head) ": ";color:var(--soft)}.scroll{overflow:visible}}
+"""
+
+_TYPED = re.compile("`([^`]*)`")
+_BADGES: dict[Severity, str] = {
+    "ok": "All well",
+    "warning": "Warning",
+    "critical": "Critical",
+    "unknown": "Cannot tell",
+}
+_SOURCES = {
+    "message": "told by a message of the log",
+    "qrs": "read from the Repository API",
+    "inferred": "inferred: nothing spoke against it",
+}
+_REASONS = {
+    "no_access_pass": "No access pass",
+    "parallel_sessions": "Too many parallel sessions",
+    "allocation_refused": "License could not be allocated",
+}
+_MARKS = {
+    "succeeded": "sync succeeded",
+    "attempted": "sync attempted",
+    "failed": "sync failed",
+    "stale": "license stale",
+}
+
+
+def page(status: Status) -> str:
+    """The whole document."""
+    sections = [
+        _verdict(status),
+        _clock(status),
+        _refusals(status),
+        _timeline(status.timeline, status.now),
+        _events(status),
+        *(_probe(probe, status.now) for probe in status.probes),
+        _sources(status),
+    ]
+    if status.qrs is not None:
+        sections.append(_qrs(status.qrs, status.now))
+    title = f"{_BADGES[status.verdict.severity]}: Qlik license"
+    return (
+        "<!DOCTYPE html>\n"
+        '<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="refresh" content="{REFRESH}">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
+        '<a class="skip" href="#content">Skip to the verdict</a>'
+        f'<header><p class="name">qlik-license-exporter</p><p>As of <time>{instant(status.now)}</time>'
+        f"{'' if status.ready else ' · still reading the logs'} · loads itself anew every {REFRESH} s</p></header>"
+        f'<main id="content">{"".join(sections)}</main>'
+        f"{_footer(status)}</body></html>\n"
+    )
+
+
+# --- the verdict -----------------------------------------------------------------------------------------------------
+
+
+def _verdict(status: Status) -> str:
+    verdict = status.verdict
+    also = "".join(
+        f'<details class="{finding.severity}"><summary>{_badge(finding.severity)} {escape(finding.summary)}</summary>'
+        f"{_finding(finding)}</details>"
+        for finding in verdict.also
+    )
+    return (
+        f'<section class="wide verdict {verdict.severity}" aria-labelledby="verdict">{_badge(verdict.severity)}'
+        f'<h1 id="verdict">{escape(verdict.summary)}</h1>{_finding(verdict)}{also}</section>'
+    )
+
+
+def _badge(severity: Severity) -> str:
+    return f'<span class="badge">{_BADGES[severity]}</span>'
+
+
+def _finding(finding: Finding) -> str:
+    cure = f"<div><h3>What to do</h3>{_list('ol', finding.cure)}</div>" if finding.cure else ""
+    alert = f'<p class="soft">Verdict <code>{finding.verdict}</code>'
+    alert += f", alert <code>{escape(finding.alert)}</code></p>" if finding.alert else "</p>"
+    return (
+        f"<p><strong>What users see:</strong> {escape(finding.users_see)}</p>"
+        f'<div class="columns"><div><h3>Why</h3>{_list("ul", finding.evidence)}</div>{cure}</div>{alert}'
+    )
+
+
+def _list(kind: str, items: Iterable[str]) -> str:
+    return f"<{kind}>{''.join(f'<li>{_prose(item)}</li>' for item in items)}</{kind}>"
+
+
+def _prose(text: str) -> str:
+    """A sentence in which `backticks` mark what is to be typed."""
+    return _TYPED.sub(r"<code>\1</code>", escape(text))
+
+
+# --- the clock -------------------------------------------------------------------------------------------------------
+
+
+def _clock(status: Status) -> str:
+    license, now = status.license, status.now
+    if license.kind in ("offline", "lef"):
+        clock = '<p class="clock">No sync clock</p><p class="soft">This kind of license never synchronises.</p>'
+    elif license.stale:
+        clock = '<p class="clock no">Locked out</p><p class="soft">until a sync succeeds</p>'
+    elif license.lockout is None:
+        clock = '<p class="clock">Not known</p><p class="soft">No sync is known to have succeeded.</p>'
+    elif license.lockout > now:
+        clock = (
+            f'<p class="clock">{span(license.lockout - now)}</p>'
+            f'<p class="soft">until users are locked out, unless a sync succeeds: {instant(license.lockout)} at the '
+            "latest</p>"
+        )
+    else:
+        clock = f'<p class="clock no">Due {ago(license.lockout, now)}</p><p class="soft">The lockout may be on.</p>'
+    rows = [
+        ("Last success", _when(license.last_success, now)),
+        ("Known how", _SOURCES[license.success_source] if license.success_source else "–"),
+        ("Last attempt", _when(license.last_attempt, now)),
+        ("Last failure", _when(license.last_failure, now)),
+        ("Failures in a row", str(license.consecutive_failures)),
+        ("Last called stale", _when(license.stale_verdict, now)),
+        ("Since counting began", f"{license.sync_attempts:,} attempts, {license.sync_failures:,} failures"),
+        ("Grace", span(license.grace)),
+    ]
+    return f'<section aria-labelledby="clock"><h2 id="clock">Lockout clock</h2>{clock}{_rows(rows)}</section>'
+
+
+def _when(at: float | None, now: float) -> str:
+    return f"{instant(at)}, {ago(at, now)}" if at is not None else "–"
+
+
+def _rows(rows: Iterable[tuple[str, str]]) -> str:
+    return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(value)}</dd>' for name, value in rows)}</dl>"
+
+
+def _refusals(status: Status) -> str:
+    body = [
+        (
+            _REASONS[refusal.reason],
+            "–" if refusal.users_last_hour is None else f"{refusal.users_last_hour:,}",
+            f"{refusal.total:,}",
+            _when(refusal.last, status.now),
+        )
+        for refusal in status.refusals
+    ]
+    hour = span(REFUSED_WINDOW) if REFUSED_WINDOW != 3600 else "hour"
+    table = _table(
+        "Refusals in the Repository's audit log, by reason",
+        ("Reason", f"Users, last {hour}", "Refusals", "Last"),
+        body,
+        numbers={1, 2},
+    )
+    return f'<section aria-labelledby="refusals"><h2 id="refusals">Refused users</h2>{table}</section>'
+
+
+def _table(caption: str, heads: Sequence[str], body: Sequence[Sequence[str]], numbers: Iterable[int] = ()) -> str:
+    """A table of plain texts, which scrolls by itself where the page is too narrow."""
+    right = set(numbers)
+
+    def kind(place: int) -> str:
+        return ' class="number"' if place in right else ""
+
+    # The roles keep the table a table where a narrow window shows its rows as blocks.
+    head = "".join(
+        f'<th role="columnheader" scope="col"{kind(place)}>{escape(text)}</th>' for place, text in enumerate(heads)
+    )
+    rows = "".join(
+        '<tr role="row">'
+        + "".join(
+            f'<td role="cell" data-head="{escape(heads[place])}"{kind(place)}>{escape(text)}</td>'
+            for place, text in enumerate(row)
+        )
+        + "</tr>"
+        for row in body
+    )
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table role="table">'
+        f'<caption>{escape(caption)}</caption><thead role="rowgroup"><tr role="row">{head}</tr></thead>'
+        f'<tbody role="rowgroup">{rows}</tbody></table></div>'
+    )
+
+
+# --- the timeline ----------------------------------------------------------------------------------------------------
+
+_SLOT, _ROW = 20, 40
+"""Width and height of one slot in the drawing's own units."""
+
+
+def _timeline(timeline: Timeline, now: float) -> str:
+    syncs = [slot.sync for slot in timeline.slots]
+    good, bad = sum(slot.probes_good for slot in timeline.slots), sum(slot.probes_bad for slot in timeline.slots)
+    told = (
+        f"{syncs.count('succeeded')} parts with a good sync, {syncs.count('failed')} with a failed one, "
+        f"{syncs.count('stale')} with a stale license; {good} of {good + bad} probes of the backend were good."
+    )
+    width = _SLOT * len(timeline.slots)
+    sync_marks, probe_marks = [], []
+    for place, slot in enumerate(timeline.slots):
+        x = place * _SLOT + 2
+        title = f"<title>{instant(slot.since)}: {_MARKS.get(slot.sync, '')}</title>"
+        if slot.sync in ("failed", "stale"):
+            sync_marks.append(f'<g>{title}<rect class="bad" x="{x}" y="2" width="16" height="36"/></g>')
+            if slot.sync == "failed":  # a gap tells it from stale without its colour
+                sync_marks.append(f'<rect class="gap" x="{x}" y="17" width="16" height="6"/>')
+        elif slot.sync == "succeeded":
+            sync_marks.append(f'<g>{title}<rect class="good" x="{x}" y="24" width="16" height="14"/></g>')
+        elif slot.sync == "attempted":
+            sync_marks.append(f'<g>{title}<rect class="open" x="{x}" y="26" width="15" height="11"/></g>')
+        if slot.probes_good or slot.probes_bad:
+            title = f"<title>{instant(slot.since)}: {slot.probes_good} good, {slot.probes_bad} failed</title>"
+            share = slot.probes_bad / (slot.probes_good + slot.probes_bad)
+            if slot.probes_good:
+                probe_marks.append(f'<g>{title}<rect class="good" x="{x}" y="24" width="16" height="14"/></g>')
+            if slot.probes_bad:
+                tall = round(14 + 22 * share)
+                probe_marks.append(f'<g>{title}<rect class="bad" x="{x}" y="2" width="16" height="{tall}"/></g>')
+    rows = "".join(
+        f"<h3>{name}</h3>"
+        f'<svg viewBox="0 0 {width} {_ROW}" preserveAspectRatio="none" role="img" aria-label="{escape(label)}">{"".join(marks)}</svg>'
+        for name, label, marks in (
+            ("Sync", f"Syncs over time. {told}", sync_marks),
+            ("Backend probes", f"Probes over time. {told}", probe_marks),
+        )
+    )
+    return (
+        '<section class="wide" aria-labelledby="timeline"><h2 id="timeline">'
+        f"The last {span(timeline.until - timeline.since)}</h2>{rows}"
+        f'<p class="axis"><span>{instant(timeline.since)}</span><span>now</span></p>'
+        f'<p class="soft">{told} Low: good. Outlined: attempted, its end not known. High with a gap: failed. '
+        "High and full: stale. Hanging from the top: failed probes.</p></section>"
+    )
+
+
+# --- entries ---------------------------------------------------------------------------------------------------------
+
+
+def _events(status: Status) -> str:
+    if status.events:
+        heads = ["Last", "Times", "Meaning", "Text"]
+        body = [
+            [
+                _when(kind.last, status.now),
+                f"{kind.count:,}" + (f" since {instant(kind.first)}" if kind.count > 1 and kind.first else ""),
+                kind.meaning,
+                kind.text,
+            ]
+            for kind in status.events
+        ]
+        if status.people_shown:
+            heads.insert(3, "User")
+            for row, kind in zip(body, status.events, strict=True):
+                row.insert(3, kind.user)
+        table = _table("Entries that mean something, those that say the same as one, newest first", heads, body)
+    else:
+        table = '<p class="soft">None since the exporter started.</p>'
+    note = "" if status.people_shown else '<p class="soft">People, hosts, keys and numbers are masked.</p>'
+    return (
+        '<section class="wide" aria-labelledby="events"><h2 id="events">Recent notable entries</h2>'
+        f"{table}{note}</section>"
+    )
+
+
+# --- probes ----------------------------------------------------------------------------------------------------------
+
+
+def _probe(probe: Probe, now: float) -> str:
+    last = probe.results[0] if probe.results else None
+    name = f"probe-{escape(probe.target)}"
+    if last is None:
+        state = "<p>Not probed yet.</p>"
+    elif last.success:
+        way = "through the proxy" if last.proxied else "directly"
+        state = f'<p><span class="yes">✓ Reached</span> {way}, {ago(last.at, now)}.</p>'
+    else:
+        state = (
+            f'<p><span class="no">✗ {escape(last.reason or "failed")}</span>, {ago(last.at, now)}: '
+            f"{escape(last.detail)}</p><p><strong>Likely cure:</strong> {_prose(probe.cure)}</p>"
+        )
+    failures = ", ".join(f"{reason} {number:,}" for reason, number in probe.failures.items()) or "none"
+    rows = [
+        ("Last success", _when(probe.last_success, now)),
+        ("Probes", f"{probe.attempts:,}; failed: {failures}"),
+    ]
+    if last is not None:
+        rows.append(("Stages", _stages(last.phases)))
+    if probe.tls_version or probe.issuer:
+        issuer = probe.issuer or "no organisation named"
+        expected = {True: "expected", False: "NOT expected", None: ""}[probe.issuer_expected]
+        rows.append(("Certificate", ", ".join(part for part in (probe.tls_version or "", issuer, expected) if part)))
+    if probe.certificate_expiry is not None:
+        rows.append(("Certificate ends", _when(probe.certificate_expiry, now)))
+    if probe.clock_skew is not None:
+        rows.append(("Clock", f"differs by {span(probe.clock_skew)}"))
+    results = _table(
+        "The last probes, newest first",
+        ("Time", "Result", "Stages"),
+        [
+            (instant(result.at), "✓ reached" if result.success else f"✗ {result.reason}", _stages(result.phases))
+            for result in probe.results
+        ],
+    )
+    return (
+        f'<section aria-labelledby="{name}"><h2 id="{name}">Probe: {escape(probe.target)} '
+        f'<span class="soft">({escape(probe.role)})</span></h2>{state}{_rows(rows)}'
+        f"<details><summary>History</summary>{results}</details></section>"
+    )
+
+
+def _stages(phases: Mapping[Phase, float]) -> str:
+    return ", ".join(f"{phase} {took * 1000:,.0f} ms" for phase, took in phases.items()) or "–"
+
+
+# --- sources, and what was bought ------------------------------------------------------------------------------------
+
+
+def _sources(status: Status) -> str:
+    body = [
+        (
+            source.log,
+            f"{source.files:,}",
+            ago(source.last_entry, status.now) if source.last_entry is not None else "–",
+            ago(source.last_read, status.now) if source.last_read is not None else "–",
+            f"{source.unread_bytes:,}",
+            f"{source.records:,}",
+            f"{source.malformed:,}",
+            f"{source.unknown:,}",
+            source.problem or ("" if source.caught_up else "still reading"),
+        )
+        for source in status.sources
+    ]
+    heads = ("Log", "Files", "Newest entry", "Last read", "Unread bytes", "Records", "Malformed", "Unknown", "Problem")
+    table = _table("The logs that are read", heads, body, numbers={1, 4, 5, 6, 7})
+    unknown = ""
+    if status.unknown:
+        unknown = (
+            "<details><summary>Unknown wordings of the Licenses log</summary>"
+            + _table(
+                "What no message of the catalogue knows, most frequent first; masked",
+                ("Count", "Wording"),
+                [(f"{wording.count:,}", wording.template) for wording in status.unknown],
+                numbers={0},
+            )
+            + "</details>"
+        )
+    return f'<section class="wide" aria-labelledby="sources"><h2 id="sources">Sources</h2>{table}{unknown}</section>'
+
+
+def _qrs(qrs: Qrs, now: float) -> str:
+    state = {True: "✓ answers", False: "✗ cannot be read", None: "not read yet"}[qrs.up]
+    rows = [("Repository API", state + (f": {qrs.problem}" if qrs.problem else "")), ("Read", _when(qrs.read_at, now))]
+    if qrs.product or qrs.kind:
+        rows.append(
+            ("License", " ".join(part for part in (qrs.product or "", f"({qrs.kind})" if qrs.kind else "") if part))
+        )
+    rows.append(("Valid to", _when(qrs.expiry, now)))
+    if qrs.expired is not None:
+        rows.append(("Expired", "yes" if qrs.expired else "no"))
+    if qrs.capacity_allocated is not None and qrs.capacity_used is not None:
+        minutes = f"{qrs.capacity_used / 60:,.0f} of {qrs.capacity_allocated / 60:,.0f} used this month"
+        rows.append(("Analyzer minutes", minutes))
+    if qrs.tokens is not None and qrs.tokens_available is not None:
+        rows.append(("Tokens", f"{qrs.tokens_available:,.0f} of {qrs.tokens:,.0f} available"))
+    if qrs.sessions_per_user_max is not None:
+        rows.append(("Most sessions of one user", f"{qrs.sessions_per_user_max:,.0f} of 5"))
+    seats = _table(
+        "Licenses by access type",
+        ("Type", "Owned", "Allocated", "Used", "Available", "Quarantined", "Excess"),
+        [
+            (seat.access_type, *("–" if number is None else f"{number:,.0f}" for number in
+             (seat.licenses, seat.allocated, seat.used, seat.available, seat.quarantined, seat.excess)))
+            for seat in qrs.seats
+        ],
+        numbers=range(1, 7),
+    ) if qrs.seats else ""  # fmt: skip
+    return f'<section aria-labelledby="qrs"><h2 id="qrs">What was bought</h2>{_rows(rows)}{seats}</section>'
+
+
+def _footer(status: Status) -> str:
+    links = " · ".join(
+        f'<a href="{path}">{name}</a>'
+        for path, name in (
+            ("/metrics", "Metrics"),
+            ("/api/v1/status", "Status as JSON"),
+            ("/api/v1/events", "Events as JSON"),
+            ("/config", "Configuration"),
+            ("/-/ready", "Readiness"),
+        )
+    )
+    facts = [f"qlik-license-exporter {escape(status.version)}"]
+    if status.started is not None:
+        facts.append(f"started {ago(status.started, status.now)}")
+    if status.state_last_save is not None:
+        facts.append(f"state saved {ago(status.state_last_save, status.now)}")
+    failed = {part: number for part, number in status.component_failures.items() if number}
+    if failed:
+        facts.append("started anew: " + ", ".join(f"{part} {count(number, 'time')}" for part, number in failed.items()))
+    return f'<footer><nav aria-label="Elsewhere">{links}</nav><p>{" · ".join(facts)}</p></footer>'

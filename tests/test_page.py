@@ -1,0 +1,260 @@
+"""The status page: complete, masked, and as good in a real browser as on paper."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import AsyncIterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from exporter.config import LicenseConfig
+from exporter.events import LOG_NAMES
+from exporter.observation import LogFigures, Observation
+from exporter.qrs import AccessType, LicenseOverview
+from exporter.status import Status, events_data, status_data, status_of
+from exporter.web.page import STYLE, page
+from tests.browser import Tab, chromium
+from tests.observed import (
+    DAY,
+    HOUR,
+    MINUTE,
+    NO_SUCH_HOST,
+    NOON,
+    STALE,
+    board,
+    history,
+    licenses_line,
+    local,
+    observation,
+    refusal,
+    result,
+    syncs,
+)
+
+
+def incident(show_people: bool = False) -> Observation:
+    """A site in trouble: the way closed, the license stale, users refused, an unknown wording."""
+    licenses = [
+        *syncs(NOON - 10 * HOUR, NOON - 6 * HOUR),
+        *syncs(NOON - 5 * HOUR, NOON - 5 * MINUTE, error=NO_SUCH_HOST),
+        licenses_line(NOON - 4 * MINUTE, STALE),
+        *(licenses_line(NOON - 30 * MINUTE + age, f"cache of node QLIKNODE{age} rebuilt") for age in range(3)),
+    ]
+    audit = [refusal(NOON - 10 * age, f"kowalska{age}", number=age) for age in range(1, 13)]
+    audit += [refusal(NOON - 5 * age, "<b>burster", sessions=5, number=50 + age) for age in range(1, 6)]
+    probes = [
+        history([result(NOON - age * MINUTE, "dns" if age < 90 else None) for age in range(200, 0, -1)]),
+        local([result(NOON - 20)]),
+    ]
+    seats = {"professional": AccessType(10, 10, 7, 0, 1, 0), "analyzer": AccessType(50, 12, 9, 38, 0, 0)}
+    overview = LicenseOverview(read_at=NOON - MINUTE, expiry=NOON + 200 * DAY, expired=False, valid=True,
+                               kind="signed_key", product="Qlik Sense", access=seats)  # fmt: skip
+    return observation(
+        licenses, audit, probes=probes, qrs=board(overview), started=NOON - 2 * DAY, show_people=show_people
+    )
+
+
+def healthy() -> Observation:
+    probes = [history([result(NOON - age * MINUTE) for age in range(200, 0, -1)])]
+    return observation(syncs(NOON - 23 * HOUR, NOON - 5 * MINUTE), [], probes=probes, started=NOON - 9 * DAY)
+
+
+class Outline(HTMLParser):
+    """What a screen reader finds: landmarks, headings, tables; and whether every element is closed."""
+
+    VOID = {"meta", "link", "br", "img", "rect"}
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.ids: list[str] = []
+        self.outside: list[str] = []
+        self.inline_styles = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("src", "href") and value and not value.startswith(("/", "#", "data:")):
+                self.outside.append(value)
+            self.inline_styles += name == "style"
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("seen", [incident(), healthy(), observation()])
+def test_the_page_is_well_formed_and_has_its_landmarks(seen):
+    outline = Outline(page(status_of(seen)))
+    assert outline.open == []
+    assert {"header", "main", "footer", "nav", "h1", "h2", "caption"} <= set(outline.seen)
+    assert outline.seen.count("h1") == 1
+    assert len(outline.ids) == len(set(outline.ids))
+    assert outline.outside == []
+    assert outline.inline_styles == 0
+    assert "script" not in outline.seen
+
+
+def test_the_page_tells_what_the_verdict_says_and_what_was_observed():
+    text = page(status_of(incident()))
+    for told in (
+        "The license is stale",
+        "no access pass",
+        "nslookup",
+        "Locked out",
+        "license.qlikcloud.com:443",
+        "localhost:4242",
+        "No access pass",
+        "Qlik Sense",
+        "/metrics",
+        "cache of node &lt;id&gt; rebuilt",
+    ):
+        assert told in text, told
+
+
+def test_people_are_masked_on_the_page_and_in_the_json_unless_the_site_shows_them():
+    seen = incident()
+    everything = page(status_of(seen)) + json.dumps(status_data(status_of(seen))) + json.dumps(events_data(seen))
+    for secret in ("kowalska", "burster", "QLIKNODE", "CONTOSO"):
+        assert secret.casefold() not in everything.casefold()
+    shown = incident(show_people=True)
+    text = page(status_of(shown, show_people=True))
+    assert "kowalska1" in text
+    assert "&lt;b&gt;burster" in text
+    assert "<b>burster" not in text
+
+
+def test_the_api_says_the_same_as_the_page_and_can_be_read_back():
+    status = status_of(incident())
+    data = json.loads(json.dumps(status_data(status)))
+    assert msgspec.convert(data, Status) == status
+    assert data["verdict"]["verdict"] == "license_stale"
+    assert data["license"]["stale"] is True
+    assert data["refusals"][0] == {"reason": "no_access_pass", "users_last_hour": 12, "last": NOON - 10, "total": 12}
+    assert len(data["timeline"]["slots"]) == 48
+    assert data["probes"][0]["results"][0]["reason"] == "dns"
+    assert data["qrs"]["seats"][0]["available"] == 0
+    events = events_data(incident())
+    assert data["events"][0]["count"] == 5
+    assert events["events"][0]["meaning"].startswith("user refused")
+    assert events["unknown"][0]["count"] == 3
+
+
+def test_an_observation_of_nothing_makes_a_page_that_says_so():
+    text = page(status_of(observation(logs={log: LogFigures() for log in LOG_NAMES}, started=NOON)))
+    assert "still reading the logs" in text
+    assert "Not known" in text
+    offline = page(status_of(observation([], license=LicenseConfig(kind="offline"))))
+    assert "No sync clock" in offline
+
+
+# --- in a real browser -----------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def served(text: str) -> AsyncIterator[str]:
+    """The page under the policy that the server sends: nothing but this style."""
+    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'sha256-{digest}'"
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path != "/":
+            return web.Response(text="elsewhere")
+        return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy})
+
+    runner = web.ServerRunner(web.Server(answer))  # type: ignore[arg-type]
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+WIDER_THAN_WINDOW = "document.documentElement.scrollWidth - window.innerWidth"
+CONTRASTS = """
+(() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const rgb = colour => { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3) };
+  const light = colour => rgb(colour).map(c => c / 255).map(c => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+  const ground = element => { for (let e = element; e; e = e.parentElement) {
+    const colour = getComputedStyle(e).backgroundColor; if (!/, 0\\)$/.test(colour)) return colour } return 'Canvas' };
+  let worst = 99;
+  for (const element of document.querySelectorAll('p,h1,h2,h3,li,td,th,dt,dd,a,span,summary,caption,code')) {
+    if (!element.offsetParent || element.classList.contains('skip')) continue;
+    const [a, b] = [light(getComputedStyle(element).color), light(ground(element))].sort((x, y) => y - x);
+    worst = Math.min(worst, (a + .05) / (b + .05));
+  }
+  return worst;
+})()
+"""
+
+
+def pictures() -> Path | None:
+    """Where to keep the pictures, if somebody wants to look at them."""
+    folder = os.environ.get("PAGE_PICTURES")
+    return Path(folder) if folder else None
+
+
+async def looked_at(tab: Tab, address: str, name: str, *, dark: bool, width: int) -> None:
+    await tab.open(address, dark=dark, width=width)
+    assert await tab.value(WIDER_THAN_WINDOW) <= 0, f"{name}: wider than its window"
+    assert await tab.value(CONTRASTS) >= 4.5, f"{name}: too little contrast"
+    if (folder := pictures()) is not None:
+        await tab.picture(folder / f"{name}.png")
+
+
+def test_a_real_browser_shows_the_page_in_both_themes_wide_and_narrow_without_a_complaint():
+    async def browse() -> None:
+        async with chromium() as tab:
+            for state, seen in (("incident", incident()), ("healthy", healthy())):
+                async with served(page(status_of(seen))) as address:
+                    for dark in (False, True):
+                        for width in (1280, 360):
+                            name = f"{state}-{'dark' if dark else 'light'}-{width}"
+                            await looked_at(tab, address, name, dark=dark, width=width)
+                    assert await tab.value("getComputedStyle(document.body).backgroundColor") == "rgb(18, 22, 29)"
+                    outside = [url for url in tab.requests if not url.startswith((address, "about:", "data:"))]
+                    assert outside == []
+                    tab.requests.clear()
+            assert tab.complaints == []
+
+    asyncio.run(browse())
+
+
+def test_the_page_can_be_clicked_and_walked_by_keyboard():
+    async def browse() -> None:
+        async with chromium() as tab, served(page(status_of(incident()))) as address:
+            await tab.open(address)
+            await tab.press("Tab", 9)
+            assert await tab.value("document.activeElement.className") == "skip"
+            await tab.press("Enter", 13, "\r")
+            assert await tab.value("location.hash") == "#content"
+            history = "section[aria-labelledby='probe-license.qlikcloud.com:443'] details"
+            assert await tab.value(f'document.querySelector("{history}").open') is False
+            await tab.click(f"{history} summary")
+            assert await tab.value(f'document.querySelector("{history}").open') is True
+            await tab.press("Enter", 13, "\r")
+            assert await tab.value(f'document.querySelector("{history}").open') is False
+            await tab.value("document.querySelector('footer a').focus()")
+            await tab.press("Enter", 13, "\r")
+            await tab.comes_true("location.pathname == '/metrics'")
+            assert tab.complaints == []
+
+    asyncio.run(browse())

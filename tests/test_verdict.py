@@ -1,0 +1,498 @@
+"""The verdict: one judgement for each state that a site can be in, the worst first, contradictions said."""
+
+import msgspec
+import pytest
+
+from exporter.config import LicenseConfig, MessageConfig
+from exporter.observation import LogFigures
+from exporter.qrs import AccessType, LicenseOverview
+from exporter.verdict import LIMITS, VERDICTS, WORST_FIRST, Judgement, judge, limits_of
+from tests.observed import (
+    ATTEMPT,
+    DAY,
+    HOUR,
+    MINUTE,
+    NO_SUCH_HOST,
+    NOON,
+    PROXY_407,
+    STALE,
+    UNTRUSTED,
+    audit_row,
+    board,
+    history,
+    licenses_line,
+    local,
+    observation,
+    refusal,
+    result,
+    syncs,
+)
+
+GOOD = syncs(NOON - 2 * HOUR, NOON - 10 * MINUTE)
+REACHED = [history([result(NOON - 30)])]
+
+
+def unreachable(reason="tcp_timeout", **more):
+    return [history([result(NOON - age * MINUTE, reason, **more) for age in range(30, 0, -1)])]
+
+
+def said(judgement: Judgement) -> str:
+    return " ".join((judgement.summary, judgement.users_see, *judgement.evidence, *judgement.cure))
+
+
+def names(judgement: Judgement) -> list[str]:
+    return [finding.verdict for finding in judgement.also]
+
+
+def test_the_order_of_the_verdicts_names_each_once():
+    assert sorted(WORST_FIRST) == sorted(VERDICTS)
+
+
+# --- well ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_site_whose_syncs_nothing_contradicts_is_well_and_says_that_it_is_inferred():
+    judgement = judge(observation(GOOD))
+    assert (judgement.verdict, judgement.severity, judgement.alert, judgement.cure) == ("well", "ok", "", ())
+    assert "inferred" in said(judgement)
+    assert "upper bound" in said(judgement) or "at the latest" in said(judgement)
+
+
+def test_a_success_told_by_a_taught_message_is_not_called_inferred():
+    taught = (
+        MessageConfig(name="up_to_date", log="licenses", match="assignments are up to date", means="sync_succeeded"),
+    )
+    lines = [licenses_line(NOON - HOUR, ATTEMPT), licenses_line(NOON - HOUR + 1, "assignments are up to date")]
+    judgement = judge(observation(lines, messages=taught))
+    assert judgement.verdict == "well"
+    assert "inferred" not in said(judgement)
+
+
+@pytest.mark.parametrize("kind", ["offline", "lef"])
+def test_an_offline_site_is_well_with_its_own_sentence_case_a8(kind):
+    judgement = judge(observation([], license=LicenseConfig(kind=kind), probes=unreachable()))
+    assert (judgement.verdict, judgement.severity) == ("well", "ok")
+    assert "never synchronises" in judgement.summary
+
+
+def test_a_burst_of_invalid_licenses_before_a_good_sync_is_a_repair_and_well_case_a4():
+    invalid = [
+        licenses_line(
+            NOON - HOUR + number,
+            "invalid license error, license verification error: bad key",
+            **{"res.errorType": "licenses.InvalidLicenseError"},
+        )
+        for number in range(5)
+    ]
+    judgement = judge(observation([*invalid, *syncs(NOON - HOUR + 60, NOON - 10 * MINUTE)]))
+    assert judgement.verdict == "well"
+
+
+def test_two_failed_syncs_after_a_good_one_are_mentioned_but_alarm_nobody():
+    lines = [*GOOD, *syncs(NOON - 9 * MINUTE, NOON - 4 * MINUTE, 240, NO_SUCH_HOST)]
+    judgement = judge(observation(lines))
+    assert judgement.verdict == "well"
+    assert "2 syncs failed since" in said(judgement)
+
+
+# --- stale -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stale_license_is_critical_and_the_attempt_before_it_is_no_success_case_a2():
+    lines = [licenses_line(NOON - 60.04, ATTEMPT), licenses_line(NOON - 60, STALE)]
+    judgement = judge(observation(lines))
+    assert (judgement.verdict, judgement.severity, judgement.alert) == ("license_stale", "critical", "QlikLicenseStale")
+    assert "an attempt is no success" in said(judgement)
+    assert "no access pass" in judgement.users_see
+
+
+def test_the_cure_of_a_stale_license_opens_the_way_that_the_probe_finds_closed():
+    judgement = judge(observation([licenses_line(NOON - 60, STALE)], probes=unreachable()))
+    assert judgement.verdict == "license_stale"
+    assert "firewall" in judgement.cure[0]
+
+
+def test_a_stale_license_with_a_good_probe_says_that_the_network_is_not_the_obstacle_case_a4():
+    judgement = judge(observation([licenses_line(NOON - 60, STALE)], probes=REACHED))
+    assert "the network is not the obstacle now" in said(judgement)
+    assert judgement.cure[0].startswith("Restart the Windows service Qlik Sense Service Dispatcher")
+
+
+def test_an_old_stale_verdict_is_unconfirmed_until_users_are_refused():
+    lines = [licenses_line(NOON - 80 * HOUR, STALE)]
+    judgement = judge(observation(lines))
+    assert (judgement.verdict, judgement.severity) == ("license_stale", "warning")
+    assert judgement.alert == "QlikLicenseStaleUnconfirmed"
+    refused = [refusal(NOON - 60 * number, f"user{number}", number=number) for number in range(1, 4)]
+    assert judge(observation(lines, refused)).severity == "critical"
+
+
+def test_refusals_under_a_stale_license_are_its_evidence_and_no_finding_of_their_own():
+    refused = [refusal(NOON - 60 * number, f"user{number:02}", number=number) for number in range(1, 15)]
+    judgement = judge(observation([licenses_line(NOON - 60, STALE)], refused))
+    assert judgement.verdict == "license_stale"
+    assert "14 distinct users were refused" in said(judgement)
+    assert "everyone_refused" not in names(judgement)
+
+
+def test_a_good_sync_after_the_stale_verdict_makes_all_well_again():
+    lines = [licenses_line(NOON - 3 * HOUR, STALE), *GOOD]
+    assert judge(observation(lines)).verdict == "well"
+
+
+# --- failing syncs and their causes ----------------------------------------------------------------------------------
+
+FAILING = [*syncs(NOON - 5 * HOUR, NOON - 4 * HOUR)]
+
+
+def failing(error: str) -> list[str]:
+    return [*FAILING, *syncs(NOON - 2 * HOUR, NOON - 10 * MINUTE, error=error)]
+
+
+def test_syncs_that_fail_for_want_of_a_network_are_the_networks_fault():
+    judgement = judge(observation(failing(NO_SUCH_HOST)))
+    assert (judgement.verdict, judgement.severity) == ("sync_failing_network", "warning")
+    assert judgement.alert == "QlikLicenseSyncFailing"
+    assert "not resolved" in judgement.summary
+
+
+def test_a_failing_probe_names_the_reason_and_its_cure():
+    judgement = judge(observation(failing(NO_SUCH_HOST), probes=unreachable("dns")))
+    assert judgement.verdict == "sync_failing_network"
+    assert "with dns" in said(judgement)
+    assert "nslookup" in judgement.cure[0]
+
+
+@pytest.mark.parametrize(
+    ("reason", "verdict"),
+    [
+        ("proxy_auth", "sync_failing_proxy"),
+        ("proxy_connect", "sync_failing_proxy"),
+        ("tls_untrusted", "sync_failing_interception"),
+        ("tcp_refused", "sync_failing_network"),
+        ("http_timeout", "sync_failing_network"),
+    ],
+)
+def test_the_probes_reason_decides_where_the_log_says_nothing(reason, verdict):
+    overdue = syncs(NOON - 40 * HOUR, NOON - 30 * HOUR)
+    other = [licenses_line(NOON - HOUR, "something else")]
+    judgement = judge(observation([*overdue, *other], probes=unreachable(reason)))
+    assert judgement.verdict == verdict
+
+
+def test_a_proxy_that_the_service_reports_is_the_proxys_fault_and_a_direct_way_that_works_is_said():
+    judgement = judge(observation(failing(PROXY_407), probes=REACHED))
+    assert judgement.verdict == "sync_failing_proxy"
+    assert "the direct way works, and the proxy that the service uses does not" in said(judgement)
+
+
+def test_a_proxy_that_works_while_the_service_tries_the_direct_way_is_the_proxy_settings_fault():
+    judgement = judge(observation(failing(NO_SUCH_HOST), probes=[history([result(NOON - 30, proxied=True)])]))
+    assert judgement.verdict == "sync_failing_proxy"
+    assert "services.conf" in said(judgement)
+
+
+def test_a_direct_probe_that_works_beside_a_proxied_one_that_does_not_is_the_proxys_fault():
+    probes = [
+        history([result(NOON - 30)]),
+        history([result(NOON - age * MINUTE, "proxy_connect", proxied=True) for age in range(30, 0, -1)]),
+    ]
+    judgement = judge(observation(failing("unexpected status code: 500"), probes=probes))
+    assert judgement.verdict == "sync_failing_proxy"
+    assert "the direct way works and the proxy's does not" in said(judgement)
+
+
+def test_an_inspecting_proxy_is_named_where_the_service_does_not_trust_its_certificate():
+    judgement = judge(observation(failing(UNTRUSTED)))
+    assert judgement.verdict == "sync_failing_interception"
+    assert "TLS inspection" in said(judgement)
+
+
+def test_syncs_that_fail_although_the_network_is_fine_are_the_services_fault_and_the_contradiction_is_said():
+    judgement = judge(observation(failing(NO_SUCH_HOST), probes=REACHED))
+    assert judgement.verdict == "sync_failing_service"
+    assert "contradict" in said(judgement)
+    assert "Service Dispatcher" in judgement.cure[0]
+
+
+def test_a_service_that_no_longer_tries_is_at_fault_itself():
+    lines = [*syncs(NOON - 60 * HOUR, NOON - 30 * HOUR), licenses_line(NOON - HOUR, "something else")]
+    judgement = judge(observation(lines))
+    assert (judgement.verdict, judgement.alert) == ("sync_failing_service", "QlikLicenseSyncNotAttempted")
+    assert "No sync was attempted since" in said(judgement)
+
+
+def test_a_clock_that_is_wrong_is_part_of_the_cure():
+    judgement = judge(observation(failing(UNTRUSTED), probes=unreachable("tls_expired", clock_skew=-90 * MINUTE)))
+    assert "clock differs by 1 h 30 min" in said(judgement)
+    assert "w32tm" in " ".join(judgement.cure)
+
+
+def test_an_unreachable_backend_counts_at_once_in_a_single_run_and_after_a_quarter_of_an_hour_in_a_long_one():
+    once = [history([result(NOON - 1, "dns")])]
+    assert judge(observation(GOOD, probes=once)).verdict == "sync_failing_network"
+    assert judge(observation(GOOD, probes=once, started=NOON - DAY)).verdict == "well"
+    judgement = judge(observation(GOOD, probes=unreachable(), started=NOON - DAY))
+    assert (judgement.verdict, judgement.alert) == ("sync_failing_network", "QlikLicenseBackendUnreachable")
+    assert "the log knows of no failed sync yet" in said(judgement)
+
+
+def test_no_probe_of_a_site_without_the_licenses_service_is_a_finding():
+    judgement = judge(observation(None, [], probes=unreachable()))
+    assert judgement.verdict == "not_enough_evidence"
+
+
+def test_a_certificate_of_an_unexpected_issuer_is_told_though_all_works():
+    probes = [history([result(NOON - 30, issuer_expected=False, issuer="Contoso Proxy CA")])]
+    judgement = judge(observation(GOOD, probes=probes))
+    assert (judgement.verdict, judgement.alert) == ("sync_failing_interception", "QlikLicenseTlsIntercepted")
+
+
+def test_a_backend_that_comes_and_goes_is_flapping_and_not_averaged_away():
+    results = [result(NOON - age * MINUTE, "tcp_timeout" if age % 15 == 0 else None) for age in range(180, 0, -1)]
+    judgement = judge(observation(GOOD, probes=[history(results)], started=NOON - DAY))
+    assert (judgement.verdict, judgement.alert) == ("backend_flapping", "QlikLicenseBackendFlapping")
+    steady = [result(NOON - age * MINUTE, "tcp_timeout" if age == 100 else None) for age in range(180, 0, -1)]
+    assert judge(observation(GOOD, probes=[history(steady)], started=NOON - DAY)).verdict == "well"
+
+
+# --- the lockout -----------------------------------------------------------------------------------------------------
+
+
+def test_a_lockout_within_two_days_is_critical_and_brings_the_cure_of_its_cause():
+    lines = [*syncs(NOON - 76 * HOUR, NOON - 75 * HOUR), *syncs(NOON - 74 * HOUR, NOON - MINUTE, error=NO_SUCH_HOST)]
+    judgement = judge(observation(lines, probes=unreachable("dns")))
+    assert (judgement.verdict, judgement.severity) == ("lockout_coming", "critical")
+    assert judgement.alert == "QlikLicenseLockoutImminent"
+    assert "45 h" in judgement.summary
+    assert "nslookup" in " ".join(judgement.cure)
+    assert names(judgement) == ["sync_failing_network"]
+
+
+def test_a_lockout_farther_away_than_two_days_is_not_said_yet():
+    lines = [*syncs(NOON - 71 * HOUR, NOON - 70 * HOUR), *syncs(NOON - 69 * HOUR, NOON - MINUTE, error=NO_SUCH_HOST)]
+    assert judge(observation(lines)).verdict == "sync_failing_network"
+
+
+def test_days_of_nothing_but_failures_make_a_lockout_come_though_no_success_is_known():
+    judgement = judge(observation(syncs(NOON - 80 * HOUR, NOON - MINUTE, error=NO_SUCH_HOST)))
+    assert (judgement.verdict, judgement.alert) == ("lockout_coming", "QlikLicenseContactLost")
+    assert judge(observation(syncs(NOON - 20 * HOUR, NOON, error=NO_SUCH_HOST))).verdict == "sync_failing_network"
+
+
+def test_a_lockout_that_is_past_says_that_it_was_due():
+    lines = [*syncs(NOON - 130 * HOUR, NOON - 125 * HOUR), *syncs(NOON - 120 * HOUR, NOON, error=NO_SUCH_HOST)]
+    assert "should have been locked out" in judge(observation(lines)).summary
+
+
+# --- silence and blindness -------------------------------------------------------------------------------------------
+
+
+def test_a_licenses_log_that_stands_still_while_others_go_on_is_a_silent_service():
+    rows = [audit_row(NOON - 60, "user01", "Command=Open app;Result=200", "opened")]
+    judgement = judge(observation(syncs(NOON - 40 * HOUR, NOON - 30 * HOUR), rows))
+    assert (judgement.verdict, judgement.severity) == ("service_silent", "warning")
+    assert "repository_audit" in said(judgement)
+    assert judgement.alert == "QlikLicenseLogSilent"
+
+
+def test_logs_that_cannot_be_found_make_us_blind_and_not_the_service_silent():
+    judgement = judge(observation(None, logs={"licenses": LogFigures(listed=True)}))
+    assert (judgement.verdict, judgement.severity) == ("tail_blind", "unknown")
+    judgement = judge(
+        observation(GOOD, logs={"licenses": LogFigures(files=1, listed=True, problem="C:\\x: access denied")})
+    )
+    assert judgement.verdict == "tail_blind"
+    assert "C:\\x" not in said(judgement)
+
+
+def test_a_blind_spot_beside_a_good_license_is_a_warning():
+    figures = {
+        "licenses": LogFigures(files=1, listed=True, last_read=NOON),
+        "repository_audit": LogFigures(listed=True),
+    }
+    judgement = judge(observation(GOOD, logs=figures))
+    assert (judgement.verdict, judgement.severity) == ("tail_blind", "warning")
+
+
+def test_a_log_that_was_not_read_for_five_minutes_makes_a_running_exporter_blind():
+    figures = {"licenses": LogFigures(files=1, listed=True, last_read=NOON - 400)}
+    assert judge(observation(GOOD, logs=figures, started=NOON - DAY)).verdict == "tail_blind"
+    assert judge(observation(GOOD, logs=figures)).verdict == "well"
+
+
+# --- refused users ---------------------------------------------------------------------------------------------------
+
+
+def test_ten_refused_users_with_a_good_license_are_everyone():
+    refused = [refusal(NOON - 60 * number, f"user{number:02}", number=number) for number in range(1, 11)]
+    judgement = judge(observation(GOOD, refused))
+    assert (judgement.verdict, judgement.severity) == ("everyone_refused", "critical")
+    assert judgement.alert == "QlikLicenseAccessDeniedMassive"
+    assert "conversion date" in said(judgement)
+
+
+def test_nine_refused_users_are_users_and_none_is_named():
+    refused = [refusal(NOON - 60 * number, f"user{number:02}", number=number) for number in range(1, 10)]
+    judgement = judge(observation(GOOD, refused))
+    assert (judgement.verdict, judgement.severity) == ("users_refused", "warning")
+    assert judgement.alert == "QlikLicenseAccessDenied"
+    assert "user01" not in said(judgement)
+
+
+def test_a_single_refused_user_is_told_to_log_out_and_in_and_raises_no_alert_case_a5():
+    judgement = judge(observation(GOOD, [refusal(NOON - 60, "user01")]))
+    assert (judgement.verdict, judgement.alert) == ("users_refused", "")
+    assert "logging out and in is enough" in said(judgement)
+
+
+def test_refusals_of_more_than_an_hour_ago_are_past():
+    rows = [refusal(NOON - 2 * HOUR, f"user{number:02}", number=number) for number in range(1, 15)]
+    assert judge(observation(GOOD, rows)).verdict == "well"
+
+
+def test_a_refused_allocation_is_told():
+    row = audit_row(
+        NOON - 60, "sa_repository", "Command=Add user access from license;Result=400;ResultText=Error", "<BrokenRules>"
+    )
+    judgement = judge(observation(GOOD, [row]))
+    assert (judgement.verdict, judgement.alert) == ("users_refused", "QlikLicenseAllocationRefused")
+
+
+def test_parallel_sessions_are_told_without_names_case_b1():
+    rows = [refusal(NOON - number, "burster", sessions=5, number=number) for number in range(1, 8)]
+    judgement = judge(observation(GOOD, rows))
+    assert (judgement.verdict, judgement.alert) == ("parallel_sessions", "QlikLicenseParallelSessions")
+    assert "1 user held five sessions" in judgement.summary
+    assert "burster" not in said(judgement)
+
+
+def test_a_repository_that_is_down_is_told_as_the_cause_of_refusals():
+    probes = [*REACHED, local([result(NOON - age * MINUTE, "tcp_refused") for age in range(10, 0, -1)])]
+    judgement = judge(observation(GOOD, probes=probes, started=NOON - DAY))
+    assert (judgement.verdict, judgement.severity) == ("repository_down", "critical")
+    assert "the license is not to blame" in judgement.summary
+
+
+# --- what was bought -------------------------------------------------------------------------------------------------
+
+
+def overview(**known) -> LicenseOverview:
+    return LicenseOverview(read_at=NOON - 60, **known)
+
+
+def seats(available: float, licenses: float = 10) -> dict:
+    return {"professional": AccessType(licenses, licenses - available, 5, available, 0, 0)}
+
+
+def test_an_expired_license_is_critical():
+    judgement = judge(observation(GOOD, qrs=board(overview(expired=True, expiry=NOON - DAY))))
+    assert (judgement.verdict, judgement.severity, judgement.alert) == (
+        "license_expired",
+        "critical",
+        "QlikLicenseExpired",
+    )
+
+
+def test_an_expiry_that_the_repository_does_not_admit_is_called_a_contradiction():
+    judgement = judge(observation(GOOD, qrs=board(overview(expired=False, expiry=NOON - DAY))))
+    assert judgement.verdict == "license_expired"
+    assert "contradict" in said(judgement)
+
+
+@pytest.mark.parametrize(("days", "severity"), [(59, "warning"), (29, "warning"), (6, "critical")])
+def test_an_expiry_to_come_grows_more_urgent(days, severity):
+    judgement = judge(observation(GOOD, qrs=board(overview(expired=False, expiry=NOON + days * DAY))))
+    assert (judgement.verdict, judgement.severity) == ("license_expiring", severity)
+
+
+def test_an_expiry_farther_away_than_sixty_days_is_well_and_said():
+    judgement = judge(observation(GOOD, qrs=board(overview(expired=False, expiry=NOON + 61 * DAY))))
+    assert judgement.verdict == "well"
+    assert "valid to 2027-01-02" in said(judgement)
+
+
+def test_seats_that_are_gone_matter_only_when_users_are_refused():
+    gone = board(overview(access=seats(0)))
+    assert judge(observation(GOOD, qrs=gone)).verdict == "well"
+    judgement = judge(observation(GOOD, [refusal(NOON - 60, "user01")], qrs=gone))
+    assert (judgement.verdict, judgement.alert) == ("seats_exhausted", "QlikLicenseSeatsExhausted")
+    assert names(judgement) == ["users_refused"]
+
+
+def test_used_up_minutes_are_told():
+    judgement = judge(observation(GOOD, qrs=board(overview(capacity_allocated=6000.0, capacity_used=6000.0))))
+    assert judgement.verdict == "capacity_exhausted"
+    assert "used up" in judgement.summary
+    judgement = judge(observation(GOOD, qrs=board(overview(capacity_allocated=6000.0, capacity_used=5000.0))))
+    assert judgement.verdict == "well"
+
+
+# --- not enough evidence ---------------------------------------------------------------------------------------------
+
+
+def test_without_any_log_the_evidence_is_not_enough_and_what_is_missing_is_said():
+    judgement = judge(observation())
+    assert (judgement.verdict, judgement.severity) == ("not_enough_evidence", "unknown")
+    assert "There is no Licenses log" in said(judgement)
+    assert judgement.cure
+
+
+def test_a_single_attempt_that_is_not_settled_is_not_enough():
+    judgement = judge(observation([licenses_line(NOON, ATTEMPT)]))
+    assert (judgement.verdict, judgement.alert) == ("not_enough_evidence", "QlikLicenseSyncUnknown")
+    assert "nothing tells yet how it ended" in said(judgement)
+
+
+def test_a_log_that_is_still_being_read_says_so():
+    seen = observation(None, logs={"licenses": LogFigures(files=3, listed=False)}, started=NOON - 1)
+    judgement = judge(seen)
+    assert judgement.verdict == "not_enough_evidence"
+    assert "still being read" in said(judgement)
+
+
+# --- the whole -------------------------------------------------------------------------------------------------------
+
+
+def test_the_worst_finding_comes_first_and_the_others_follow():
+    probes = [*unreachable("dns"), local([result(NOON - 60, "tcp_refused")])]
+    judgement = judge(observation([*GOOD, licenses_line(NOON - 60, STALE)], probes=probes))
+    assert judgement.verdict == "license_stale"
+    assert names(judgement) == ["repository_down"]
+
+
+def test_a_demonstrations_short_grace_shrinks_all_spans_of_qliks_clock():
+    assert limits_of(5 * DAY) is LIMITS
+    assert limits_of(3 * DAY) is LIMITS
+    limits = limits_of(60)
+    assert limits.lockout_near == pytest.approx(24)
+    assert limits.overdue == pytest.approx(13)
+    assert limits.massive_users == LIMITS.massive_users
+    lines = syncs(NOON - 60, NOON - 5, 5)
+    short = LicenseConfig(grace=msgspec.convert(60.0, float), settle=2.0)
+    assert judge(observation(lines, license=short)).verdict == "well"
+    assert judge(observation(lines, license=short, now=NOON + 7)).verdict == "well"
+    assert judge(observation(lines, license=short, now=NOON + 32)).verdict == "lockout_coming"
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        observation(GOOD),
+        observation([licenses_line(NOON - 60, STALE)]),
+        observation(failing(NO_SUCH_HOST), [refusal(NOON - 1, "a")], probes=unreachable()),
+        observation(),
+    ],
+)
+def test_every_finding_is_complete_and_readable(seen):
+    judgement = judge(seen)
+    for finding in (judgement, *judgement.also):
+        assert finding.verdict in VERDICTS
+        assert finding.severity in ("ok", "warning", "critical", "unknown")
+        assert finding.summary.endswith(".")
+        assert "\n" not in finding.summary
+        assert finding.users_see
+        assert finding.evidence
+        assert bool(finding.cure) == (finding.verdict != "well")
+        assert finding.alert == "" or finding.alert.startswith("QlikLicense")
+        assert all(sentence.endswith((".", ":", ")")) for sentence in finding.evidence)
