@@ -62,7 +62,7 @@ class Journal:
     """`show_people` shows names, hosts and texts as they were logged; else they are masked."""
 
     def __init__(self, show_people: bool = False) -> None:
-        self._show_people = show_people
+        self.show_people = show_people
         self._lock = threading.Lock()
         self._notes: dict[tuple[LogName, str], deque[_Note]] = {}
         self._noted = 0
@@ -122,7 +122,7 @@ class Journal:
 
     def _entry(self, note: _Note) -> Entry:
         user, text = note.user, note.text[:LONGEST_TEXT]
-        if not self._show_people:
+        if not self.show_people:
             user, text = "<user>" if user else "", masked(text)
         return Entry(note.at, note.log, note.message, meaning_of(note.event), user, text)
 

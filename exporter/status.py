@@ -11,7 +11,7 @@ import msgspec
 
 from exporter import __version__
 from exporter.events import DENIAL_REASONS, LOG_NAMES, USER_DENIAL_REASONS, DenialReason, LogName
-from exporter.journal import Entry
+from exporter.journal import Entry, Journal
 from exporter.license import LogCounters, SuccessSource
 from exporter.masking import masked
 from exporter.observation import LogFigures, Observation
@@ -202,8 +202,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     component_failures: dict[str, int]
 
 
-def status_of(seen: Observation, show_people: bool = False, verdict: Judgement | None = None) -> Status:
-    """The status of one observation. `verdict`: where it has been judged already."""
+def status(seen: Observation) -> Status:
+    """The status of one observation."""
+    show_people = seen.journal is not None and seen.journal.show_people
     shown: Callable[[str], str] = str if show_people else masked
     success = seen.state.last_success()
     return Status(
@@ -213,7 +214,7 @@ def status_of(seen: Observation, show_people: bool = False, verdict: Judgement |
         first_started=seen.first_started,
         ready=all(figures.listed for figures in seen.logs.values()),
         people_shown=show_people,
-        verdict=verdict or judge(seen),
+        verdict=judge(seen),
         license=License(
             kind=seen.rules.kind,
             sync_expected=seen.state.sync_expected(seen.rules),
@@ -233,7 +234,7 @@ def status_of(seen: Observation, show_people: bool = False, verdict: Judgement |
         timeline=_timeline(seen),
         events=_events(seen.journal.entries())[:EVENTS_SHOWN] if seen.journal else (),
         sources=tuple(_source(seen, log, seen.logs[log], shown) for log in LOG_NAMES if log in seen.logs),
-        unknown=unknown_of(seen)[:UNKNOWN_SHOWN],
+        unknown=_unknown(seen.journal)[:UNKNOWN_SHOWN],
         probes=tuple(_probe(history, shown) for history in seen.probes),
         qrs=_qrs(seen.qrs, seen.now, shown) if seen.qrs is not None else None,
         state_last_save=seen.state_last_save,
@@ -241,24 +242,19 @@ def status_of(seen: Observation, show_people: bool = False, verdict: Judgement |
     )
 
 
-def status_data(status: Status) -> dict[str, object]:
-    """`status` as what JSON is made of, for `/api/v1/status`."""
-    return dict(msgspec.to_builtins(status))
+def status_of(seen: Observation) -> dict[str, object]:
+    """The same as what JSON is made of, for `/api/v1/status`."""
+    return dict(msgspec.to_builtins(status(seen)))
 
 
-def events_data(seen: Observation) -> dict[str, object]:
-    """The newest notable entries and the unknown wordings, for `/api/v1/events`."""
-    entries: Sequence[Entry] = seen.journal.entries() if seen.journal else ()
-    return {
-        "now": seen.now,
-        "events": msgspec.to_builtins(entries),
-        "unknown": msgspec.to_builtins(unknown_of(seen)),
-    }
+def events_of(journal: Journal) -> dict[str, object]:
+    """The newest notable entries, each of them, and the unknown wordings, for `/api/v1/events`."""
+    return {"events": msgspec.to_builtins(journal.entries()), "unknown": msgspec.to_builtins(_unknown(journal))}
 
 
-def unknown_of(seen: Observation) -> tuple[Unknown, ...]:
+def _unknown(journal: Journal | None) -> tuple[Unknown, ...]:
     """The wordings of the Licenses log that nothing recognised, the most frequent first."""
-    return tuple(msgspec.convert(row, Unknown) for row in (seen.journal.unknown() if seen.journal else ()))
+    return tuple(msgspec.convert(row, Unknown) for row in (journal.unknown() if journal else ()))
 
 
 def _events(entries: Sequence[Entry]) -> tuple[Events, ...]:

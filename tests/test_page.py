@@ -18,8 +18,8 @@ from exporter.config import LicenseConfig
 from exporter.events import LOG_NAMES
 from exporter.observation import LogFigures, Observation
 from exporter.qrs import AccessType, LicenseOverview
-from exporter.status import Status, events_data, status_data, status_of
-from exporter.web.page import STYLE, page
+from exporter.status import Status, events_of, status, status_of
+from exporter.web.page import REFRESH, SCRIPT, STYLE, page_of
 from tests.browser import Tab, chromium
 from tests.observed import (
     DAY,
@@ -98,18 +98,18 @@ class Outline(HTMLParser):
 
 @pytest.mark.parametrize("seen", [incident(), healthy(), observation()])
 def test_the_page_is_well_formed_and_has_its_landmarks(seen):
-    outline = Outline(page(status_of(seen)))
+    outline = Outline(page_of(seen))
     assert outline.open == []
     assert {"header", "main", "footer", "nav", "h1", "h2", "caption"} <= set(outline.seen)
     assert outline.seen.count("h1") == 1
     assert len(outline.ids) == len(set(outline.ids))
     assert outline.outside == []
     assert outline.inline_styles == 0
-    assert "script" not in outline.seen
+    assert outline.seen.count("script") == 1
 
 
 def test_the_page_tells_what_the_verdict_says_and_what_was_observed():
-    text = page(status_of(incident()))
+    text = page_of(incident())
     for told in (
         "The license is stale",
         "no access pass",
@@ -127,55 +127,70 @@ def test_the_page_tells_what_the_verdict_says_and_what_was_observed():
 
 def test_people_are_masked_on_the_page_and_in_the_json_unless_the_site_shows_them():
     seen = incident()
-    everything = page(status_of(seen)) + json.dumps(status_data(status_of(seen))) + json.dumps(events_data(seen))
+    everything = page_of(seen) + json.dumps(status_of(seen)) + json.dumps(events_of(seen.journal))
     for secret in ("kowalska", "burster", "QLIKNODE", "CONTOSO"):
         assert secret.casefold() not in everything.casefold()
     shown = incident(show_people=True)
-    text = page(status_of(shown, show_people=True))
+    text = page_of(shown)
     assert "kowalska1" in text
     assert "&lt;b&gt;burster" in text
     assert "<b>burster" not in text
 
 
 def test_the_api_says_the_same_as_the_page_and_can_be_read_back():
-    status = status_of(incident())
-    data = json.loads(json.dumps(status_data(status)))
-    assert msgspec.convert(data, Status) == status
+    seen = incident()
+    data = json.loads(json.dumps(status_of(seen)))
+    assert msgspec.convert(data, Status) == status(seen)
     assert data["verdict"]["verdict"] == "license_stale"
     assert data["license"]["stale"] is True
     assert data["refusals"][0] == {"reason": "no_access_pass", "users_last_hour": 12, "last": NOON - 10, "total": 12}
     assert len(data["timeline"]["slots"]) == 48
     assert data["probes"][0]["results"][0]["reason"] == "dns"
     assert data["qrs"]["seats"][0]["available"] == 0
-    events = events_data(incident())
+    events = events_of(incident().journal)
     assert data["events"][0]["count"] == 5
     assert events["events"][0]["meaning"].startswith("user refused")
     assert events["unknown"][0]["count"] == 3
 
 
 def test_an_observation_of_nothing_makes_a_page_that_says_so():
-    text = page(status_of(observation(logs={log: LogFigures() for log in LOG_NAMES}, started=NOON)))
+    text = page_of(observation(logs={log: LogFigures() for log in LOG_NAMES}, started=NOON))
     assert "still reading the logs" in text
     assert "Not known" in text
-    offline = page(status_of(observation([], license=LicenseConfig(kind="offline"))))
+    offline = page_of(observation([], license=LicenseConfig(kind="offline")))
     assert "No sync clock" in offline
 
 
 # --- in a real browser -----------------------------------------------------------------------------------------------
 
 
-@contextlib.asynccontextmanager
-async def served(text: str) -> AsyncIterator[str]:
-    """The page under the policy that the server sends: nothing but this style."""
-    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-    policy = f"default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'sha256-{digest}'"
+def policy(*, style: str, script: str) -> str:
+    """The policy that the server sends with the page: this style, this script, and nothing else."""
 
-    async def answer(request: web.Request) -> web.Response:
+    def digest(text: str) -> str:
+        return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+    return (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        f"style-src {digest(style)}; script-src {digest(script)}; connect-src 'self'"
+    )
+
+
+@contextlib.asynccontextmanager
+async def served(*texts: str, script: str = SCRIPT) -> AsyncIterator[str]:
+    """Pages at `/`, one after the other and then none, under the server's policy."""
+    left = list(texts)
+    headers = {"Content-Security-Policy": policy(style=STYLE, script=script)}
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
         if request.path != "/":
             return web.Response(text="elsewhere")
-        return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy})
+        if not left:
+            return web.Response(status=503)
+        text = left[0] if len(texts) == 1 else left.pop(0)
+        return web.Response(text=text.replace(SCRIPT, script), content_type="text/html", headers=headers)
 
-    runner = web.ServerRunner(web.Server(answer))  # type: ignore[arg-type]
+    runner = web.ServerRunner(web.Server(answer))
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -224,7 +239,7 @@ def test_a_real_browser_shows_the_page_in_both_themes_wide_and_narrow_without_a_
     async def browse() -> None:
         async with chromium() as tab:
             for state, seen in (("incident", incident()), ("healthy", healthy())):
-                async with served(page(status_of(seen))) as address:
+                async with served(page_of(seen)) as address:
                     for dark in (False, True):
                         for width in (1280, 360):
                             name = f"{state}-{'dark' if dark else 'light'}-{width}"
@@ -240,7 +255,7 @@ def test_a_real_browser_shows_the_page_in_both_themes_wide_and_narrow_without_a_
 
 def test_the_page_can_be_clicked_and_walked_by_keyboard():
     async def browse() -> None:
-        async with chromium() as tab, served(page(status_of(incident()))) as address:
+        async with chromium() as tab, served(page_of(incident())) as address:
             await tab.open(address)
             await tab.press("Tab", 9)
             assert await tab.value("document.activeElement.className") == "skip"
@@ -256,5 +271,24 @@ def test_the_page_can_be_clicked_and_walked_by_keyboard():
             await tab.press("Enter", 13, "\r")
             await tab.comes_true("location.pathname == '/metrics'")
             assert tab.complaints == []
+
+    asyncio.run(browse())
+
+
+def test_the_page_renews_itself_without_closing_what_is_open_and_says_when_it_cannot():
+    hasty = SCRIPT.replace(str(REFRESH * 1000), "300")
+    assert hasty != SCRIPT
+
+    async def browse() -> None:
+        pages = (page_of(incident()), page_of(incident()).replace("The license is stale", "Renewed"))
+        async with chromium() as tab, served(*pages, script=hasty) as address:
+            await tab.open(address)
+            await tab.value("document.querySelector('#seats_exhausted-head').click()")
+            await tab.value("document.querySelector('#seats_exhausted-head').focus()")
+            await tab.comes_true("document.querySelector('h1').textContent.startsWith('Renewed')")
+            assert await tab.value("document.querySelector('#seats_exhausted').open") is True
+            assert await tab.value("document.activeElement.id") == "seats_exhausted-head"
+            await tab.comes_true("!document.querySelector('#away').hidden")
+            assert all("503" in complaint for complaint in tab.complaints)
 
     asyncio.run(browse())

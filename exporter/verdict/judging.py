@@ -18,8 +18,11 @@ def judge(seen: "Observation") -> Judgement:
         findings.extend(rules.doubt(evidence))
     if not findings:
         findings.append(rules.well(evidence))
-    findings.sort(key=lambda finding: (finding.severity != "critical", WORST_FIRST.index(finding.verdict)))
-    worst, *also = findings
+    first_of_each = {finding.verdict: finding for finding in reversed(findings)}
+    worst, *also = sorted(
+        first_of_each.values(),
+        key=lambda finding: (finding.severity != "critical", WORST_FIRST.index(finding.verdict)),
+    )
     return Judgement(**{name: getattr(worst, name) for name in Finding.__struct_fields__}, also=tuple(also))
 
 

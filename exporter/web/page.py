@@ -1,4 +1,4 @@
-"""The status page: `status.Status` as one HTML document. Pure: no request, no clock, no outside resource, no script.
+"""The status page: `status.Status` as one HTML document. Pure. No outside resource, and hardly any script.
 
 Every text goes through `escape`. Colour never says anything alone: a word, a height or a shape says it, too.
 """
@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from exporter.license import REFUSED_WINDOW
+from exporter.observation import Observation
 from exporter.probes import Phase
 from exporter.status import Probe, Qrs, Status, Timeline
+from exporter.status import status as status_made_of
 from exporter.verdict import Finding, Severity
 from exporter.wording import ago, count, instant, span
 
@@ -61,9 +63,29 @@ svg{display:block;width:100%;height:2.5rem;background:var(--page);border-radius:
 @media (max-width:30rem){h1{font-size:1.25rem}.clock{font-size:1.6rem}dl{grid-template-columns:1fr}dt{margin-top:.35rem}
 section{padding:.9rem}}
 @media (max-width:40rem){thead{position:absolute;left:-99rem}table,caption,tbody,tr,td{display:block}
-tr{border-bottom:1px solid var(--line);padding:.35rem 0}td,td.number{border:0;padding:.05rem 0;text-align:left;overflow-wrap:anywhere}
+tr{border-bottom:1px solid var(--line);padding:.35rem 0}
+td,td.number{border:0;padding:.05rem 0;text-align:left;overflow-wrap:anywhere}
 td:not(:empty)::before{content:attr(data-head) ": ";color:var(--soft)}.scroll{overflow:visible}}
 """
+
+SCRIPT = f"""
+setInterval(async () => {{
+  if (document.hidden) return;
+  try {{
+    const answer = await fetch('/', {{cache: 'no-store'}});
+    if (!answer.ok) throw 0;
+    const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html');
+    const open = [...document.querySelectorAll('details[open]')].map(part => part.id);
+    const focus = document.activeElement.id;
+    for (const part of ['header', 'main', 'footer'])
+      document.querySelector(part).replaceWith(fresh.querySelector(part));
+    for (const id of open) document.getElementById(id)?.setAttribute('open', '');
+    if (focus) document.getElementById(focus)?.focus({{preventScroll: true}});
+    document.title = fresh.title;
+  }} catch {{ document.getElementById('away').hidden = false; }}
+}}, {REFRESH * 1000});
+"""
+"""Renews the page without losing what is open, focused or scrolled to; and says when it could not."""
 
 _TYPED = re.compile("`([^`]*)`")
 _BADGES: dict[Severity, str] = {
@@ -90,6 +112,11 @@ _MARKS = {
 }
 
 
+def page_of(seen: Observation) -> str:
+    """The whole document, for one observation."""
+    return page(status_made_of(seen))
+
+
 def page(status: Status) -> str:
     """The whole document."""
     sections = [
@@ -108,13 +135,14 @@ def page(status: Status) -> str:
         "<!DOCTYPE html>\n"
         '<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="refresh" content="{REFRESH}">'
+        f'<noscript><meta http-equiv="refresh" content="{REFRESH}"></noscript>'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
         '<a class="skip" href="#content">Skip to the verdict</a>'
         f'<header><p class="name">qlik-license-exporter</p><p>As of <time>{instant(status.now)}</time>'
-        f"{'' if status.ready else ' · still reading the logs'} · loads itself anew every {REFRESH} s</p></header>"
+        f"{'' if status.ready else ' · still reading the logs'} · loads itself anew every {REFRESH} s</p>"
+        '<p id="away" class="no" role="status" hidden>The exporter does not answer: what you see is old.</p></header>'
         f'<main id="content">{"".join(sections)}</main>'
-        f"{_footer(status)}</body></html>\n"
+        f"{_footer(status)}<script>{SCRIPT}</script></body></html>\n"
     )
 
 
@@ -124,8 +152,8 @@ def page(status: Status) -> str:
 def _verdict(status: Status) -> str:
     verdict = status.verdict
     also = "".join(
-        f'<details class="{finding.severity}"><summary>{_badge(finding.severity)} {escape(finding.summary)}</summary>'
-        f"{_finding(finding)}</details>"
+        f'<details class="{finding.severity}" id="{finding.verdict}"><summary id="{finding.verdict}-head">'
+        f"{_badge(finding.severity)} {escape(finding.summary)}</summary>{_finding(finding)}</details>"
         for finding in verdict.also
     )
     return (
@@ -280,7 +308,8 @@ def _timeline(timeline: Timeline, now: float) -> str:
                 probe_marks.append(f'<g>{title}<rect class="bad" x="{x}" y="2" width="16" height="{tall}"/></g>')
     rows = "".join(
         f"<h3>{name}</h3>"
-        f'<svg viewBox="0 0 {width} {_ROW}" preserveAspectRatio="none" role="img" aria-label="{escape(label)}">{"".join(marks)}</svg>'
+        f'<svg viewBox="0 0 {width} {_ROW}" preserveAspectRatio="none" role="img" aria-label="{escape(label)}">'
+        f"{''.join(marks)}</svg>"
         for name, label, marks in (
             ("Sync", f"Syncs over time. {told}", sync_marks),
             ("Backend probes", f"Probes over time. {told}", probe_marks),
@@ -366,7 +395,7 @@ def _probe(probe: Probe, now: float) -> str:
     return (
         f'<section aria-labelledby="{name}"><h2 id="{name}">Probe: {escape(probe.target)} '
         f'<span class="soft">({escape(probe.role)})</span></h2>{state}{_rows(rows)}'
-        f"<details><summary>History</summary>{results}</details></section>"
+        f'<details id="{name}-history"><summary id="{name}-history-head">History</summary>{results}</details></section>'
     )
 
 
@@ -397,7 +426,7 @@ def _sources(status: Status) -> str:
     unknown = ""
     if status.unknown:
         unknown = (
-            "<details><summary>Unknown wordings of the Licenses log</summary>"
+            '<details id="unknown"><summary id="unknown-head">Unknown wordings of the Licenses log</summary>'
             + _table(
                 "What no message of the catalogue knows, most frequent first; masked",
                 ("Count", "Wording"),
