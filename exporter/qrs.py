@@ -785,7 +785,7 @@ def _updated(license_: _Part, read_at: float) -> float | None:
 
 # --- `Valid To` ------------------------------------------------------------------------------------------------------
 
-_VALID_TO = re.compile(r"valid[ \t]*to[ \t]*[:=]([^\r\n;|]*)", re.IGNORECASE)
+_VALID_TO = re.compile(r"valid[ \t]*to[ \t]*[:=]([^\r\n;|\\]*)", re.IGNORECASE)
 _OTHER_ENDING = re.compile(r"\b(valid[ \t]+(?:until|till|through|thru)|expir\w{1,12}|end[ \t]*date)\b", re.IGNORECASE)
 _PERPETUAL_WORDS = ("never", "perpetual", "unlimited")
 

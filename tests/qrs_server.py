@@ -320,9 +320,10 @@ class FakeQrs:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._acceptor.join(10)
+        with contextlib.suppress(OSError):  # wakes the acceptor on Linux; closing does on Windows
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._acceptor.join(10)
         for thread, connection in list(self._connections.items()):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)

@@ -15,6 +15,8 @@ from tests.qrs_server import LICENSE, SECRETS, SESSIONS, SIGNED_KEY, Answer, Fak
 DEADLINE = 20.0
 """Seconds after which a condition that was waited for counts as never coming."""
 
+pytestmark = pytest.mark.windows
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
