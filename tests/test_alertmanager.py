@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,15 @@ def test_the_messages_say_what_is_wrong_since_when_what_users_see_and_what_to_do
     assert over["title"] == f"RESOLVED: {filled['summary']}"
     assert "Over since 20 Jan 09:00 UTC" in over["text"]
     assert "Over since 20 Jan 2026 09:00 UTC" in mails.received[1]
+
+
+def test_the_title_counts_the_other_nodes_of_a_group(tmp_path: Path) -> None:
+    alert = {"status": "firing", "annotations": {"summary": "The clock of node1 is wrong"}}
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps({"status": "firing", "commonLabels": {"severity": "warning"}, "alerts": [alert] * 3}))
+    arguments = [f"--template.glob={ALERTMANAGER.parent}/templates/*.tmpl", f"--template.data={data}"]
+    title = output("amtool", "template", "render", *arguments, '--template.text={{ template "qlik.title" . }}')
+    assert title.strip() == "WARNING: The clock of node1 is wrong (and 2 more)"
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: f"{alert.name}-{alert.severity}")
