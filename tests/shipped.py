@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,13 @@ class Alert:
     annotations: dict[str, str]
 
 
+@cache
 def rules() -> list[dict[str, Any]]:
     """Every rule as shipped, recordings first."""
     return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 
 
+@cache
 def alerts() -> list[Alert]:
     """Every alerting rule as shipped."""
     return [

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import promql_parser
@@ -43,10 +44,10 @@ def selectors(expression: str) -> Iterator[Any]:
     yield from found
 
 
-def groups() -> Iterator[dict[str, Any]]:
+@cache
+def groups() -> list[dict[str, Any]]:
     """Every group of every rule test."""
-    for file in RULE_TESTS:
-        yield from yaml.safe_load(file.read_text())["tests"]
+    return [group for file in RULE_TESTS for group in yaml.safe_load(file.read_text())["tests"]]
 
 
 def firing(expectation: dict[str, Any]) -> set[tuple[str, str, str]]:
