@@ -6,6 +6,7 @@ for the same service (qlik-facts 5). So what was found is always told in a sente
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,6 +15,8 @@ from urllib.parse import quote, urlsplit
 from exporter.config import local_path
 
 SERVICES_CONF = r"%ProgramFiles%\Qlik\Sense\ServiceDispatcher\services.conf"
+SERVICE_KEY = r"SYSTEM\CurrentControlSet\Services\QlikSenseServiceDispatcher"
+"""Where Windows keeps the Service Dispatcher's program (the service's name: qlik-facts 1)."""
 LARGEST_FILE = 1 << 20
 """Bytes that are read at most; the real file has a few thousand."""
 
@@ -36,7 +39,7 @@ class ServiceProxy:
 
 def licenses_service_proxy(environ: Mapping[str, str] = os.environ) -> ServiceProxy:
     """The proxy that the Licenses service on this machine is set to use. Reads a file; never raises for it."""
-    file = local_path(SERVICES_CONF, environ)
+    file = _beside_the_service() or local_path(SERVICES_CONF, environ)
     try:
         with open(file, "rb") as stream:
             data = stream.read(LARGEST_FILE)
@@ -46,6 +49,22 @@ def licenses_service_proxy(environ: Mapping[str, str] = os.environ) -> ServicePr
         why = getattr(error, "strerror", None) or "it is no path"
         return ServiceProxy(file, "unreadable", "", f"{file} could not be read ({why}), so no proxy is taken from it.")
     return _understood(file, _parameters(_text(data)))
+
+
+def _beside_the_service() -> str | None:
+    """The file beside the installed Service Dispatcher's program, for sites that put Qlik on another drive."""
+    if sys.platform == "win32":
+        import winreg
+
+        try:
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, SERVICE_KEY) as key:
+                command = os.path.expandvars(str(winreg.QueryValueEx(key, "ImagePath")[0]))
+        except OSError:
+            return None
+        program = command.split('"')[1] if command.startswith('"') else command.partition(".exe")[0]
+        file = os.path.join(os.path.dirname(program), "services.conf")
+        return file if os.path.isabs(file) and os.path.exists(file) else None
+    return None
 
 
 def _text(data: bytes) -> str:

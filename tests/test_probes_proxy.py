@@ -272,7 +272,7 @@ def answers(port: int) -> bool:
 def tinyproxy(folder: Path, *lines: str) -> Iterator[int]:
     """Debian's tinyproxy on a free port of loopback."""
     program = shutil.which("tinyproxy") or shutil.which("tinyproxy", path="/usr/sbin:/usr/bin")
-    assert program, "install tinyproxy (Debian package `tinyproxy-bin`)"
+    assert program, "install tinyproxy (Debian package `tinyproxy`)"
     port = closed_port()
     file = folder / "tinyproxy.conf"
     file.write_text("\n".join((f"Port {port}", "Listen 127.0.0.1", "Timeout 20", "MaxClients 20", *lines, "")))
