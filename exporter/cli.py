@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
     start_logging(arguments.log_level, arguments.log_format)
     try:
         config = _config(arguments, command)
+        arguments.reread = lambda: _config(arguments, command)
         return int(module.run(arguments, config))
     except ConfigError as error:
         print(f"qlik-license-exporter: {error}", file=sys.stderr)
@@ -132,8 +133,8 @@ def _parser(name: str, command: _Command) -> argparse.ArgumentParser:
 
 def _config(arguments: argparse.Namespace, command: _Command) -> Config:
     """The configuration with what the flags override."""
-    file = arguments.config_file or _default_file()
-    config = load(file) if command.needs_config else Config()
+    arguments.config_file = arguments.config_file or _default_file()
+    config = load(arguments.config_file) if command.needs_config else Config()
     if arguments.state_file:
         config = msgspec.structs.replace(config, state=StateConfig(file=arguments.state_file))
     if addresses := getattr(arguments, "listen_addresses", None):

@@ -136,11 +136,14 @@ class LicenseConfig(_Settings, frozen=True, kw_only=True):
     settle: Duration = Duration(90)
 
 
+Role = Literal["backend", "proxy", "local", "other"]
+
+
 class ProbeConfig(_Settings, frozen=True, kw_only=True):
     """One connection to try, stage by stage, on its own interval."""
 
     target: str
-    role: Literal["backend", "proxy", "local", "other"] = "other"
+    role: Role = "other"
     protocol: Literal["https", "http", "tls", "tcp"] = "https"
     path: str = "/"
     expected_statuses: tuple[int, ...] = (404,)

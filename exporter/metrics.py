@@ -6,20 +6,22 @@ are built fresh at each scrape from one `Observation`; what is not known is not 
 """
 
 import platform
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
 from exporter import __version__
+from exporter.config import ProbeConfig, Role
 from exporter.events import DENIAL_REASONS, ERROR_CLASSES, LOG_NAMES, SEVERE_LEVELS, USER_DENIAL_REASONS, LogName
 from exporter.license import SUCCESS_SOURCES, LicenseState, LogCounters
 from exporter.observation import Observation
-from exporter.probes import PHASES, REASONS, ProbeHistory
+from exporter.probes import PHASES, REASONS, ProbeHistory, ProbeResult
 from exporter.qrs import LicenseOverview, QrsBoard
 from exporter.verdict import VERDICTS
 
@@ -295,13 +297,21 @@ class LicenseCollector(Collector):
         return families(self._observe())
 
 
-def registry_of(observe: Callable[[], Observation]) -> CollectorRegistry:
-    """The registry behind `/metrics`: the license, the exporter, and the process where the system tells of it."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(LicenseCollector(observe))
-    if platform.system() == "Linux":
-        ProcessCollector(registry=registry)
-    return registry
+class ProbeCollector(Collector):
+    """The gauges of one result, for `/probe`."""
+
+    def __init__(self, result: ProbeResult) -> None:
+        settings = ProbeConfig(target=result.target, role=cast(Role, result.role))
+        self._history = ProbeHistory(settings, last=result, last_success=result.ended if result.success else None)
+
+    def collect(self) -> Iterable[Family]:
+        """The families of the result."""
+        return probe_gauges([self._history], {})
+
+
+def process_collectors() -> tuple[Collector, ...]:
+    """What the system tells of this process: `process_*`, on Linux only."""
+    return (ProcessCollector(registry=None),) if sys.platform == "linux" else ()
 
 
 def families(seen: Observation) -> Iterator[Family]:

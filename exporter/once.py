@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from exporter.config import Config, probes_of
 from exporter.events import LOG_NAMES, LogName, ProbeFinished, SettleDue
@@ -13,7 +13,7 @@ from exporter.license import LicenseState, Rules, new_state
 from exporter.logs.files import Pattern, root_of
 from exporter.logs.messages import catalogue_of
 from exporter.logs.tail import read_once
-from exporter.metrics import registry_of
+from exporter.metrics import LicenseCollector
 from exporter.observation import LogFigures, Observation
 from exporter.probes import ProbeBoard, probe
 from exporter.qrs import QrsBoard, read_into, sync_seen
@@ -47,7 +47,9 @@ def exposition_once(config: Config, file: str) -> str:
         qrs=qrs,
         covered_since=min(state.last_entry.values(), default=None),
     )
-    return generate_latest(registry_of(lambda: seen)).decode()
+    registry = CollectorRegistry()
+    registry.register(LicenseCollector(lambda: seen))
+    return generate_latest(registry).decode()
 
 
 def _folded(state: LicenseState, log: LogName, paths: Sequence[str], archive: str, rules: Rules) -> LogFigures:

@@ -1,0 +1,303 @@
+"""The composition root: it alone knows all other modules. What runs, who is told of it, and in which order it ends.
+
+Files are read by one thread for each root and folded by the ledger's thread; probes and the Repository API run on one
+event loop here; the web server has its own. A scrape only reads what they have left in memory.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from exporter.commands.probe import told
+from exporter.config import Config, ConfigError, masked_yaml, probes_of, state_file_of
+from exporter.events import LOG_NAMES, ProbeFinished
+from exporter.journal import Journal
+from exporter.ledger import Ledger
+from exporter.license import Rules
+from exporter.logs.messages import Catalogue, catalogue_of
+from exporter.metrics import COMPONENTS, LicenseCollector, ProbeCollector, process_collectors
+from exporter.observation import Observation
+from exporter.probes import ProbeBoard, Prober, ProbeResult, run_probe
+from exporter.qrs import LicenseOverview, QrsBoard, run_qrs, sync_seen
+from exporter.status import events_of, status_of
+from exporter.store import Store
+from exporter.textfile import TextfileWriter
+from exporter.verdict import judge
+from exporter.web.page import SCRIPT, STYLE, page_of
+from exporter.web.security import Security
+from exporter.web.server import Isolated, WebServer
+
+WAKE = 0.25
+"""Seconds between two looks at whether to stop: so a signal is noticed on every platform (hazard 116)."""
+RESTART_PAUSE = 5.0
+"""Seconds before a part that died is started anew."""
+CONFIG_WATCH = 5.0
+"""Seconds between two looks at the configuration file."""
+
+_log = logging.getLogger(__name__)
+
+
+class Options(NamedTuple):
+    """What the command line says beside the configuration."""
+
+    reread: Callable[[], Config]
+    """The configuration as it stands now; raises ConfigError."""
+    config_file: str = ""
+    """Its file, empty where there is none."""
+    web_config_file: str | None = None
+    textfile_directory: str | None = None
+    listens: bool = True
+    """False in textfile mode where no address was asked for: then no port is opened."""
+
+
+def rules_of(config: Config, file: str) -> tuple[Catalogue, Rules]:
+    """The catalogue and the fold's rules that `config` asks for. Raises ConfigError, naming `file`."""
+    catalogue = catalogue_of(config, file or "defaults")
+    settings = config.license
+    return catalogue, Rules(catalogue.recognise, catalogue.infers, settings.kind, settings.grace, settings.settle)
+
+
+class Exporter:
+    """One running exporter: what observes, what answers, and how both end. Is the web server's `Application`."""
+
+    def __init__(self, config: Config, options: Options) -> None:
+        """Nothing runs yet. Raises ConfigError, and StoreError where the state file is held by another process."""
+        self._options = options
+        self._config = config
+        self._catalogue, self._rules = rules_of(config, options.config_file)
+        self._started = time.time()
+        self._failures = dict.fromkeys(COMPONENTS, 0)
+        self._reload_successful, self._reload_success = True, self._started
+        self._journal = Journal(config.web.show_people)
+        self._board = ProbeBoard(probes_of(config))
+        self._qrs = QrsBoard(config.qrs) if config.qrs.enabled else None
+        self._prober = Prober()
+        self._changed = threading.Event()
+        """Set when a new configuration is to take effect."""
+        self._asked_to_reload = threading.Event()
+        self._next = config
+        security = Security(options.web_config_file)
+        self._ledger = Ledger(Store(state_file_of(config)), self._rules, self._journal.note)
+        collectors = [LicenseCollector(self.observe), *process_collectors()]
+        self._collector = Isolated(collectors, lambda: self._failed("web"))
+        self._web = WebServer(self, security, lambda: self._failed("web"), styles=[STYLE], scripts=[SCRIPT])
+        self._textfile = (
+            TextfileWriter(Path(options.textfile_directory), self._exposition, lambda: None)
+            if options.textfile_directory
+            else None
+        )
+
+    # --- what is known
+
+    def observe(self) -> Observation:
+        """Everything that is known now; from memory, in any thread."""
+        ledger = self._ledger
+        published = ledger.published
+        seen = Observation(
+            now=time.time(),
+            rules=self._rules,
+            state=published.state,
+            counted=published.counted,
+            messages={log: self._catalogue.names(log) for log in LOG_NAMES},
+            logs=ledger.figures(),
+            probes=tuple(self._board.histories.values()),
+            qrs=self._qrs,
+            started=self._started,
+            first_started=ledger.first_start,
+            covered_since=ledger.first_start,
+            journal=self._journal,
+            component_failures={**self._failures, **ledger.component_failures},
+            state_last_save=ledger.last_save,
+            state_reset=ledger.reset,
+            state_save_failures=ledger.save_failures,
+            reload_successful=self._reload_successful,
+            reload_success=self._reload_success,
+        )
+        return replace(seen, verdict=judge(seen).verdict)
+
+    def _exposition(self) -> bytes:
+        return generate_latest(self._collector)
+
+    def _failed(self, component: str) -> None:
+        self._failures[component] += 1
+
+    # --- what the web server asks
+
+    def registry(self) -> Collector:
+        """The metrics."""
+        return self._collector
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether every log has been read to the end found when this process first listed it."""
+        waiting = [log for log, figures in self._ledger.figures().items() if not figures.listed]
+        return not waiting, f"not read to their end yet: {', '.join(waiting)}" if waiting else "ready"
+
+    def config_yaml(self) -> str:
+        """The settings in force, masked."""
+        return masked_yaml(self._config)
+
+    def reload_soon(self) -> None:
+        """Have the configuration read again from the loop's thread: for a signal, which may interrupt anything."""
+        self._asked_to_reload.set()
+
+    def reload(self) -> str | None:
+        """Read the configuration again. A bad one changes nothing; what is wrong with it is returned, without paths."""
+        try:
+            config = self._options.reread()
+            rules_of(config, self._options.config_file)
+        except ConfigError as error:
+            self._reload_successful = False
+            _log.error("configuration not used: %s", error)
+            return f"{error.key}: {error.problem}" if error.key else error.problem
+        self._reload_successful, self._reload_success = True, time.time()
+        self._next = config
+        self._changed.set()
+        return None
+
+    def status(self) -> dict[str, object]:
+        """The content of `/api/v1/status`."""
+        return status_of(self.observe())
+
+    def events(self) -> dict[str, object]:
+        """The content of `/api/v1/events`."""
+        return events_of(self._journal)
+
+    def page(self) -> str:
+        """The status page."""
+        return page_of(self.observe())
+
+    async def probe(self, target: str, seconds: float) -> tuple[bytes, str]:
+        """One probe on demand: the gauges of its result. Raises KeyError for a target that is not configured."""
+        result = await self._probe_now(target, seconds)
+        registry = CollectorRegistry()
+        registry.register(ProbeCollector(result))
+        return generate_latest(registry), CONTENT_TYPE_LATEST
+
+    async def probe_story(self, target: str, seconds: float) -> str:
+        """The same, told stage by stage."""
+        return told(await self._probe_now(target, seconds))
+
+    async def _probe_now(self, target: str, seconds: float) -> ProbeResult:
+        settings = self._board.histories[target].settings
+        return await self._prober.probe(settings, min(seconds, settings.timeout))
+
+    # --- running
+
+    def run(self, stop: threading.Event) -> int:
+        """Observe and answer until `stop` is set; 0. Raises ListenError where an address cannot be had."""
+        try:
+            self._ledger.start(self._config)
+            if self._options.listens:
+                self._web.start(self._config.web.listen_addresses)
+                _log.info("listening on %s", ", ".join(self._web.bound))
+            if self._textfile:
+                self._textfile.start()
+            # A selector loop on every platform: it may run outside of the main thread, as a service's must.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._observe_until(stop))
+        finally:
+            self._web.stop()
+            if self._textfile:
+                self._textfile.stop()
+            self._ledger.stop()
+        return 0
+
+    async def _observe_until(self, stop: threading.Event) -> None:
+        tasks = self._tasks()
+        watch = _FileWatch(self._options.config_file)
+        try:
+            while not stop.is_set():
+                await asyncio.sleep(WAKE)
+                if watch.changed() or self._asked_to_reload.is_set():
+                    self._asked_to_reload.clear()
+                    await asyncio.to_thread(self.reload)
+                if self._changed.is_set():
+                    self._changed.clear()
+                    await _cancelled(tasks)
+                    self._apply(self._next)
+                    tasks = self._tasks()
+        finally:
+            await _cancelled(tasks)
+
+    def _tasks(self) -> list["asyncio.Task[None]"]:
+        sources: list[tuple[str, Callable[[], Coroutine[Any, Any, Any]]]] = [
+            ("probe", lambda settings=history.settings: run_probe(settings, self._probed))  # type: ignore[misc]  # binds the loop's value
+            for history in self._board.histories.values()
+        ]
+        if board := self._qrs:
+            sources.append(("qrs", lambda: run_qrs(board, self._config.qrs, self._qrs_read)))
+        return [asyncio.create_task(self._kept_alive(component, make)) for component, make in sources]
+
+    async def _kept_alive(self, component: str, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Run a source for ever: one that dies is counted and started anew, and the others go on."""
+        while True:
+            try:
+                await make()
+            except Exception as error:  # the one place where a dead source is handled
+                _log.error("%s died and is started anew: %s: %s", component, type(error).__name__, error)
+            self._failed(component)
+            await asyncio.sleep(RESTART_PAUSE)
+
+    def _probed(self, result: ProbeResult) -> None:
+        self._board.record(result)
+        self._ledger.submit_event(ProbeFinished(result.target, result.role, result.ended, result.success))
+
+    def _qrs_read(self, overview: LicenseOverview) -> None:
+        if event := sync_seen(overview, self._config.qrs):
+            self._ledger.submit_event(event)
+
+    def _apply(self, config: Config) -> None:
+        """Let a new configuration take effect; what cannot change while running is said."""
+        before, self._config = self._config, config
+        self._catalogue, self._rules = rules_of(config, self._options.config_file)
+        if state_file_of(before) != state_file_of(config):
+            _log.warning("state.file: takes effect at the next start")
+        if before.web != config.web:
+            _log.warning("web: takes effect at the next start")
+        self._board.configure(probes_of(config))
+        if before.qrs != config.qrs:
+            self._qrs = QrsBoard(config.qrs) if config.qrs.enabled else None
+        self._ledger.reconfigure(config, self._rules)
+        _log.info("the new configuration is in force")
+
+
+class _FileWatch:
+    """Whether a file has changed, asked at most every few seconds."""
+
+    def __init__(self, file: str) -> None:
+        self._file, self._seen, self._due = file, _stamp(file), time.monotonic() + CONFIG_WATCH
+
+    def changed(self) -> bool:
+        """Whether it has changed since the last time this was True. A missing file is no change."""
+        if not self._file or time.monotonic() < self._due:
+            return False
+        self._due = time.monotonic() + CONFIG_WATCH
+        stamp = _stamp(self._file)
+        if stamp is None or stamp == self._seen:
+            return False
+        self._seen = stamp
+        return True
+
+
+def _stamp(file: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(file)
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+async def _cancelled(tasks: list["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,90 @@
+"""`run`: follow, probe and serve until stopped; with `--once` read everything, print the exposition, and end."""
+
+import argparse
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from exporter.config import Config
+from exporter.once import exposition_once
+
+if TYPE_CHECKING:
+    from exporter.app import Exporter
+
+STOPPED, FAILED = 0, 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this command."""
+    parser.add_argument(
+        "--web.listen-address",
+        dest="listen_addresses",
+        action="append",
+        metavar="ADDRESS",
+        help="host:port, :port or [IPv6]:port; repeatable (default: :10188)",
+    )
+    parser.add_argument(
+        "--web.config.file",
+        dest="web_config_file",
+        metavar="FILE",
+        help="TLS and users, in the format of Prometheus' exporter-toolkit",
+    )
+    parser.add_argument(
+        "--textfile.directory",
+        dest="textfile_directory",
+        metavar="FOLDER",
+        help="write qlik_license.prom there; no port is then opened, unless --web.listen-address asks for one",
+    )
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="read everything there is from the beginning and count it, probe once, print the metrics, and end",
+    )
+
+
+def run(arguments: argparse.Namespace, config: Config) -> int:
+    """0 when stopped; 1 with a sentence when the state file is held, or an address is taken."""
+    if arguments.once:
+        sys.stdout.write(exposition_once(config, arguments.config_file or ""))
+        sys.stdout.flush()
+        return STOPPED
+    from exporter.app import Exporter, Options  # --once needs neither the web server nor the state file
+    from exporter.store import StoreError, StoreLockedError
+    from exporter.web.listener import ListenError
+
+    options = Options(
+        reread=arguments.reread,
+        config_file=arguments.config_file or "",
+        web_config_file=arguments.web_config_file,
+        textfile_directory=arguments.textfile_directory,
+        listens=bool(arguments.listen_addresses) or not arguments.textfile_directory,
+    )
+    stop: threading.Event = arguments.stop or threading.Event()
+    try:
+        exporter = Exporter(config, options)
+        if arguments.stop is None:
+            _heed_signals(stop, exporter)
+        exporter.run(stop)
+    except (StoreError, StoreLockedError, ListenError) as error:
+        print(f"qlik-license-exporter: {error}", file=sys.stderr)
+        return FAILED
+    return STOPPED
+
+
+def _heed_signals(stop: threading.Event, exporter: "Exporter") -> None:
+    """Stop on Ctrl-C, SIGTERM and, on Windows, Ctrl-Break; read the configuration again on SIGHUP elsewhere.
+
+    By `signal.signal`: the loop's own handlers do not exist on Windows (hazard 115).
+    """
+
+    def stopping(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGINT, stopping)
+    signal.signal(signal.SIGTERM, stopping)
+    if sys.platform == "win32":
+        signal.signal(signal.SIGBREAK, stopping)
+    else:
+        signal.signal(signal.SIGHUP, lambda number, frame: exporter.reload_soon())
