@@ -6,6 +6,8 @@ import json
 import os
 from collections.abc import Mapping
 
+import msgspec
+
 from exporter.config import BACKEND_PROBE, Config, ProbeConfig, parse, probes_of
 from exporter.probes import CURES, ProbeResult, probe
 
@@ -67,6 +69,4 @@ def _settings(arguments: argparse.Namespace, config: Config, environ: Mapping[st
     # Checked by the same rules as a configuration file, of which JSON is a dialect.
     checked = parse(json.dumps({"probes": [{"target": known.target, **written}]}), "command line", environ)
     (laid_over,) = checked.probes or ()
-    return ProbeConfig(
-        **{key: getattr(laid_over if key in written else known, key) for key in ProbeConfig.__struct_fields__}
-    )
+    return msgspec.structs.replace(known, **{key: getattr(laid_over, key) for key in written})
