@@ -3,6 +3,8 @@
 import time
 from collections.abc import Sequence
 
+_LONG = 30 * 86400
+"""Seconds from which on hours no longer matter."""
 _SPANS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -28,7 +30,7 @@ def span(seconds: float) -> str:
             left %= size
         elif parts:
             break
-        if len(parts) == 2:
+        if len(parts) == 2 or abs(seconds) >= _LONG:
             break
     return " ".join(parts)
 
@@ -38,6 +40,13 @@ def ago(at: float, now: float) -> str:
     if abs(now - at) < 1:
         return "at that moment"
     return f"{span(now - at)} ago" if now > at else f"in {span(at - now)}"
+
+
+def size(length: float) -> str:
+    """`12 bytes`, `3.4 kB`, `1,203.0 MB`."""
+    if length < 1000:
+        return f"{length:.0f} bytes"
+    return f"{length / 1e3:,.1f} kB" if length < 1e6 else f"{length / 1e6:,.1f} MB"
 
 
 def count(number: float, one: str, many: str = "") -> str:

@@ -496,3 +496,9 @@ def test_every_finding_is_complete_and_readable(seen):
         assert bool(finding.cure) == (finding.verdict != "well")
         assert finding.alert == "" or finding.alert.startswith("QlikLicense")
         assert all(sentence.endswith((".", ":", ")")) for sentence in finding.evidence)
+
+
+def test_an_old_stale_verdict_hides_neither_the_silence_of_the_service_nor_a_refused_user():
+    judgement = judge(observation([licenses_line(NOON - 100 * DAY, STALE)], [refusal(NOON - 60, "user01")]))
+    assert judgement.verdict == "license_stale"
+    assert names(judgement) == ["service_silent", "users_refused"]

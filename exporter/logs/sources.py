@@ -34,7 +34,7 @@ _OURS: dict[tuple[str, str], LogName] = {
 }
 """The names of qlik-facts 2 and 3; every other file of Qlik's is no license log."""
 _PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"7z\xbc\xaf", b"BZh", b"\xfd7zXZ", b"(\xb5/\xfd")
-_LICENSING = re.compile(rb"licens", re.IGNORECASE)
+_LICENSING = re.compile(rb"licens|re-syncing assignments", re.IGNORECASE)
 _ENDINGS = frozenset({".log", ".txt", ".json", ".jsonl", ".tsv", ""})
 
 Skip = Literal["no license log", "a copy of another file", "packed: unpack it first", "cannot be read"]
@@ -155,7 +155,7 @@ def _log_of(path: str, chosen: bool, given: Given) -> LogName | None:
         skip("packed: unpack it first")
         return None
     own_folder = PurePath(path).parent.name.lower() == "licenses"
-    log = log_of_content(head, chosen or own_folder)
+    log = log_of_content(head, chosen or own_folder or "licens" in os.path.basename(path).lower())
     if log is None and own_folder and not head.strip():
         log = "licenses"  # the service's folder with an empty file: it is there, and silent
     if log is None:

@@ -33,10 +33,16 @@ class Evidence:
         self.lockout = None if self.stale else seen.state.lockout(seen.rules)
         self.refused = seen.state.refused_users("no_access_pass", seen.now)
         self.parallel = seen.state.refused_users("parallel_sessions", seen.now)
+        self.dead = self.stale and self._confirmed()
         self.qrs = seen.qrs.overview(seen.now) if seen.qrs else None
         self.good, self.bad = self._probed("backend", self.limits.unreachable)
         _, self.local_bad = self._probed("local", self.limits.repository_down)
         self.error = self._newest_error()
+
+    def _confirmed(self) -> bool:
+        """Whether the stale verdict is young, or users are refused as it says."""
+        young = self.now - (self.state.stale_verdict or 0.0) < self.limits.stale_recent
+        return young or self.refused >= self.limits.denied_users
 
     def _probed(self, role: str, patience: float) -> "tuple[ProbeResult | None, ProbeResult | None]":
         """The newest good result of a role's probes, and a bad one that has lasted for `patience` seconds."""
@@ -110,14 +116,11 @@ class Evidence:
         return said
 
     def refused_sentences(self) -> list[str]:
-        """Who was refused within the hour, without naming anyone."""
-        said = []
-        if self.refused:
-            users = count(self.refused, "distinct user")
-            said.append(f"{users} {were(self.refused)} refused for want of an access pass within the last hour.")
-        if self.parallel:
-            said.append(f"{count(self.parallel, 'distinct user')} {were(self.parallel)} refused for too many sessions.")
-        return said
+        """How many were refused for want of an access pass within the hour, without naming anyone."""
+        if not self.refused:
+            return []
+        users = count(self.refused, "distinct user")
+        return [f"{users} {were(self.refused)} refused for want of an access pass within the last hour."]
 
     def skew(self) -> float | None:
         """The clock's error where it is too large."""

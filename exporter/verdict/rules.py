@@ -28,8 +28,6 @@ def _license_stale(seen: Evidence) -> list[Finding]:
     if not seen.stale or verdict_at is None:
         return []
     age = seen.now - verdict_at
-    users = seen.refused >= seen.limits.denied_users
-    confirmed = age < seen.limits.stale_recent or users
     evidence = [
         f"The Licenses service called its license stale at {seen.at(verdict_at)}, and no success is known since.",
         seen.success_sentence(),
@@ -37,7 +35,7 @@ def _license_stale(seen: Evidence) -> list[Finding]:
     if seen.state.last_attempt is not None and (seen.success is None or seen.state.last_attempt > seen.success):
         evidence.append(f"A sync was attempted at {seen.at(seen.state.last_attempt)}; an attempt is no success.")
     evidence += seen.refused_sentences() + seen.probe_sentences()
-    if confirmed:
+    if seen.dead:
         cure = [*way_cure(seen), RESTART, FORCE, CONFIRM]
         if seen.good is not None and seen.bad is None:
             evidence.append("So the network is not the obstacle now: no sync has taken place since it came back.")
@@ -131,9 +129,10 @@ def _repository_down(seen: Evidence) -> list[Finding]:
 
 def _refusals(seen: Evidence) -> list[Finding]:
     """Users that are refused while the license itself is good; else their refusals are evidence of its trouble."""
-    if seen.stale or (seen.qrs is not None and seen.qrs.expired):
-        return []
-    findings = []
+    parallel = [_parallel(seen)] if seen.parallel or seen.denials("parallel_sessions") else []
+    if seen.dead or (seen.qrs is not None and seen.qrs.expired):
+        return parallel
+    findings = parallel
     denials, allocations = seen.denials("no_access_pass"), seen.denials("allocation_refused")
     good = seen.success_sentence() if seen.expected else "No trouble of the license itself is known."
     seats = _seat_sentences(seen)
@@ -187,8 +186,6 @@ def _refusals(seen: Evidence) -> list[Finding]:
                 alert=alert,
             )
         )
-    if seen.parallel or seen.denials("parallel_sessions"):
-        findings.append(_parallel(seen))
     return findings
 
 

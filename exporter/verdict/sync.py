@@ -146,8 +146,10 @@ def way_cure(seen: Evidence) -> tuple[str, ...]:
 
 def _sync(seen: Evidence) -> list[Finding]:
     """Syncs that fail, are overdue or cannot work, the silence of the service, and the lockout that comes of it."""
-    if not seen.expected or seen.stale:
+    if not seen.expected or seen.dead:
         return []
+    if seen.stale:  # long ago, and not confirmed since: only whether the service still lives is worth a finding
+        return [_silence(seen)] if seen.licenses_silent() else []
     limits, state = seen.limits, seen.state
     age = seen.now - seen.success if seen.success is not None else None
     overdue = age is not None and age > limits.overdue
