@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders import common, dashboard, table
 
 from grafana import license_health, limits, style
-from grafana.queries import SITE_LABELS, by_site, by_target, selector, syncing
+from grafana.queries import SECONDS_SINCE_SYNC, SECONDS_UNTIL_LOCKOUT, SITE_LABELS, by_site, by_target, selector
 from grafana.style import About, query, query_rows
 from grafana.verdicts import FIRST_CRITICAL_RANK, RANK_OR_DOWN, RANKS, WORDS
 
@@ -89,7 +89,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
             ),
             4,
             4,
-            query(f"min({syncing(selector('qlik_license_lockout_timestamp_seconds'))}) - time()", "Left"),
+            query(f"min({SECONDS_UNTIL_LOCKOUT})", "Left"),
             thresholds=limits.LOCKOUT_STEPS,
         )
         .decimals(1)
@@ -117,10 +117,8 @@ def _sites() -> table.Panel:
         24,
         7,
         query_rows(SITE_RANK, name="Verdict"),
-        query_rows(
-            by_site("min", syncing(selector("qlik_license_lockout_timestamp_seconds"))) + " - time()", name="Lockout"
-        ),
-        query_rows(by_site("max", syncing(selector("qlik_license_sync_age_seconds"))), name="Sync"),
+        query_rows(by_site("min", SECONDS_UNTIL_LOCKOUT), name="Lockout"),
+        query_rows(by_site("max", SECONDS_SINCE_SYNC), name="Sync"),
         query_rows(by_site("sum", refused), name="Refused"),
         query_rows(by_site("min", f"avg_over_time({backend}[6h])"), name="Backend"),
         query_rows(by_site("min", selector("qlik_license_expiry_timestamp_seconds")) + " - time()", name="Ends"),
@@ -153,10 +151,8 @@ def _nodes() -> table.Panel:
         24,
         9,
         query_rows(RANK_OR_DOWN, name="Verdict"),
-        query_rows(
-            by_target("min", syncing(selector("qlik_license_lockout_timestamp_seconds"))) + " - time()", name="Lockout"
-        ),
-        query_rows(by_target("max", syncing(selector("qlik_license_sync_age_seconds"))), name="Sync"),
+        query_rows(by_target("min", SECONDS_UNTIL_LOCKOUT), name="Lockout"),
+        query_rows(by_target("max", SECONDS_SINCE_SYNC), name="Sync"),
         query_rows(by_target("sum", refused), name="Refused"),
         query_rows(by_target("min", f"avg_over_time({backend}[6h])"), name="Backend"),
     )

@@ -6,9 +6,18 @@ from grafana_foundation_sdk.models import common as common_models
 from exporter.verdict import LIMITS
 from exporter.verdict.limits import DAY
 from grafana import limits, style
-from grafana.queries import SITE_LABELS, by_site, by_target, gone_up, selector, syncing
+from grafana.queries import (
+    SECONDS_SINCE_SYNC,
+    SECONDS_UNTIL_LOCKOUT,
+    SITE_LABELS,
+    by_site,
+    by_target,
+    gone_up,
+    selector,
+    syncing,
+)
 from grafana.style import About, query, query_now
-from grafana.verdicts import RANK_BY_TARGET, WORDS
+from grafana.verdicts import WORDS, WORST_RANK
 
 UID = "qlik-license-health"
 NO_SYNC = "No sync seen yet, or none expected"
@@ -64,7 +73,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
             ),
             9,
             5,
-            query(f"max({RANK_BY_TARGET})", "Verdict"),
+            query(WORST_RANK, "Verdict"),
             thresholds=style.NO_LIMIT,
             area=True,
         )
@@ -76,14 +85,15 @@ def _add_summary(board: dashboard.Dashboard) -> None:
             About(
                 "Time until lockout",
                 "The last successful sync plus the grace that Qlik gives (5 days unless set otherwise). An upper "
-                "bound: which of Qlik's two clocks counts is not known. Orange after a missed day, red below 48 hours.",
+                "bound: which of Qlik's two clocks counts is not known. When the exporter is down it runs on for a "
+                "day. Orange after a missed day, red below 48 hours.",
                 "s",
                 NO_SYNC,
                 ("QlikLicenseLockoutImminent",),
             ),
             4,
             5,
-            query(f"min({syncing(selector('qlik_license_lockout_timestamp_seconds'))}) - time()", "Left"),
+            query(f"min({SECONDS_UNTIL_LOCKOUT})", "Left"),
             thresholds=limits.LOCKOUT_STEPS,
         )
         .decimals(1)
@@ -100,7 +110,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
             ),
             4,
             5,
-            query(f"max({syncing(selector('qlik_license_sync_age_seconds'))})", "Ago"),
+            query(f"max({SECONDS_SINCE_SYNC})", "Ago"),
             thresholds=limits.SYNC_AGE_STEPS,
         ).decimals(1)
     )
@@ -153,7 +163,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
             ),
             24,
             7,
-            query(f"max({RANK_BY_TARGET})", "Can users work?", name="A"),
+            query(WORST_RANK, "Can users work?", name="A"),
             query(f"max(max_over_time({selector('qlik_license_stale')}[$__interval]))", "License", name="B"),
             query(
                 f"min(min_over_time({selector('qlik_license_probe_success', role='backend')}[$__interval]))",

@@ -28,4 +28,13 @@ def gone_up(metric: str, window: str = "$__rate_interval", **matchers: str) -> s
 
 def syncing(expression: str) -> str:
     """`expression`, of exporters whose node is expected to sync: not of offline and LEF sites."""
-    return f"{expression} and on ({TARGET_LABELS}) {selector('qlik_license_sync_expected')} == 1"
+    return f"({expression} and on ({TARGET_LABELS}) {last_known('qlik_license_sync_expected')} == 1)"
+
+
+def last_known(metric: str) -> str:
+    """A gauge, or for a day after its exporter went silent what it was: Qlik's clock runs on meanwhile."""
+    return f"last_over_time({selector(metric)}[1d])"
+
+
+SECONDS_UNTIL_LOCKOUT = f"{syncing(last_known('qlik_license_lockout_timestamp_seconds'))} - time()"
+SECONDS_SINCE_SYNC = f"time() - {syncing(last_known('qlik_license_sync_last_success_timestamp_seconds'))}"

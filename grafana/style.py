@@ -125,8 +125,11 @@ def _describe(panel: Any, about: About, width: int, height: int, queries: Sequen
 def number(
     about: About, width: int, height: int, *queries: prometheus.Dataquery, thresholds: Steps, area: bool = False
 ) -> stat.Panel:
-    """One number, or one for each series, large; with `area` the panel's whole ground takes the colour."""
-    panel: stat.Panel = _describe(stat.Panel(), about, width, height, queries)
+    """One number, or one for each series, large; with `area` the panel's whole ground takes the colour.
+
+    It is asked for at the end of the time range only: the last one of a silent exporter would look alive.
+    """
+    panel: stat.Panel = _describe(stat.Panel(), about, width, height, [each.instant() for each in queries])
     mode = common_models.BigValueColorMode
     return (
         panel.thresholds(steps(thresholds))
@@ -194,8 +197,8 @@ def layers(about: About, width: int, height: int, *queries: prometheus.Dataquery
 
 
 def meters(about: About, width: int, height: int, *queries: prometheus.Dataquery, thresholds: Steps) -> bargauge.Panel:
-    """A horizontal bar from nothing to all for each series."""
-    panel: bargauge.Panel = _describe(bargauge.Panel(), about, width, height, queries)
+    """A horizontal bar from nothing to all for each series, at the end of the time range as in `number`."""
+    panel: bargauge.Panel = _describe(bargauge.Panel(), about, width, height, [each.instant() for each in queries])
     return (
         panel.thresholds(steps(thresholds))
         .color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))

@@ -54,5 +54,8 @@ _DOWN = by_target("max", f"{selector('up')} == 0")
 RANK_OR_DOWN = f"{RANK_BY_TARGET} or {_DOWN} + {RANKS[EXPORTER_DOWN]}"
 """As RANK_BY_TARGET, with the rank of EXPORTER_DOWN for those that cannot be scraped."""
 
+WORST_RANK = f"max({RANK_BY_TARGET}) or max({RANK_OR_DOWN})"
+"""The rank of the worst verdict of all chosen exporters; EXPORTER_DOWN only where none of them answers."""
+
 WORDS = {RANKS[verdict]: shown for verdict, shown in TEXTS.items()}
 """The text and the colour of each rank."""

@@ -416,16 +416,43 @@ def test_the_fleet_board_ranks_a_stale_site_above_one_that_flaps_and_shows_a_nod
     }
 
 
+def number(base: str, board: str, title: str, site: str, instance: str = ".+") -> float | None:
+    """What a panel with one number shows, or None where it shows its no-data text."""
+    (expression,) = (target["expr"] for panel, target in targets(BOARDS[board]) if panel == title)
+    expression = expression.replace("$site", site).replace("$instance", instance)
+    series = answer(base, expression, instant=True)
+    assert len(series) <= 1
+    return float(series[0]["value"][1]) if series else None
+
+
+HEALTH = "qlik-license-health.json"
+
+
 def test_an_offline_site_has_no_countdown(prometheus: str) -> None:
-    board = BOARDS["qlik-license-health.json"]
-    countdown = next(target["expr"] for title, target in targets(board) if title == "Time until lockout")
-    assert answer(prometheus, countdown.replace("$site", "zurich"), instant=True)
-    assert not answer(prometheus, countdown.replace("$site", "plant"), instant=True)
+    assert number(prometheus, HEALTH, "Time until lockout", "zurich") is not None
+    assert number(prometheus, HEALTH, "Time until lockout", "plant") is None
+    assert number(prometheus, HEALTH, "Since last sync", "plant") is None
 
 
 def test_the_countdown_counts_from_the_last_good_sync_and_the_grace(prometheus: str) -> None:
-    board = BOARDS["qlik-license-health.json"]
-    countdown = next(target["expr"] for title, target in targets(board) if title == "Time until lockout")
-    left = float(answer(prometheus, countdown.replace("$site", "zurich"), instant=True)[0]["value"][1])
+    left = number(prometheus, HEALTH, "Time until lockout", "zurich")
     contact_lost = believable_site.PROXY_PASSWORD_CHANGED - believable_site.NOW
     assert left == pytest.approx(contact_lost + USUAL_GRACE, abs=15 * believable_site.MINUTE)
+
+
+def test_one_silent_exporter_does_not_hide_the_verdict_of_the_others(prometheus: str) -> None:
+    assert number(prometheus, HEALTH, "Can users work?", "zurich") == verdicts.RANKS["license_stale"]
+
+
+def test_a_site_with_silent_exporters_only_is_not_known_but_its_countdown_runs_on(prometheus: str) -> None:
+    silent = "qlik-rim2:10188"
+    down = verdicts.RANKS[verdicts.EXPORTER_DOWN]
+    assert number(prometheus, HEALTH, "Can users work?", "zurich", silent) == down
+    assert number(prometheus, HEALTH, "Users refused, 1 h", "zurich", silent) is None
+    assert number(prometheus, HEALTH, "Time until lockout", "zurich", silent) == pytest.approx(
+        number(prometheus, HEALTH, "Time until lockout", "zurich"), abs=15 * believable_site.MINUTE
+    )
+
+
+def test_a_site_that_nobody_watches_has_no_verdict(prometheus: str) -> None:
+    assert number(prometheus, HEALTH, "Can users work?", "nowhere") is None
