@@ -2,6 +2,7 @@
 
 from grafana_foundation_sdk.builders import dashboard
 
+from exporter import metrics
 from exporter.verdict import LIMITS
 from grafana import limits, style
 from grafana.queries import TARGET_LABELS, by_site, by_target, gone_up, selector
@@ -11,10 +12,10 @@ UID = "qlik-license-connectivity"
 NO_PROBE = "No probe is configured"
 PROBE = f"{TARGET_LABELS}, target, role"
 REACHED = {0: ("Cut off", "red"), 1: ("Reachable", "green")}
-SUCCESS = selector("qlik_license_probe_success")
-LEAF = selector("qlik_license_probe_tls_cert_expiry_timestamp_seconds")
-CHAIN = selector("qlik_license_probe_tls_chain_expiry_timestamp_seconds")
-SKEW = selector("qlik_license_probe_clock_skew_seconds")
+SUCCESS = selector(metrics.PROBE_SUCCESS)
+LEAF = selector(metrics.PROBE_CERTIFICATE)
+CHAIN = selector(metrics.PROBE_CHAIN)
+SKEW = selector(metrics.PROBE_SKEW)
 PHASES = {"dns": "Name", "connect": "Connect", "proxy": "Proxy", "tls": "TLS", "http": "HTTP"}
 
 
@@ -39,7 +40,7 @@ def connectivity() -> dashboard.Dashboard:
 
 
 def _add_summary(board: dashboard.Dashboard) -> None:
-    backend = selector("qlik_license_probe_success", role="backend")
+    backend = selector(metrics.PROBE_SUCCESS, role="backend")
     board.with_panel(
         style.number(
             About(
@@ -135,15 +136,15 @@ def _add_history(board: dashboard.Dashboard) -> None:
             8,
             query_rows(by_probe("min", SUCCESS), name="Result"),
             *(
-                query_rows(by_probe("max", selector("qlik_license_probe_duration_seconds", phase=phase)), name=title)
+                query_rows(by_probe("max", selector(metrics.PROBE_DURATION, phase=phase)), name=title)
                 for phase, title in PHASES.items()
             ),
-            query_rows(by_probe("max", selector("qlik_license_probe_http_status_code")), name="Status"),
+            query_rows(by_probe("max", selector(metrics.PROBE_STATUS)), name="Status"),
             query_rows(
-                f"time() - {by_probe('max', selector('qlik_license_probe_last_success_timestamp_seconds'))}",
+                f"time() - {by_probe('max', selector(metrics.PROBE_LAST_SUCCESS))}",
                 name="Good",
             ),
-            query_rows(by_probe("max", selector("qlik_license_probe_tls_info"), "issuer", "version"), name="Issuer"),
+            query_rows(by_probe("max", selector(metrics.PROBE_TLS_INFO), "issuer", "version"), name="Issuer"),
         ),
         {
             "site": style.Column("Site", width=80),
@@ -171,9 +172,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
             ),
             12,
             8,
-            query(
-                by_site("sum", gone_up("qlik_license_probe_failures_total"), "reason") + " > 0", "{{site}}: {{reason}}"
-            ),
+            query(by_site("sum", gone_up(metrics.PROBE_FAILURES), "reason") + " > 0", "{{site}}: {{reason}}"),
         ).decimals(0)
     )
     board.with_panel(
@@ -188,7 +187,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
             12,
             8,
             query(
-                by_probe("min", f"avg_over_time({selector('qlik_license_probe_success', role='backend')}[6h])"),
+                by_probe("min", f"avg_over_time({selector(metrics.PROBE_SUCCESS, role='backend')}[6h])"),
                 "{{instance}}",
             ),
             limits=limits.line_at(LIMITS.flapping_share),
@@ -206,7 +205,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
             ),
             12,
             8,
-            query(f"avg by (phase) ({selector('qlik_license_probe_duration_seconds', role='backend')})", "{{phase}}"),
+            query(f"avg by (phase) ({selector(metrics.PROBE_DURATION, role='backend')})", "{{phase}}"),
         )
     )
     board.with_panel(
@@ -219,7 +218,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
             ),
             12,
             8,
-            query(by_target("sum", selector("qlik_license_probe_duration_seconds", role="backend")), "{{instance}}"),
+            query(by_target("sum", selector(metrics.PROBE_DURATION, role="backend")), "{{instance}}"),
         ).min(0)
     )
 
@@ -236,10 +235,10 @@ def _add_certificates(board: dashboard.Dashboard) -> None:
             ),
             12,
             7,
-            query_rows(by_probe("max", selector("qlik_license_probe_tls_info"), "issuer", "version"), name="Issuer"),
+            query_rows(by_probe("max", selector(metrics.PROBE_TLS_INFO), "issuer", "version"), name="Issuer"),
             query_rows(by_probe("min", LEAF) + " - time()", name="Leaf"),
             query_rows(by_probe("min", CHAIN) + " - time()", name="Chain"),
-            query_rows(by_probe("min", selector("qlik_license_probe_tls_issuer_expected")), name="Expected"),
+            query_rows(by_probe("min", selector(metrics.PROBE_ISSUER_EXPECTED)), name="Expected"),
         ),
         {
             "instance": style.Column("Node", width=150),

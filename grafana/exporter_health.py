@@ -2,14 +2,24 @@
 
 from grafana_foundation_sdk.builders import dashboard
 
+from exporter import metrics
 from exporter.verdict import LIMITS
 from grafana import limits, style
-from grafana.queries import SITE_LABELS, TARGET_LABELS, by_target, gone_up, selector
+from grafana.queries import (
+    MEMORY,
+    PROCESSOR,
+    SCRAPE_DURATION,
+    SITE_LABELS,
+    TARGET_LABELS,
+    UP,
+    by_target,
+    gone_up,
+    selector,
+)
 from grafana.style import About, query, query_rows
 
 UID = "qlik-license-exporter"
 NOT_SCRAPED = "No exporter answers"
-PREFIX = "qlik_license_exporter_"
 
 
 def by_log(aggregation: str, expression: str, *more: str) -> str:
@@ -28,7 +38,7 @@ def exporter_health() -> dashboard.Dashboard:
             style.Mark(
                 "Exporter started",
                 "blue",
-                f"sum by ({SITE_LABELS}) (changes({selector(PREFIX + 'start_timestamp_seconds')}[$__interval])) > 0",
+                f"sum by ({SITE_LABELS}) (changes({selector(metrics.START)}[$__interval])) > 0",
             ),
         ),
     )
@@ -52,7 +62,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
             ),
             4,
             4,
-            query(f"count({selector('up')} == 0) or 0 * count({selector('up')})", "Down"),
+            query(f"count({selector(UP)} == 0) or 0 * count({selector(UP)})", "Down"),
             thresholds=((None, "green"), (1, "red")),
         )
     )
@@ -67,7 +77,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
             ),
             4,
             4,
-            query(f"sum({selector(PREFIX + 'log_unread_bytes')})", "Unread"),
+            query(f"sum({selector(metrics.LOG_UNREAD)})", "Unread"),
             thresholds=((None, "green"), (limits.LOG_UNREAD_BYTES, "red")),
         )
     )
@@ -82,7 +92,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
             ),
             4,
             4,
-            query(f"time() - min({selector(PREFIX + 'log_last_read_timestamp_seconds')})", "Ago"),
+            query(f"time() - min({selector(metrics.LOG_LAST_READ)})", "Ago"),
             thresholds=((None, "green"), (LIMITS.unread, "red")),
         ).decimals(0)
     )
@@ -99,7 +109,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
             4,
             4,
             query(
-                f"sum({gone_up('qlik_license_log_messages_total', '24h', log='licenses', message='unknown')})",
+                f"sum({gone_up(metrics.LOG_MESSAGES, '24h', log='licenses', message='unknown')})",
                 "Unknown",
             ),
             thresholds=((None, "green"), (1, "orange")),
@@ -116,7 +126,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
             ),
             4,
             4,
-            query(f"time() - min({selector(PREFIX + 'state_last_save_timestamp_seconds')})", "Ago"),
+            query(f"time() - min({selector(metrics.STATE_LAST_SAVE)})", "Ago"),
             thresholds=((None, "green"), (limits.STATE_NOT_SAVED_SECONDS, "red")),
         ).decimals(0)
     )
@@ -131,7 +141,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
             ),
             4,
             4,
-            query(f"sum({gone_up(PREFIX + 'component_failures_total', '24h')})", "Restarts"),
+            query(f"sum({gone_up(metrics.COMPONENT_FAILURES, '24h')})", "Restarts"),
             thresholds=((None, "green"), (1, "orange")),
         ).decimals(0)
     )
@@ -150,18 +160,16 @@ def _add_exporters(board: dashboard.Dashboard) -> None:
             ),
             24,
             7,
-            query_rows(by_target("min", selector("up")), name="Up"),
+            query_rows(by_target("min", selector(UP)), name="Up"),
             query_rows(
-                f"max by ({TARGET_LABELS}, version, python_version) ({selector(PREFIX + 'build_info')})", name="Build"
+                f"max by ({TARGET_LABELS}, version, python_version) ({selector(metrics.BUILD_INFO)})", name="Build"
             ),
-            query_rows(f"time() - {by_target('max', selector(PREFIX + 'start_timestamp_seconds'))}", name="Since"),
-            query_rows(
-                f"time() - {by_target('max', selector(PREFIX + 'first_start_timestamp_seconds'))}", name="First"
-            ),
-            query_rows(by_target("min", selector(PREFIX + "config_last_reload_successful")), name="Config"),
-            query_rows(by_target("sum", selector(PREFIX + "log_files")), name="Files"),
-            query_rows(by_target("sum", gone_up(PREFIX + "state_save_failures_total", "24h")), name="Save"),
-            query_rows(by_target("max", selector("scrape_duration_seconds")), name="Scrape"),
+            query_rows(f"time() - {by_target('max', selector(metrics.START))}", name="Since"),
+            query_rows(f"time() - {by_target('max', selector(metrics.FIRST_START))}", name="First"),
+            query_rows(by_target("min", selector(metrics.RELOAD_SUCCESSFUL)), name="Config"),
+            query_rows(by_target("min", selector(metrics.QRS_UP)), name="Api"),
+            query_rows(by_target("sum", selector(metrics.LOG_FILES)), name="Files"),
+            query_rows(by_target("sum", gone_up(metrics.STATE_SAVE_FAILURES, "24h")), name="Save"),
         ),
         {
             "site": style.Column("Site", width=90),
@@ -172,9 +180,9 @@ def _add_exporters(board: dashboard.Dashboard) -> None:
             "Value #Since": style.Column("Running for", unit="s", decimals=1),
             "Value #First": style.Column("Known for", unit="s", decimals=1),
             "Value #Config": style.Column("Configuration", words={0: ("Not loaded", "red"), 1: ("Loaded", "green")}),
+            "Value #Api": style.Column("Repository API", width=115, words={0: ("Down", "red"), 1: ("Up", "green")}),
             "Value #Files": style.Column("Log files", width=90),
             "Value #Save": style.Column("Saves failed, 24 h", decimals=0),
-            "Value #Scrape": style.Column("Scrape takes", unit="s", decimals=1),
         },
         hidden=("Value #Build",),
     )
@@ -193,7 +201,7 @@ def _add_logs(board: dashboard.Dashboard) -> None:
             ),
             8,
             7,
-            query(f"sum by (log) ({gone_up(PREFIX + 'log_records_total')})", "{{log}}"),
+            query(f"sum by (log) ({gone_up(metrics.LOG_RECORDS)})", "{{log}}"),
         ).decimals(0)
     )
     board.with_panel(
@@ -207,8 +215,8 @@ def _add_logs(board: dashboard.Dashboard) -> None:
             ),
             8,
             7,
-            query(by_log("sum", selector(PREFIX + "log_unread_bytes")) + " > 0", "{{instance}} {{log}}", name="A"),
-            query(f"sum({selector(PREFIX + 'log_unread_bytes')})", "All together", name="B"),
+            query(by_log("sum", selector(metrics.LOG_UNREAD)) + " > 0", "{{instance}} {{log}}", name="A"),
+            query(f"sum({selector(metrics.LOG_UNREAD)})", "All together", name="B"),
             limits=limits.line_at(limits.LOG_UNREAD_BYTES),
         ).min(0)
     )
@@ -225,7 +233,7 @@ def _add_logs(board: dashboard.Dashboard) -> None:
             8,
             7,
             query(
-                "time() - " + by_target("max", selector(PREFIX + "log_last_entry_timestamp_seconds", log="licenses")),
+                "time() - " + by_target("max", selector(metrics.LOG_LAST_ENTRY, log="licenses")),
                 "{{instance}}",
             ),
             limits=limits.line_at(LIMITS.overdue),
@@ -242,9 +250,7 @@ def _add_logs(board: dashboard.Dashboard) -> None:
             ),
             8,
             7,
-            query(
-                f"sum by (message) ({gone_up('qlik_license_log_messages_total', log='licenses')}) > 0", "{{message}}"
-            ),
+            query(f"sum by (message) ({gone_up(metrics.LOG_MESSAGES, log='licenses')}) > 0", "{{message}}"),
         )
         .decimals(0)
         .override_by_name("unknown", style.properties(color=style.fixed("orange")))
@@ -259,19 +265,19 @@ def _add_logs(board: dashboard.Dashboard) -> None:
             ),
             8,
             7,
-            query(f"sum by (level) ({gone_up('qlik_license_log_severe_entries_total')})", "{{level}}"),
+            query(f"sum by (level) ({gone_up(metrics.LOG_SEVERE)})", "{{level}}"),
         )
         .decimals(0)
         .override_by_name("warn", style.properties(color=style.fixed("yellow")))
         .override_by_name("error", style.properties(color=style.fixed("orange")))
         .override_by_name("fatal", style.properties(color=style.fixed("red")))
     )
-    trouble = {
-        "log_read_errors_total": "Read errors",
-        "log_malformed_records_total": "Malformed records",
-        "log_future_records_total": "Records from the future",
-        "log_lost_generations_total": "Lost files",
-    }
+    trouble = (
+        (metrics.LOG_READ_ERRORS, "Read errors"),
+        (metrics.LOG_MALFORMED, "Malformed records"),
+        (metrics.LOG_FUTURE, "Records from the future"),
+        (metrics.LOG_LOST, "Lost files"),
+    )
     board.with_panel(
         style.bars(
             About(
@@ -284,8 +290,8 @@ def _add_logs(board: dashboard.Dashboard) -> None:
             8,
             7,
             *(
-                query(f"sum({gone_up(PREFIX + metric)})", text, name=chr(ord("A") + number))
-                for number, (metric, text) in enumerate(trouble.items())
+                query(f"sum({gone_up(metric)})", text, name=chr(ord("A") + number))
+                for number, (metric, text) in enumerate(trouble)
             ),
         ).decimals(0)
     )
@@ -297,7 +303,7 @@ def _add_process(board: dashboard.Dashboard) -> None:
             About("Memory", "Resident memory of each exporter.", "bytes", "Not told on this system"),
             6,
             7,
-            query(by_target("max", selector("process_resident_memory_bytes")), "{{instance}}"),
+            query(by_target("max", selector(MEMORY)), "{{instance}}"),
         ).min(0)
     )
     board.with_panel(
@@ -310,7 +316,7 @@ def _add_process(board: dashboard.Dashboard) -> None:
             ),
             6,
             7,
-            query(by_target("max", f"rate({selector('process_cpu_seconds_total')}[$__rate_interval])"), "{{instance}}"),
+            query(by_target("max", f"rate({selector(PROCESSOR)}[$__rate_interval])"), "{{instance}}"),
         ).min(0)
     )
     board.with_panel(
@@ -318,7 +324,7 @@ def _add_process(board: dashboard.Dashboard) -> None:
             About("Scrape duration", "How long Prometheus waited for each exporter.", "s", NOT_SCRAPED),
             6,
             7,
-            query(by_target("max", selector("scrape_duration_seconds")), "{{instance}}"),
+            query(by_target("max", selector(SCRAPE_DURATION)), "{{instance}}"),
         ).min(0)
     )
     board.with_panel(
@@ -332,9 +338,7 @@ def _add_process(board: dashboard.Dashboard) -> None:
             ),
             6,
             7,
-            query(
-                f"time() - {by_target('max', selector(PREFIX + 'state_last_save_timestamp_seconds'))}", "{{instance}}"
-            ),
+            query(f"time() - {by_target('max', selector(metrics.STATE_LAST_SAVE))}", "{{instance}}"),
             limits=limits.line_at(limits.STATE_NOT_SAVED_SECONDS),
         ).min(0)
     )

@@ -2,8 +2,9 @@
 
 from grafana_foundation_sdk.builders import common, dashboard, table
 
+from exporter import metrics
 from grafana import license_health, limits, style
-from grafana.queries import SECONDS_SINCE_SYNC, SECONDS_UNTIL_LOCKOUT, SITE_LABELS, by_site, by_target, selector
+from grafana.queries import SECONDS_SINCE_SYNC, SECONDS_UNTIL_LOCKOUT, SITE_LABELS, UP, by_site, by_target, selector
 from grafana.style import About, query, query_rows
 from grafana.verdicts import FIRST_CRITICAL_RANK, RANK_OR_DOWN, RANKS, WORDS
 
@@ -63,7 +64,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         (
             "Exporters down",
             "Exporters that Prometheus cannot scrape.",
-            f"count({selector('up')} == 0) or 0 * count({selector('up')})",
+            f"count({selector(UP)} == 0) or 0 * count({selector(UP)})",
             ((None, "green"), (1, "red")),
             ("QlikLicenseExporterDown",),
         ),
@@ -104,8 +105,8 @@ def _linked(panel: table.Panel, field: str, title: str, where: str) -> table.Pan
 
 
 def _sites() -> table.Panel:
-    refused = selector("qlik_license_access_denied_users", reason="no_access_pass")
-    backend = selector("qlik_license_probe_success", role="backend")
+    refused = selector(metrics.ACCESS_DENIED_USERS, reason="no_access_pass")
+    backend = selector(metrics.PROBE_SUCCESS, role="backend")
     panel = style.rows(
         About(
             "Sites, worst first",
@@ -121,8 +122,8 @@ def _sites() -> table.Panel:
         query_rows(by_site("max", SECONDS_SINCE_SYNC), name="Sync"),
         query_rows(by_site("sum", refused), name="Refused"),
         query_rows(by_site("min", f"avg_over_time({backend}[6h])"), name="Backend"),
-        query_rows(by_site("min", selector("qlik_license_expiry_timestamp_seconds")) + " - time()", name="Ends"),
-        query_rows(by_site("count", selector("up")), name="Nodes"),
+        query_rows(by_site("min", selector(metrics.EXPIRY)) + " - time()", name="Ends"),
+        query_rows(by_site("count", selector(UP)), name="Nodes"),
     )
     style.columns(
         panel,
@@ -138,8 +139,8 @@ def _sites() -> table.Panel:
 
 
 def _nodes() -> table.Panel:
-    refused = selector("qlik_license_access_denied_users", reason="no_access_pass")
-    backend = selector("qlik_license_probe_success", role="backend")
+    refused = selector(metrics.ACCESS_DENIED_USERS, reason="no_access_pass")
+    backend = selector(metrics.PROBE_SUCCESS, role="backend")
     panel = style.rows(
         About(
             "Nodes, worst first",

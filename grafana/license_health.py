@@ -3,6 +3,8 @@
 from grafana_foundation_sdk.builders import common, dashboard
 from grafana_foundation_sdk.models import common as common_models
 
+from exporter import metrics
+from exporter.logs.messages import PARALLEL_SESSIONS
 from exporter.verdict import LIMITS
 from exporter.verdict.limits import DAY
 from grafana import limits, style
@@ -28,11 +30,11 @@ DENIALS = {
     "parallel_sessions": ("Too many parallel sessions", "yellow"),
     "allocation_refused": ("Allocation refused", "blue"),
 }
-SEATS = selector("qlik_license_access_licenses")
-GIVEN = selector("qlik_license_access_allocated")
-MINUTES = selector("qlik_license_analyzer_capacity_allocated_seconds")
-MINUTES_USED = selector("qlik_license_analyzer_capacity_used_seconds")
-IN_A_ROW = f"sum by ({SITE_LABELS}) ({selector('qlik_license_sync_consecutive_failures')}"
+SEATS = selector(metrics.ACCESS["licenses"])
+GIVEN = selector(metrics.ACCESS["allocated"])
+MINUTES = selector(metrics.CAPACITY["allocated"])
+MINUTES_USED = selector(metrics.CAPACITY["used"])
+IN_A_ROW = f"sum by ({SITE_LABELS}) ({selector(metrics.SYNC_CONSECUTIVE_FAILURES)}"
 FIRST_FAILURE = f"{IN_A_ROW}) > 0 unless {IN_A_ROW} offset $__interval) > 0"
 """The first failed sync of a row: marking each of them would paint the whole graph."""
 SHARE_OF_MONTH_GONE = "(day_of_month() - 1 + hour() / 24) / days_in_month()"
@@ -47,7 +49,7 @@ def license_health() -> dashboard.Dashboard:
         "7d",
         one_site=True,
         marks=(
-            style.Mark("Stale license", "red", f"max by ({SITE_LABELS}) ({selector('qlik_license_stale')}) == 1"),
+            style.Mark("Stale license", "red", f"max by ({SITE_LABELS}) ({selector(metrics.STALE)}) == 1"),
             style.Mark("Sync failed", "orange", FIRST_FAILURE),
         ),
     )
@@ -126,7 +128,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
             ),
             4,
             5,
-            query(f"sum({selector('qlik_license_access_denied_users', reason='no_access_pass')})", "Users"),
+            query(f"sum({selector(metrics.ACCESS_DENIED_USERS, reason='no_access_pass')})", "Users"),
             thresholds=limits.USERS_REFUSED_STEPS,
         )
     )
@@ -141,7 +143,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
             ),
             3,
             5,
-            query(f"min({selector('qlik_license_probe_success', role='backend')})", "Backend"),
+            query(f"min({selector(metrics.PROBE_SUCCESS, role='backend')})", "Backend"),
             thresholds=style.NO_LIMIT,
         ).mappings(style.words({0: ("Cut off", "red"), 1: ("Reachable", "green")}))
     )
@@ -164,9 +166,9 @@ def _add_history(board: dashboard.Dashboard) -> None:
             24,
             7,
             query(WORST_RANK, "Can users work?", name="A"),
-            query(f"max(max_over_time({selector('qlik_license_stale')}[$__interval]))", "License", name="B"),
+            query(f"max(max_over_time({selector(metrics.STALE)}[$__interval]))", "License", name="B"),
             query(
-                f"min(min_over_time({selector('qlik_license_probe_success', role='backend')}[$__interval]))",
+                f"min(min_over_time({selector(metrics.PROBE_SUCCESS, role='backend')}[$__interval]))",
                 "Backend",
                 name="C",
             ),
@@ -188,7 +190,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
             12,
             8,
             query(
-                f"{by_target('max', syncing(selector('qlik_license_sync_age_seconds')))} / {DAY:.0f}",
+                f"{by_target('max', syncing(selector(metrics.SYNC_AGE)))} / {DAY:.0f}",
                 "{{instance}}",
             ),
             limits=limits.SYNC_AGE_LINES_DAYS,
@@ -207,7 +209,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
         ),
         12,
         8,
-        query(by_site("sum", gone_up("qlik_license_access_denials_total"), "reason"), "{{reason}}"),
+        query(by_site("sum", gone_up(metrics.ACCESS_DENIALS), "reason"), "{{reason}}"),
     ).decimals(0)
     for reason, (text, colour) in DENIALS.items():
         denials.override_by_name(reason, style.properties(displayName=text, color=style.fixed(colour)))
@@ -223,7 +225,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
             ),
             12,
             7,
-            query(by_site("sum", gone_up("qlik_license_errors_total"), "error") + " > 0", "{{error}}"),
+            query(by_site("sum", gone_up(metrics.ERRORS), "error") + " > 0", "{{error}}"),
         ).decimals(0)
     )
     users = style.lines(
@@ -236,7 +238,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
         ),
         12,
         7,
-        query(by_site("sum", selector("qlik_license_access_denied_users"), "reason"), "{{reason}}"),
+        query(by_site("sum", selector(metrics.ACCESS_DENIED_USERS), "reason"), "{{reason}}"),
         limits=((None, "transparent"), *limits.USERS_REFUSED_STEPS[1:]),
     ).min(0)
     for reason in ("no_access_pass", "parallel_sessions"):
@@ -258,8 +260,8 @@ def _add_syncs(board: dashboard.Dashboard) -> None:
             ),
             10,
             7,
-            query(by_site("sum", gone_up("qlik_license_sync_attempts_total")), "Attempts", name="A"),
-            query(by_site("sum", gone_up("qlik_license_sync_failures_total")), "Failures", name="B"),
+            query(by_site("sum", gone_up(metrics.SYNC_ATTEMPTS)), "Attempts", name="A"),
+            query(by_site("sum", gone_up(metrics.SYNC_FAILURES)), "Failures", name="B"),
         )
         .decimals(0)
         .stacking(common.StackingConfig().mode(common_models.StackingMode.NONE))
@@ -277,7 +279,7 @@ def _add_syncs(board: dashboard.Dashboard) -> None:
             ),
             8,
             7,
-            query(by_target("max", selector("qlik_license_sync_consecutive_failures")), "{{instance}}"),
+            query(by_target("max", selector(metrics.SYNC_CONSECUTIVE_FAILURES)), "{{instance}}"),
         ).min(0)
     )
     board.with_panel(
@@ -292,7 +294,7 @@ def _add_syncs(board: dashboard.Dashboard) -> None:
             ),
             6,
             7,
-            query_now(by_site("max", selector("qlik_license_sync_success_source") + " == 1", "source"), "{{source}}"),
+            query_now(by_site("max", selector(metrics.SYNC_SUCCESS_SOURCE) + " == 1", "source"), "{{source}}"),
             thresholds=style.NO_LIMIT,
         ).text_mode(common_models.BigValueTextMode.NAME)
     )
@@ -311,7 +313,7 @@ def _add_seats(board: dashboard.Dashboard) -> None:
             ),
             4,
             6,
-            query(f"min({selector('qlik_license_expiry_timestamp_seconds')}) - time()", "Left"),
+            query(f"min({selector(metrics.EXPIRY)}) - time()", "Left"),
             thresholds=limits.EXPIRY_STEPS,
         )
         .decimals(1)
@@ -366,7 +368,7 @@ def _add_seats(board: dashboard.Dashboard) -> None:
                 ),
                 7,
                 6,
-                style.query_rows(by_site("max", selector("qlik_license_info"), "kind", "product", "subscription")),
+                style.query_rows(by_site("max", selector(metrics.INFO), "kind", "product", "subscription")),
             ),
             {
                 "product": style.Column("Product"),
@@ -380,23 +382,24 @@ def _add_seats(board: dashboard.Dashboard) -> None:
         style.lines(
             About(
                 "Seats left",
-                "Seats that can still be given, by access type. Quarantined ones come back after seven days.",
+                "Seats, or tokens, that can still be given. Quarantined ones come back after seven days.",
                 "none",
                 NO_REPOSITORY_API,
                 ("QlikLicenseSeatsExhausted",),
             ),
-            12,
+            10,
             7,
             query(
-                by_site("max", selector("qlik_license_access_available"), "access_type"),
+                by_site("max", selector(metrics.ACCESS["available"]), "access_type"),
                 "{{access_type}} left",
                 name="A",
             ),
             query(
-                by_site("max", selector("qlik_license_access_quarantined"), "access_type"),
+                by_site("max", selector(metrics.ACCESS["quarantined"]), "access_type"),
                 "{{access_type}} in quarantine",
                 name="B",
             ),
+            query(by_site("max", selector(metrics.TOKENS_AVAILABLE)), "tokens left", name="C"),
         )
         .min(0)
         .decimals(0)
@@ -410,7 +413,7 @@ def _add_seats(board: dashboard.Dashboard) -> None:
                 NO_REPOSITORY_API,
                 ("QlikLicenseCapacityBurningFast",),
             ),
-            12,
+            10,
             7,
             query(f"{by_site('max', MINUTES_USED)} / ({by_site('max', MINUTES)} > 0)", "Minutes used", name="A"),
             query(f"{SHARE_OF_MONTH_GONE} and on () ({by_site('max', MINUTES)} > 0)", "Month gone", name="B"),
@@ -418,4 +421,19 @@ def _add_seats(board: dashboard.Dashboard) -> None:
         )
         .min(0)
         .override_by_name("Month gone", style.properties(color=style.fixed("blue")))
+    )
+    board.with_panel(
+        style.number(
+            About(
+                "Most sessions",
+                "The most sessions that any one user holds at this proxy: a lower bound. Qlik refuses the sixth.",
+                "none",
+                "Sessions are not read",
+                ("QlikLicenseParallelSessions",),
+            ),
+            4,
+            7,
+            query(f"max({selector(metrics.SESSIONS_PER_USER)})", "Sessions"),
+            thresholds=((None, "green"), (PARALLEL_SESSIONS, "orange")),
+        )
     )

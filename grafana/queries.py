@@ -1,14 +1,29 @@
 """The PromQL that the boards share: selectors that follow the board's variables, and who is aggregated with whom."""
 
+from exporter import metrics
+from exporter.metrics import Metric
+
+UP = Metric("up", "gauge", "Prometheus's own: 1 if the last scrape succeeded.")
+SCRAPE_DURATION = Metric("scrape_duration_seconds", "gauge", "Prometheus's own: how long the last scrape took.")
+MEMORY = Metric("process_resident_memory_bytes", "gauge", "Of the process, where the system tells of it.")
+PROCESSOR = Metric("process_cpu_seconds_total", "counter", "Of the process, where the system tells of it.")
+
 TARGET_LABELS = "job, site, instance"
 SITE_LABELS = "job, site"
 
 
-def selector(metric: str, **matchers: str) -> str:
-    """A selector of `metric` that follows the board's variables; `matchers` are label="value", or label="~regex"."""
-    own = {label: f'=~"{value[1:]}"' if value.startswith("~") else f'="{value}"' for label, value in matchers.items()}
-    chosen = {"job": '=~"$job"', "site": '=~"$site"', "instance": '=~"$instance"'} | own
-    return f"{metric}{{{', '.join(label + value for label, value in chosen.items())}}}"
+def selector(metric: Metric, **matchers: str) -> str:
+    """A selector of `metric` that follows the board's variables and matches its own labels exactly.
+
+    Raises KeyError and ValueError for a label, and a value, that the metric never has.
+    """
+    for label, value in matchers.items():
+        values = metric.labels[label]
+        if values is not None and value not in values:
+            raise ValueError(f"{metric.name} never has {label}={value}")
+    chosen = {"job": '=~"$job"', "site": '=~"$site"', "instance": '=~"$instance"'}
+    own = {label: f'="{value}"' for label, value in matchers.items()}
+    return f"{metric.name}{{{', '.join(label + value for label, value in (chosen | own).items())}}}"
 
 
 def by_target(aggregation: str, expression: str) -> str:
@@ -21,20 +36,20 @@ def by_site(aggregation: str, expression: str, *more: str) -> str:
     return f"{aggregation} by ({', '.join((SITE_LABELS, *more))}) ({expression})"
 
 
-def gone_up(metric: str, window: str = "$__rate_interval", **matchers: str) -> str:
+def gone_up(metric: Metric, window: str = "$__rate_interval", **matchers: str) -> str:
     """By how much a counter went up within `window`."""
     return f"increase({selector(metric, **matchers)}[{window}])"
 
 
 def syncing(expression: str) -> str:
     """`expression`, of exporters whose node is expected to sync: not of offline and LEF sites."""
-    return f"({expression} and on ({TARGET_LABELS}) {last_known('qlik_license_sync_expected')} == 1)"
+    return f"({expression} and on ({TARGET_LABELS}) {last_known(metrics.SYNC_EXPECTED)} == 1)"
 
 
-def last_known(metric: str) -> str:
+def last_known(metric: Metric) -> str:
     """A gauge, or for a day after its exporter went silent what it was: Qlik's clock runs on meanwhile."""
     return f"last_over_time({selector(metric)}[1d])"
 
 
-SECONDS_UNTIL_LOCKOUT = f"{syncing(last_known('qlik_license_lockout_timestamp_seconds'))} - time()"
-SECONDS_SINCE_SYNC = f"time() - {syncing(last_known('qlik_license_sync_last_success_timestamp_seconds'))}"
+SECONDS_UNTIL_LOCKOUT = f"{syncing(last_known(metrics.LOCKOUT))} - time()"
+SECONDS_SINCE_SYNC = f"time() - {syncing(last_known(metrics.SYNC_LAST_SUCCESS))}"

@@ -23,6 +23,7 @@ from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from exporter import metrics
 from grafana.limits import Steps
 
 TAG = "qlik-license"
@@ -315,7 +316,7 @@ def _chosen(name: str, label: str, source: str, all_value: str | None, many: boo
     return variable
 
 
-EVERY_EXPORTER = "qlik_license_exporter_build_info"
+EVERY_EXPORTER = metrics.BUILD_INFO.name
 
 
 def variables(*, one_site: bool) -> list[Builder[models.VariableModel]]:

@@ -4,8 +4,9 @@ Which verdict is worse is the exporter's own order (`exporter.verdict.WORST_FIRS
 the first panel, "can users work?", so that the colour is never the only thing that says it.
 """
 
+from exporter import metrics
 from exporter.verdict import WORST_FIRST
-from grafana.queries import by_target, selector
+from grafana.queries import UP, by_target, selector
 
 OK, INFO, WARNING, CRITICAL, UNKNOWN = "green", "blue", "orange", "red", "purple"
 
@@ -43,14 +44,14 @@ FIRST_CRITICAL_RANK = min(RANKS[verdict] for verdict, (_, colour) in TEXTS.items
 RANK_BY_TARGET = by_target(
     "max",
     " or ".join(
-        f"{rank} * {selector('qlik_license_verdict', verdict=verdict)}"
+        f"{rank} * {selector(metrics.VERDICT, verdict=verdict)}"
         for verdict, rank in RANKS.items()
         if verdict != EXPORTER_DOWN
     ),
 )
 """The rank of each exporter's current verdict."""
 
-_DOWN = by_target("max", f"{selector('up')} == 0")
+_DOWN = by_target("max", f"{selector(UP)} == 0")
 RANK_OR_DOWN = f"{RANK_BY_TARGET} or {_DOWN} + {RANKS[EXPORTER_DOWN]}"
 """As RANK_BY_TARGET, with the rank of EXPORTER_DOWN for those that cannot be scraped."""
 

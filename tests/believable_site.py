@@ -29,6 +29,10 @@ from pathlib import Path
 from typing import TextIO
 
 from exporter.events import DENIAL_REASONS, ERROR_CLASSES, LOG_NAMES, SEVERE_LEVELS, USER_DENIAL_REASONS
+from exporter.license import SUCCESS_SOURCES
+from exporter.logs.messages import Catalogue
+from exporter.metrics import COMPONENTS
+from exporter.probes import REASONS
 from exporter.verdict import VERDICTS
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -45,6 +49,8 @@ EXPORTERS_RESTARTED = NOW - 9 * DAY
 QLIK_UPGRADED = NOW - 2 * DAY
 LYON_LOG_UNREADABLE = (NOW - 15 * HOUR, NOW - 14 * HOUR)
 JOB = "qlik-license"
+
+MESSAGES = Catalogue()
 
 Sample = tuple[str, Mapping[str, str], float]
 
@@ -202,7 +208,7 @@ def _license(node: Node, at: float) -> Iterator[Sample]:
     last_good = node.good_syncs[bisect_left(node.good_syncs, at - SETTLE) - 1]
     yield "qlik_license_sync_age_seconds", {}, at - last_good
     yield "qlik_license_sync_last_success_timestamp_seconds", {}, last_good
-    for source in ("message", "qrs", "inferred"):
+    for source in SUCCESS_SOURCES:
         yield "qlik_license_sync_success_source", {"source": source}, 1 if source == "inferred" else 0
     yield "qlik_license_lockout_timestamp_seconds", {}, last_good + GRACE
     yield "qlik_license_sync_last_attempt_timestamp_seconds", {}, node.attempts[attempts - 1][0]
@@ -233,21 +239,32 @@ def _refusals(node: Node, at: float) -> Iterator[Sample]:
         yield "qlik_license_access_denials_total", {"reason": reason}, node.count(reason, at)
     for reason in USER_DENIAL_REASONS:
         yield "qlik_license_access_denied_users", {"reason": reason}, node.users_refused(at, reason)
-    records = (at - NOW + LONGEST_STORY) / MINUTE
-    unknown = max(0.0, at - QLIK_UPGRADED) / (7 * MINUTE) if node.name == "qlik-rim1" else 0
+    yield from _messages(node, at)
+
+
+def _messages(node: Node, at: float) -> Iterator[Sample]:
+    minutes = (at - NOW + LONGEST_STORY) / MINUTE
     counts = {
-        ("licenses", "sync_attempted"): bisect_right(node.attempts, (at, "~")),
-        ("licenses", "unknown"): int(unknown),
-        ("repository_audit", "unknown"): int(records * 2),
-        ("repository_trace", "unknown"): int(records / 3),
+        "sync_attempted": bisect_right(node.attempts, (at, "~")),
+        "license_stale": max(0, node.count("no_access_pass", at) - node.count("no_access_pass", node.stale_since)),
+        "proxy_failed": node.count("proxy", at),
+        "backend_timed_out": node.count("timeout", at),
+        "backend_not_resolved": node.count("dns", at),
+        "access_denied": node.count("no_access_pass", at) + node.count("parallel_sessions", at),
+        "allocation_refused": node.count("allocation_refused", at),
+        "access_granted": int(minutes * 2),
+        "licensing_entry": int(minutes / 20),
+        "other_logger": int(minutes / 3),
     }
-    for (log, message), count in counts.items():
-        yield "qlik_license_log_messages_total", {"log": log, "message": message}, count
+    untaught = max(0.0, at - QLIK_UPGRADED) / (7 * MINUTE) if node.name == "qlik-rim1" else 0
     for log in LOG_NAMES:
-        for level in SEVERE_LEVELS:
-            hours = {"warn": 9, "error": 40, "fatal": 5000}[level]
-            severe = int((at - NOW + LONGEST_STORY) / (hours * HOUR)) if log == "repository_trace" else 0
-            yield "qlik_license_log_severe_entries_total", {"log": log, "level": level}, severe
+        for message in MESSAGES.names(log):
+            count = counts.get(message, int(untaught) if (log, message) == ("licenses", "unknown") else 0)
+            yield "qlik_license_log_messages_total", {"log": log, "message": message}, count
+    for level in SEVERE_LEVELS:
+        hours = {"warn": 9, "error": 40, "fatal": 5000}[level]
+        labels = {"log": "repository_trace", "level": level}
+        yield "qlik_license_log_severe_entries_total", labels, int(minutes / 60 / hours)
 
 
 def _probes(node: Node, at: float, started: float) -> Iterator[Sample]:
@@ -259,7 +276,7 @@ def _probes(node: Node, at: float, started: float) -> Iterator[Sample]:
     for target, role in targets:
         labels = {"target": target, "role": role}
         outage = next((o for o in node.outages if o.start <= at < o.end), None) if role == "backend" else None
-        lost: dict[str, float] = dict.fromkeys(PROBE_REASONS, 0.0)
+        lost: dict[str, float] = dict.fromkeys(REASONS, 0.0)
         for o in node.outages if role == "backend" else ():
             lost[o.reason] += max(0.0, min(at, o.end) - max(started, o.start))
         yield "qlik_license_probe_success", labels, 0 if outage else 1
@@ -297,11 +314,17 @@ def _last_probe(node: Node, at: float, labels: dict[str, str], outage: Outage | 
 
 def _seats(node: Node, at: float) -> Iterator[Sample]:
     yield "qlik_license_qrs_up", {}, 1
+    yield "qlik_license_qrs_problems_total", {}, 0
     yield "qlik_license_qrs_duration_seconds", {}, 0.2 + 0.1 * node.dice.random()
     yield "qlik_license_qrs_last_success_timestamp_seconds", {}, at - at % (5 * MINUTE)
     yield "qlik_license_expiry_timestamp_seconds", {}, NOW + {"zurich": 203, "lyon": 96, "plant": 45}[node.site] * DAY
     yield "qlik_license_expired", {}, 0
     yield "qlik_license_valid", {}, 1
+    if node.offline:  # and still on tokens
+        yield "qlik_license_tokens", {}, 30
+        yield "qlik_license_tokens_available", {}, 12
+        yield "qlik_license_info", {"kind": "signed_key", "product": "Qlik Sense", "subscription": "false"}, 1
+        return
     kind = {"kind": "signed_key", "product": "Qlik Sense Enterprise", "subscription": "true"}
     yield "qlik_license_info", kind, 1
     weeks = (at - NOW + LONGEST_STORY) / (7 * DAY)
@@ -362,7 +385,7 @@ def _exporter(node: Node, at: float, started: float) -> Iterator[Sample]:
             at - unread_for - 60 / per_minute * node.dice.random(),
         )
         yield prefix + "log_last_read_timestamp_seconds", labels, at - unread_for - node.dice.random()
-    for component in ("tail", "probe", "qrs", "store", "web"):
+    for component in COMPONENTS:
         yield prefix + "component_failures_total", {"component": component}, 0
     yield prefix + "state_last_save_timestamp_seconds", {}, at - (at + 137) % (5 * MINUTE)
     yield prefix + "state_reset_timestamp_seconds", {}, NOW - LONGEST_STORY
@@ -371,14 +394,6 @@ def _exporter(node: Node, at: float, started: float) -> Iterator[Sample]:
     yield prefix + "config_last_reload_success_timestamp_seconds", {}, started
     yield "process_resident_memory_bytes", {}, 5.2e7 + 3e6 * sin(at / 40000) + 1e6 * node.dice.random()
     yield "process_cpu_seconds_total", {}, (at - started) * 0.004
-    yield "process_open_fds", {}, 24
-
-
-PROBE_REASONS = (
-    "dns", "tcp_refused", "tcp_timeout", "tcp_unreachable", "proxy_connect", "proxy_auth", "tls_untrusted",
-    "tls_expired", "tls_hostname", "tls_handshake", "tls_timeout", "http_status", "http_timeout", "http_protocol",
-    "reset", "other",
-)  # fmt: skip
 
 
 def write_openmetrics(out: TextIO, seconds: float, step: float) -> None:

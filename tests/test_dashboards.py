@@ -19,9 +19,10 @@ import promql_parser
 import pytest
 import yaml
 
+from exporter.metrics import METRICS
 from exporter.verdict import LIMITS, VERDICTS
 from exporter.verdict.limits import DAY, HOUR, USUAL_GRACE
-from grafana import build, limits, style, verdicts
+from grafana import build, limits, queries, style, verdicts
 
 ROOT = Path(__file__).parent.parent
 GRAFANA = ROOT / "grafana"
@@ -300,6 +301,44 @@ def test_the_pictures_are_small_and_shown_in_the_readme() -> None:
         assert picture.read_bytes().startswith(b"\x89PNG")
         assert picture.stat().st_size <= LARGEST_PICTURE, picture.name
         assert f"pictures/{picture.name}" in shown, picture.name
+
+
+PROMETHEUS_OWN = {metric.name for metric in (queries.UP, queries.SCRAPE_DURATION, queries.MEMORY, queries.PROCESSOR)}
+
+
+@every_board
+def test_every_metric_and_label_of_a_board_is_one_that_the_exporter_promises(board: dict[str, Any]) -> None:
+    for title, expression in expressions(board):
+        for selector, _ in selectors(expression):
+            if selector.name in PROMETHEUS_OWN:
+                continue
+            labels = METRICS[selector.name].labels
+            for matcher in selector.matchers.matchers:
+                if matcher.name not in {"job", "site", "instance"}:
+                    values = labels[matcher.name]
+                    assert values is None or matcher.value in values, f"{title}: {selector}"
+
+
+def test_a_selector_of_what_never_exists_is_refused() -> None:
+    with pytest.raises(ValueError, match="never has role=back-end"):
+        queries.selector(METRICS["qlik_license_probe_success"], role="back-end")
+    with pytest.raises(KeyError):
+        queries.selector(METRICS["qlik_license_stale"], role="backend")
+
+
+def test_the_story_tells_only_what_the_exporter_can_say() -> None:
+    told = set()
+    for node in believable_site.estate():
+        for name, labels, _ in believable_site.samples(node, believable_site.NOW - 30 * believable_site.MINUTE):
+            told.add(name)
+            if name in PROMETHEUS_OWN:
+                continue
+            promised = METRICS[name].labels
+            assert set(labels) == set(promised), name
+            for label, value in labels.items():
+                values = promised[label]
+                assert values is None or value in values, f"{name}: {label}={value}"
+    assert told == {*METRICS, *PROMETHEUS_OWN}
 
 
 # --- on a real Prometheus ----------------------------------------------------------------------------------------------
