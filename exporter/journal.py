@@ -70,10 +70,8 @@ class Journal:
 
     def note(self, log: LogName, records: Iterable[RecordLike], rules: Rules) -> None:
         """Keep what is notable in `records`: every entry with a meaning, and unknown wordings of the Licenses log."""
-        for record in records:
-            if record.orphan or not isinstance(record, Record):
-                continue
-            message, event = rules.recognise(log, record)
+        kept = [record for record in records if not record.orphan and isinstance(record, Record)]
+        for record, (message, event) in zip(kept, rules.recognise(log, kept), strict=True):
             if event is not None:
                 user = event.user if isinstance(event, AccessDenied) else ""
                 with self._lock:

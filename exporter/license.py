@@ -6,7 +6,7 @@ Instants are log time; `now` is always an argument. The rules are those of READM
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -60,8 +60,8 @@ class RecordLike(Protocol):
 class Rules(NamedTuple):
     """What the fold goes by: the settings of the license, and the catalogue."""
 
-    recognise: Callable[[LogName, Any], tuple[str, LogEvent | None]]
-    """The catalogue: a record's message, and what it means or None."""
+    recognise: Callable[[LogName, Sequence[Any]], Sequence[tuple[str, LogEvent | None]]]
+    """The catalogue: for each record its message, and what it means or None."""
     infers: bool = True
     """Whether a sync that nothing contradicts is taken for a success; False where a message tells of successes."""
     kind: Literal["auto", "signed_key", "offline", "lef"] = "auto"
@@ -217,37 +217,34 @@ class LicenseState(msgspec.Struct, kw_only=True):
         counters.rotations += rotations
         counters.lost_generations += lost_generations
 
-    def fold_records(self, log: LogName, records: Iterable[RecordLike], now: float, rules: Rules) -> None:
+    def fold_records(self, log: LogName, records: Sequence[RecordLike], now: float, rules: Rules) -> None:
         """Fold `records` of `log`, in order. History restates; every other record counts exactly once."""
         counters = self.log_counters(log)
         messages = counters.messages
         newest = self.last_entry.get(log, float("-inf"))
         horizon = now + FUTURE
         clock = log == "licenses"
-        recognise = rules.recognise
-        for record in records:
+        for record, (message, event) in zip(records, rules.recognise(log, records), strict=True):
             counts = record.counts
             if record.malformed:
                 counters.malformed += counts
                 if record.orphan:
                     continue
-            message, event = recognise(log, record)
             if counts:
                 messages[message] = messages.get(message, 0) + 1
-                counters.records += 1
             at = record.at
-            in_order = False
-            if at is not None and at > horizon:
-                at = None  # counted, but no instant of the future moves a clock
-                counters.future += counts
             if at is not None:
-                if at > newest:
+                if at > horizon:
+                    at = None  # counted, but no instant of the future moves a clock
+                    counters.future += counts
+                elif at > newest:
                     newest = at
-                in_order = at >= newest - DISORDER
-                if in_order and clock and self.pending is not None:
+                if clock and at is not None and self.pending is not None and at >= newest - DISORDER:
                     self._settle(at, rules)
             if event is not None:
+                in_order = at is not None and at >= newest - DISORDER
                 self._fold_event(log, event, at, in_order, counts, now, rules)
+        counters.records = sum(messages.values())
         if newest > float("-inf"):
             self.last_entry[log] = newest
         self._forget(now)

@@ -37,7 +37,9 @@ class Entry(NamedTuple):
     message: str = "m"
 
 
-RULES = Rules(recognise=lambda log, entry: (entry.message, entry.event), settle=90, grace=5 * DAY)
+RULES = Rules(
+    recognise=lambda log, entries: [(entry.message, entry.event) for entry in entries], settle=90, grace=5 * DAY
+)
 TOLD = RULES._replace(infers=False)
 
 

@@ -25,7 +25,7 @@ CATALOGUE = Catalogue()
 def licenses(text: str, key: str = "message", catalogue: Catalogue = CATALOGUE, **more: str) -> tuple[str, object]:
     pairs = "".join(f',"{name}":"{value}"' for name, value in more.items())
     line = f'{{"{key}":"{text}","level":"info","timestamp":"2020-01-20T08:13:32Z"{pairs}}}'.encode()
-    return tuple(catalogue.recognise("licenses", record_of("licenses", line)))
+    return tuple(catalogue.recognise("licenses", [record_of("licenses", line)])[0])
 
 
 def lines_of(sample: Path) -> list[bytes]:
@@ -38,7 +38,7 @@ def test_every_message_has_a_sentence_and_a_sample_line() -> None:
     for sample in sorted(SAMPLES.glob("*/*.txt")):
         log = sample.parent.name
         for record in split(log, lines_of(sample), None, True).records:
-            recognised = CATALOGUE.recognise(log, record)
+            recognised = CATALOGUE.recognise(log, [record])[0]
             seen.add(recognised.message)
             assert recognised.message == sample.stem, f"a line of {sample.name} is recognised as {recognised.message}"
     assert seen == {message.name for message in MESSAGES}
@@ -48,7 +48,7 @@ def test_every_message_has_a_sentence_and_a_sample_line() -> None:
 
 def test_the_published_lines_are_understood_exactly() -> None:
     records = split("licenses", lines_of(SAMPLES / "licenses-published.log"), None, True).records
-    assert [tuple(CATALOGUE.recognise("licenses", record)) for record in records] == [
+    assert [tuple(found) for found in CATALOGUE.recognise("licenses", records)] == [
         ("license_stale", LicenseStale()),
         ("sync_attempted", SyncAttempted()),
         ("license_stale", LicenseStale()),
@@ -59,7 +59,7 @@ def test_case_b1_and_b4_refusals_go_by_the_session_count_of_the_row() -> None:
     records = split(
         "repository_audit", lines_of(SAMPLES / "QLIKNODE1_AuditSecurity_Repository.txt"), None, True
     ).records
-    assert [CATALOGUE.recognise("repository_audit", record).event for record in records] == [
+    assert [found.event for found in CATALOGUE.recognise("repository_audit", records)] == [
         None,
         AccessDenied("no_access_pass", r"CONTOSO\user01"),
         AccessDenied("parallel_sessions", r"CONTOSO\user02"),
@@ -70,7 +70,7 @@ def test_case_b1_and_b4_refusals_go_by_the_session_count_of_the_row() -> None:
 
 def test_trace_rows_of_license_loggers_count_by_level() -> None:
     records = split("repository_trace", lines_of(SAMPLES / "QLIKNODE1_License_Repository.txt"), None, True).records
-    assert [CATALOGUE.recognise("repository_trace", record).event for record in records] == [
+    assert [found.event for found in CATALOGUE.recognise("repository_trace", records)] == [
         None,
         SevereEntry("warn"),
         SevereEntry("error"),
@@ -174,7 +174,7 @@ def test_a_refusal_is_read_with_any_quotes(message: str, event: object) -> None:
             "x",
         ]
     )
-    assert CATALOGUE.recognise("repository_audit", record_of("repository_audit", row.encode())).event == event
+    assert CATALOGUE.recognise("repository_audit", [record_of("repository_audit", row.encode())])[0].event == event
 
 
 def test_a_row_that_names_nobody_refuses_nobody_in_particular() -> None:
@@ -204,7 +204,7 @@ def test_a_row_that_names_nobody_refuses_nobody_in_particular() -> None:
             "x",
         ]
     )
-    event = CATALOGUE.recognise("repository_audit", record_of("repository_audit", row.encode())).event
+    event = CATALOGUE.recognise("repository_audit", [record_of("repository_audit", row.encode())])[0].event
     assert event == AccessDenied("no_access_pass", "")
 
 
@@ -237,10 +237,10 @@ def test_a_name_that_is_taken_is_refused_by_name() -> None:
 
 def test_a_refusal_in_another_column_is_no_refusal() -> None:
     row = "1\tv\t20261102T081500.101+0100\th\ti\tCommand=Open app;Result=0\t0\t0\t0\tD\tu\t0\tOperationType: 'UsageDenied'\ts\t::1\tR\tn\tc\tc\t0\tSuccess\tx"
-    assert CATALOGUE.recognise("repository_audit", record_of("repository_audit", row.encode())) == (UNKNOWN, None)
+    assert CATALOGUE.recognise("repository_audit", [record_of("repository_audit", row.encode())])[0] == (UNKNOWN, None)
 
 
 def test_an_allocation_is_read_from_the_command_and_result_columns_where_there_is_no_description() -> None:
     row = "1\tv\t20261102T081500.101+0100\th\ti\t\t0\t0\t0\tD\tu\t0\tn\ts\t::1\tR\tn\tc\tAdd User Access\t400\tx\tx"
-    event = CATALOGUE.recognise("repository_audit", record_of("repository_audit", row.encode())).event
+    event = CATALOGUE.recognise("repository_audit", [record_of("repository_audit", row.encode())])[0].event
     assert event == AccessDenied("allocation_refused")

@@ -271,12 +271,16 @@ def _typed_or_odd(line: bytes) -> LicensesRecord:
         return _odd_record(line)
 
 
+ERROR_MARKS = (b"rror", b'"err')
+"""A line without any of these speaks of no error."""
+
+
 def deeper_texts(record: LicensesRecord) -> str:
     """The texts of keys nobody has published, such as `"error": {"message": …}`, for a record that tells nothing else.
 
     Empty where the line does not speak of an error.
     """
-    if b"rror" not in record.raw and b'"err' not in record.raw:
+    if not any(mark in record.raw for mark in ERROR_MARKS):
         return ""
     return "\n".join(_telling_texts(_tree(record.raw)))[:LONGEST_TEXT]
 
@@ -358,38 +362,41 @@ def _split_table(lines: list[bytes], header: bytes | None, final: bool, usual: b
     opened = -1  # the index of the open record's first line
     tabs = 0
 
-    def row(start: int, end: int, complete: bool) -> TableRecord:
-        text = lines[start] if end == start + 1 else b"\n".join(lines[start:end])
-        fields = text.split(b"\t", columns.timestamp + 1)
-        at = instant(fields[columns.timestamp].decode("utf-8", "replace")) if len(fields) > columns.timestamp else None
-        starts.append(start)
-        return kind(at=at, malformed=at is None or not complete, raw=text, columns=columns)
+    stamp = columns.timestamp
+
+    def close(end: int, malformed: bool) -> None:
+        text = lines[opened] if end == opened + 1 else b"\n".join(lines[opened:end])
+        fields = text.split(b"\t", stamp + 1)
+        at = instant(fields[stamp].decode("utf-8", "replace")) if len(fields) > stamp else None
+        records.append(kind(at=at, malformed=at is None or malformed, raw=text, columns=columns))
+        starts.append(opened)
 
     for index, line in enumerate(lines):
-        here = line.count(b"\t")
-        if here and line[:1].isdigit() and line[: line.index(b"\t")].isdigit():
+        first, _, rest = line.partition(b"\t")
+        if rest and first.isdigit():
             if opened >= 0:
-                records.append(row(opened, index, complete=False))
-            opened, tabs = index, here
+                close(index, malformed=True)
+            opened, tabs = index, line.count(b"\t")
         elif _is_header(line):  # log4net writes it anew each time it opens the file (hazard 66)
             if opened >= 0:
-                records.append(row(opened, index, complete=False))
+                close(index, malformed=True)
                 opened = -1
             header = line
             columns = _columns(header, usual)
+            stamp = columns.timestamp
             continue
         elif opened >= 0:
-            tabs += here
+            tabs += line.count(b"\t")
         else:
             if line.strip():
                 records.append(Record(malformed=True, orphan=True, raw=line))
                 starts.append(index)
             continue
         if tabs >= columns.tabs:
-            records.append(row(opened, index + 1, complete=True))
+            close(index + 1, malformed=False)
             opened = -1
     if opened >= 0 and final:
-        records.append(row(opened, len(lines), complete=False))
+        close(len(lines), malformed=True)
         opened = -1
     return Split(records, starts, len(lines) - opened if opened >= 0 else 0, header)
 

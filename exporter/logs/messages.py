@@ -6,7 +6,9 @@ event. Texts are small letters and are looked for anywhere in the record's texts
 """
 
 import re
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
 from exporter.config import Config, ConfigError, MessageConfig
@@ -23,7 +25,7 @@ from exporter.events import (
     SyncFailed,
     SyncSucceeded,
 )
-from exporter.logs.formats import AuditRecord, LicensesRecord, Record, TraceRecord, deeper_texts, texts_of
+from exporter.logs.formats import ERROR_MARKS, AuditRecord, LicensesRecord, Record, TraceRecord, deeper_texts, texts_of
 
 UNKNOWN = "unknown"
 CACHED_TEXTS = 4096
@@ -287,8 +289,9 @@ class Catalogue:
         self._known = {log: _by_certainty(log, "seen") for log in LOG_NAMES}
         self._guessed = {log: _by_certainty(log, "inferred", "design") for log in LOG_NAMES}
         # Where a row has no description, it is put together from two other columns: there the name stands alone.
-        texts = [text for message in MESSAGES if message.log == "repository_audit" for text in message.texts]
-        self._wanted = ("add user access", *texts)
+        texts = {text for message in MESSAGES if message.log == "repository_audit" for text in message.texts}
+        texts.add("add user access")
+        self._wanted = [text for text in texts if not any(other in text for other in texts - {text})]
         self._cache: dict[tuple[str, ...], Recognised] = {}
         self.infers = not any(message.means == "sync_succeeded" for message in taught)
         """Whether successes must be inferred, since no message tells of them."""
@@ -298,30 +301,63 @@ class Catalogue:
         builtin = (message.name for message in MESSAGES if message.log == log)
         return (*builtin, *(taught.name for taught in self._taught.get(log, ())), UNKNOWN)
 
-    def recognise(self, log: LogName, record: Record) -> Recognised:
-        """What `record` says. Never raises."""
-        if type(record) is LicensesRecord:
+    def recognise(self, log: LogName, records: Sequence[Record]) -> list[Recognised]:
+        """What each of `records` says. Never raises."""
+        if log == "licenses":
+            return self._recognise_entries(records)
+        if log == "repository_audit":
+            return self._recognise_audit_rows(records)
+        return [
+            self._search(log, record, record.logger) if type(record) is TraceRecord else _NOTHING for record in records
+        ]
+
+    def _recognise_entries(self, records: Sequence[Record]) -> list[Recognised]:
+        """Entries repeat their texts: each is searched once. Looking elsewhere is asked for all of them at once."""
+        raw = b"\n".join([record.raw for record in records])
+        elsewhere = bool(self._taught.get("licenses")) or any(mark in raw for mark in ERROR_MARKS)
+        found = []
+        for record in records:
+            if type(record) is not LicensesRecord:
+                found.append(_NOTHING)
+                continue
             texts = texts_of(record)
-            found = self._cache.get(texts)
-            if found is None:
-                found = self._search(log, record, "\n".join(("", *texts, "")))
+            known = self._cache.get(texts)
+            if known is None:
+                known = self._search("licenses", record, "\n".join(("", *texts, "")))
                 if len(self._cache) >= CACHED_TEXTS:
                     self._cache.clear()
-                self._cache[texts] = found
-        elif type(record) is AuditRecord:
-            # The whole row is asked first, since few rows matter; but an app's name, say, must not pass for a message.
-            lowered = record.raw.decode("utf-8", "replace").lower()
-            for wanted in self._wanted:
-                if wanted in lowered:
-                    found = self._search(log, record, f"{record.description}\n{record.message}")
-                    break
-            else:
-                found = _NOTHING
-        elif type(record) is TraceRecord:
-            found = self._search(log, record, record.logger)
-        else:
-            found = _NOTHING
-        return found if found is not _NOTHING else self._elsewhere(log, record)
+                self._cache[texts] = known
+            found.append(self._elsewhere("licenses", record) if elsewhere and known is _NOTHING else known)
+        return found
+
+    def _recognise_audit_rows(self, records: Sequence[Record]) -> list[Recognised]:
+        """Few rows matter: all of them are asked at once, as one text, which ones hold anything that is looked for."""
+        rows = [record.raw for record in records]
+        text = b"\n".join(rows)
+        if not text.isascii():  # then letters and bytes differ, and places in the text would not lead to their rows
+            return [self._audit_row(record) for record in records]
+        found = [_NOTHING] * len(records)
+        ends = list(accumulate(len(row) + 1 for row in rows))
+        lowered = text.decode("ascii").lower()
+        for wanted in self._wanted:
+            at = lowered.find(wanted)
+            while at >= 0:
+                index = bisect_right(ends, at)
+                found[index] = self._audit_row(records[index])
+                at = lowered.find(wanted, ends[index])
+        if self._taught.get("repository_audit"):
+            return [
+                self._elsewhere("repository_audit", record) if known is _NOTHING else known
+                for record, known in zip(records, found, strict=True)
+            ]
+        return found
+
+    def _audit_row(self, record: Record) -> Recognised:
+        if type(record) is not AuditRecord:
+            return _NOTHING
+        # Only what Qlik writes there: an app's name, say, must not pass for a message.
+        found = self._search("repository_audit", record, f"{record.description}\n{record.message}")
+        return self._elsewhere("repository_audit", record) if found is _NOTHING else found
 
     def _search(self, log: LogName, record: Record, text: str) -> Recognised:
         lowered = text.lower()

@@ -25,9 +25,9 @@ AUDIT_HEADER = (
 
 
 def licenses_lines(count: int) -> Iterator[str]:
-    """A line a second: mostly entries of no account, an attempt every ten minutes, now and then an error."""
+    """Ten lines a second: mostly entries of no account, an attempt every ten minutes, now and then an error."""
     for number in range(count):
-        at = (START + timedelta(seconds=number)).strftime("%Y-%m-%dT%H:%M:%S") + f".{number * 7919 % 10_000_000:07}Z"
+        at = (START + timedelta(seconds=number // 10)).strftime("%Y-%m-%dT%H:%M:%S") + f".{number * 7919 % 10_000_000:07}Z"
         if number % 600 == 0:
             text = '"licenseNumber":"XXXXXXXX","message":"re-syncing assignments with the backend"'
         elif number % 997 == 0:
@@ -40,10 +40,10 @@ def licenses_lines(count: int) -> Iterator[str]:
 
 
 def audit_lines(count: int) -> Iterator[str]:
-    """A row a second: mostly what the Repository does all day, now and then a refusal."""
+    """Ten rows a second: mostly what the Repository does all day, now and then a refusal."""
     yield AUDIT_HEADER
     for number in range(1, count):
-        at = (START + timedelta(seconds=number)).strftime("%Y%m%dT%H%M%S") + f".{number % 1000:03}+0000"
+        at = (START + timedelta(seconds=number // 10)).strftime("%Y%m%dT%H%M%S") + f".{number % 1000:03}+0000"
         user = f"user{number % 4000:04}"
         command, result, message = "Open app", "0", "Success"
         if number % 401 == 0:
