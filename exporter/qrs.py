@@ -20,7 +20,6 @@ import ssl
 import string
 import tempfile
 import time
-from asyncio.trsock import TransportSocket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +31,6 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
-from aiohttp.connector import Connection
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -43,6 +41,8 @@ from exporter.events import QrsLicenseRead
 
 READ_TIMEOUT = 15.0
 """Seconds for one whole read: files, connection and every answer together."""
+CLOSE_TIMEOUT = 1.0
+"""Seconds that the event loop has after a read to close its connections, which are shut by then."""
 FIRST_RETRY = 15.0
 """Seconds until the first try after a failure; doubled with each further one, up to the interval."""
 JITTER = 0.1
@@ -265,37 +265,27 @@ async def _read(settings: QrsConfig) -> LicenseOverview:
     )
 
 
-_TURNS_TO_CLOSE = 5
-"""Turns of the event loop after which asyncio has closed a TLS connection whose socket was shut."""
-
-
-class _Connector(aiohttp.TCPConnector):
-    """A connector that remembers the sockets it opened, also after a failed request has given its connection up."""
-
-    def __init__(self) -> None:
-        super().__init__(resolver=aiohttp.ThreadedResolver())  # hazard 120
-        self.sockets: list[TransportSocket] = []
-
-    async def connect(self, *args: Any, **kwargs: Any) -> Connection:
-        connection = await super().connect(*args, **kwargs)
-        if connection.transport is not None:
-            self.sockets.append(connection.transport.get_extra_info("socket"))
-        return connection
-
-
 @contextlib.asynccontextmanager
 async def _connections() -> AsyncIterator[aiohttp.TCPConnector]:
     """Connections that end with the read. A polite TLS farewell would leave them to a stalled server's pleasure."""
-    connector = _Connector()
+    sockets: list[socket.socket] = []
+
+    def opened(address: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, *_ = address
+        sockets.append(socket.socket(family, kind, protocol))
+        return sockets[-1]
+
+    connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver(), socket_factory=opened)  # hazard 120
     try:
         yield connector
     finally:
         await connector.close()
-        for opened in connector.sockets:
+        for still_open in sockets:
             with contextlib.suppress(OSError):  # closed already
-                opened.shutdown(socket.SHUT_RDWR)
-        for _ in range(_TURNS_TO_CLOSE):
-            await asyncio.sleep(0)
+                still_open.shutdown(socket.SHUT_RDWR)
+        ends = time.monotonic() + CLOSE_TIMEOUT
+        while any(one.fileno() != -1 for one in sockets) and time.monotonic() < ends:  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(0.01)
 
 
 async def _get(

@@ -22,7 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -171,14 +171,26 @@ class Site:
         server = _certificate(common_name, key.public_key(), self.root, self.key, names=tuple(names), days=days)
         (self.folder / "server.pem").write_bytes(_pem(server) + _pem_key(key))
 
-    def client(self, *, days: float = 365) -> tuple[x509.Certificate, Key]:
+    def client(self, *, days: float = 365, starts_in_days: float = -1) -> tuple[x509.Certificate, Key]:
         key = ec.generate_private_key(ec.SECP256R1())
-        return _certificate("QlikClient", key.public_key(), self.root, self.key, days=days), key
+        public = key.public_key()
+        return _certificate("QlikClient", public, self.root, self.key, days=days, starts_in_days=starts_in_days), key
 
-    def write_client(self, *, days: float = 365, password: str = "") -> None:
-        certificate, key = self.client(days=days)
+    def write_client(self, *, password: str = "", **validity: float) -> None:
+        certificate, key = self.client(**validity)
         (self.folder / "client.pem").write_bytes(_pem(certificate))
         (self.folder / "client_key.pem").write_bytes(_pem_key(key, password))
+
+    def write_weak_client(self, *, pfx: bool) -> None:
+        """A client certificate with an RSA key that OpenSSL calls too small."""
+        key = rsa.generate_private_key(65537, 1024)
+        certificate = _certificate("QlikClient", key.public_key(), self.root, self.key)
+        (self.folder / "client.pem").write_bytes(_pem(certificate))
+        (self.folder / "client_key.pem").write_bytes(_pem_key(key))
+        if pfx:
+            encryption = serialization.NoEncryption()
+            bundle = pkcs12.serialize_key_and_certificates(b"QlikClient", key, certificate, None, encryption)
+            (self.folder / "client.pfx").write_bytes(bundle)
 
     def write_pfx(self, password: str = "", *, old_encryption: bool = False) -> Path:
         certificate, key = self.client()
@@ -216,12 +228,13 @@ class Site:
 
 def _certificate(
     common_name: str,
-    public_key: ec.EllipticCurvePublicKey,
+    public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
     issuer: x509.Certificate | None,
     issuer_key: Key,
     *,
     names: tuple[str, ...] = (),
     days: float = 365,
+    starts_in_days: float = -1,
     ca: bool = False,
 ) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
@@ -233,7 +246,7 @@ def _certificate(
         .issuer_name(issuer.subject if issuer else subject)
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(min(now, end) - datetime.timedelta(days=1))
+        .not_valid_before(min(now + datetime.timedelta(days=starts_in_days), end - datetime.timedelta(days=1)))
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
@@ -255,7 +268,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _pem_key(key: Key, password: str = "") -> bytes:
+def _pem_key(key: Key | rsa.RSAPrivateKey, password: str = "") -> bytes:
     encryption = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.PEM, PrivateFormat.PKCS8, encryption)
 

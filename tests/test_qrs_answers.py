@@ -9,11 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from exporter.config import QrsConfig
-from exporter.events import QrsLicenseRead
-from exporter.qrs import AccessType, LicenseOverview, QrsError, day_of, overview_of, sync_seen
-from tests.qrs_server import (
+from qrs_server import (
     BLACKLISTED,
     CAPACITY,
     EMPTY,
@@ -29,6 +25,10 @@ from tests.qrs_server import (
     seats,
     session,
 )
+
+from exporter.config import QrsConfig
+from exporter.events import QrsLicenseRead
+from exporter.qrs import AccessType, LicenseOverview, QrsError, day_of, overview_of, sync_seen
 
 NOW = datetime(2026, 11, 25, 3, 0, tzinfo=UTC).timestamp()
 

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from qrs_server import LICENSE, SECRETS, SESSIONS, SIGNED_KEY, Answer, FakeQrs, Site, license_answer, session
 
 from exporter.qrs import JITTER, LicenseOverview, QrsBoard, pause_after, run_qrs
-from tests.qrs_server import LICENSE, SECRETS, SESSIONS, SIGNED_KEY, Answer, FakeQrs, Site, license_answer, session
 
 DEADLINE = 20.0
 """Seconds after which a condition that was waited for counts as never coming."""

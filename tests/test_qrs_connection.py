@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import qrs_server
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
+from qrs_server import ACCESS, LICENSE, SECRETS, SESSIONS, Answer, FakeQrs, Site, license_answer, session
 
 from exporter import qrs as module
 from exporter.config import QrsConfig
 from exporter.qrs import LicenseOverview, QrsError, read_overview, server_name_of
-from tests import qrs_server
-from tests.qrs_server import ACCESS, LICENSE, SECRETS, SESSIONS, Answer, FakeQrs, Site, license_answer, session
 
 pytestmark = pytest.mark.windows
 
@@ -45,7 +47,9 @@ def qrs(site: Site, stranger: Site) -> Iterator[FakeQrs]:
 
 
 def read(settings: QrsConfig, **changes: Any) -> LicenseOverview:
-    return asyncio.run(read_overview(settings, **changes))
+    """One read, on the kind of loop that the exporter runs on everywhere."""
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        return runner.run(read_overview(settings, **changes))
 
 
 def failure(settings: QrsConfig, **changes: Any) -> QrsError:
@@ -354,6 +358,41 @@ def test_an_expired_client_certificate_is_named_with_its_day(qrs: FakeQrs, site:
     error = failure(site.settings(qrs.url))
     assert str(error).startswith(f"certificate: {site.folder / 'client.pem'} expired on 20")
     assert qrs.requests == []
+
+
+def test_a_client_certificate_of_the_future_points_at_the_clock(qrs: FakeQrs, site: Site) -> None:
+    site.write_client(starts_in_days=2)
+    error = failure(site.settings(qrs.url))
+    assert str(error).startswith(f"certificate: {site.folder / 'client.pem'} is valid from 20")
+    assert "clock" in str(error)
+
+
+def test_a_pfx_file_without_a_key_is_named(qrs: FakeQrs, site: Site) -> None:
+    file = site.folder / "root.pfx"
+    encryption = serialization.NoEncryption()
+    file.write_bytes(pkcs12.serialize_key_and_certificates(b"root", None, None, [site.root], encryption))
+    assert str(failure(site.settings(qrs.url, certificate=str(file)))) == (
+        f"certificate: {file} holds no private key with its certificate"
+    )
+
+
+def test_a_pfx_file_needs_a_folder_for_temporary_files_and_says_so(
+    qrs: FakeQrs, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    error = failure(site.settings(qrs.url, certificate=str(site.write_pfx())))
+    assert str(error) == "certificate: a PFX file needs a folder for temporary files: no such file or directory"
+
+
+@pytest.mark.parametrize("pfx", [False, True])
+def test_a_key_too_weak_for_tls_is_named(qrs: FakeQrs, site: Site, pfx: bool) -> None:
+    """As sites have that were installed long ago."""
+    site.write_weak_client(pfx=pfx)
+    file = str(site.folder / ("client.pfx" if pfx else "client.pem"))
+    error = failure(site.settings(qrs.url, certificate=file))
+    assert error.reason == "certificate"
+    assert str(error).startswith(f"certificate: {file} ")
+    assert "cannot be used: " in str(error)
 
 
 def test_renewed_files_are_taken_up_without_a_restart(site: Site, stranger: Site) -> None:

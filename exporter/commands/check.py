@@ -145,7 +145,7 @@ def _check_qrs(config: Config) -> bool:
     try:
         overview = asyncio.run(read_overview(config.qrs))
     except QrsError as error:
-        print(f"qrs            failed   {error.reason}: {error}")
+        print(f"qrs            failed   {error}")
         return False
     print(f"qrs            ok       {config.qrs.url}")
     for note in overview.notes:
