@@ -15,7 +15,7 @@ SCRIPTS = sorted(WINDOWS.glob("*.ps1"))
 PARSER = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
 
 CMDLETS = {
-    *("ForEach-Object", "Get-Date", "Get-Item", "Get-ItemProperty", "Get-NetFirewallRule", "Get-Service", "Out-Null"),
+    *("Get-Date", "Get-Item", "Get-ItemProperty", "Get-NetFirewallRule", "Get-Service", "Out-Null"),
     *("Invoke-WebRequest", "Join-Path", "New-NetFirewallRule", "Remove-Item", "Remove-NetFirewallRule"),
     *("Set-StrictMode", "Start-Sleep", "Stop-Service", "Test-Path", "Write-Output"),
 }

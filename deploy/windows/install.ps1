@@ -25,7 +25,7 @@
 #Requires -RunAsAdministrator
 [CmdletBinding()]
 param(
-    [string] $Wheels = (Join-Path $PSScriptRoot 'wheels'),
+    [string] $Wheels = '',
     [string] $Python = '',
     [ValidateRange(1, 65535)] [int] $Port = 10188,
     [string[]] $AllowFrom = @('LocalSubnet'),
@@ -73,6 +73,9 @@ function Find-Python {
     $newest.File
 }
 
+if (-not $Wheels) {
+    $Wheels = Join-Path $PSScriptRoot 'wheels'  # not in param(): Windows PowerShell may not know it there yet
+}
 if (-not (Test-Path -LiteralPath $Wheels -PathType Container)) {
     throw "The folder of wheels, $Wheels, does not exist. See Get-Help .\install.ps1."
 }
