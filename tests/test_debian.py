@@ -1,0 +1,43 @@
+"""The Debian package: built, installed over this machine's own system in an overlay, started, scraped, purged."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[1]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_the_package_starts_is_scraped_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    assert os.geteuid() == 0, "needs root, for an overlay in a namespace of its own"
+    for program in ("dpkg-deb", "unshare", "setpriv", "systemd-analyze", "/usr/bin/python3"):
+        assert shutil.which(program), f"needs {program}: apt-get install dpkg util-linux systemd python3"
+    built = subprocess.run(
+        [PROJECT / "deploy" / "debian" / "build", tmp_path],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    package = built.stdout.strip()
+    done = subprocess.run(
+        [PROJECT / "tests" / "debian_package.sh", package, str(free_port())], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout.splitlines()
+    assert said[:2] == ["installed: install ok installed", "units verified"]
+    assert said[2].startswith("scraped: qlik_license_exporter_build_info{")
+    assert said[3:] == [
+        "stopped: 0",
+        "state kept: qlik-license-exporter 700",
+        "removed: configuration and state stay",
+        "left:",
+    ]
