@@ -7,7 +7,6 @@ if sys.platform != "win32":
 else:
     import socket
     import time
-    import urllib.error
     import urllib.request
     from collections.abc import Callable
     from pathlib import Path
@@ -52,7 +51,7 @@ else:
             """The value of `series`, written as in the exposition; None where it is not exposed or nobody listens."""
             try:
                 lines = self.scrape().splitlines()
-            except (urllib.error.URLError, ConnectionError):
+            except OSError:  # nobody listens, or not yet
                 return None
             found = [line.rpartition(" ")[2] for line in lines if line.rpartition(" ")[0] == series]
             return float(found[0]) if found else None
