@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROJECT = Path(__file__).parents[1]
 
 
@@ -16,6 +18,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.timeout(400)  # it builds, compiles and compresses
 def test_the_package_starts_is_scraped_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert os.geteuid() == 0, "needs root, for an overlay in a namespace of its own"
     for program in ("dpkg-deb", "unshare", "setpriv", "systemd-analyze", "/usr/bin/python3"):

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROJECT = Path(__file__).parents[1]
 
 
+@pytest.mark.timeout(400)  # it builds twice and installs from a registry
 def test_what_is_released_is_reproducible_complete_and_works_in_a_clean_environment(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, PROJECT / "deploy" / "release" / "dist.py", tmp_path], capture_output=True, text=True
