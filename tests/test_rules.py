@@ -190,13 +190,13 @@ def test_the_readme_lists_the_alerts_as_shipped() -> None:
 
 def test_scaled_rules_shorten_waits_ranges_and_spans_and_leave_the_exporters_own_pace() -> None:
     text = """
-        expr: last_over_time(a[3d]) - time() < 48 * 3600 and b[6h] > 300
+        expr: last_over_time(a[3d]) - time() < 48 * 3600 and b[6h] > 300 and c[3600s]
         for: 15m
 """
     assert (
         scaled(text, 1 / 7200)
         == """
-        expr: last_over_time(a[36000ms]) - time() < 24 and b[10000ms] > 300
+        expr: last_over_time(a[36000ms]) - time() < 24 and b[10000ms] > 300 and c[3600s]
         for: 2000ms
 """
     )

@@ -9,16 +9,17 @@ SHORTEST_WAIT = 2.0
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _WAIT = re.compile(r"^(\s+(?:for|keep_firing_for): )(\d+)(ms|s|m|h|d)$", re.MULTILINE)
-_RANGE = re.compile(r"\[(\d+)(ms|s|m|h|d)\]")
+_RANGE = re.compile(r"\[(\d+)(m|h|d)\]")
 _SPAN = re.compile(r"\b(\d+) \* (3600|86400)\b")
 
 
 def scaled(rules_yaml: str, factor: float) -> str:
-    """`rules_yaml` with every `for:`, every range and every span of hours or days multiplied by `factor`.
+    """`rules_yaml` with every `for:`, every range in minutes, hours or days, and every `N * 3600` and `N * 86400`
+    multiplied by `factor`.
 
-    The rules in `deploy/prometheus/` write spans on Qlik's clock as `N * 3600` or `N * 86400`, and the exporter's own
-    pace in bare seconds: the latter stays, since the exporter does not become faster. With a grace of 60 s instead of
-    5 days the factor is 60 / 432000. The texts of the alerts still name the real times.
+    So the rules in `deploy/prometheus/` write spans on Qlik's clock. What they write in seconds is the exporter's own
+    pace and stays, since the exporter does not become faster. With a grace of 60 s instead of 5 days the factor is
+    60 / 432000. The texts of the alerts still name the real times.
     """
 
     def shortened(number: str, unit: str, shortest: float) -> str:
