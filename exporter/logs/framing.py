@@ -67,7 +67,8 @@ def frame(data: bytes, encoding: Encoding, *, at_start: bool, skipping: bool, fi
             return Framed([], [], len(data) - (len(data) % 2 if wide and not final else 0), not final)
     body = data[begin:] if begin else data
     # A file of a Windows program ends all its lines in CR LF: then both go at once, without a look at each line.
-    line_end = b"\r\n" if not wide and body.count(b"\r\n") == body.count(b"\n") else b"\n"
+    both = not wide and not final and b"\r" in body and body.count(b"\r\n") == body.count(b"\n")
+    line_end = b"\r\n" if both else b"\n"
     raw, ends = _split_wide(body, encoding) if wide else _split(body, line_end)
     rest_at = ends[-1] if ends else 0
     rest = body[rest_at:]
@@ -75,7 +76,7 @@ def frame(data: bytes, encoding: Encoding, *, at_start: bool, skipping: bool, fi
     skipping = False
     if rest and (final or len(rest) >= LONGEST_LINE):
         consumed = len(body) - (len(body) % 2 if wide and not final else 0)
-        if final or rest.strip(b"\0"):
+        if final or rest != bytes(len(rest)):
             raw.append(rest[:LONGEST_LINE])
             ends.append(consumed)
             skipping = not final
@@ -89,6 +90,8 @@ def frame(data: bytes, encoding: Encoding, *, at_start: bool, skipping: bool, fi
 
 
 def _split(body: bytes, line_end: bytes) -> tuple[list[bytes], list[int]]:
+    if b"\n" not in body:
+        return [], []
     raw = body.split(line_end)
     raw.pop()
     return raw, list(accumulate(map(len(line_end).__add__, map(len, raw))))

@@ -28,9 +28,19 @@ from exporter.logs.files import (
     identity,
     is_doomed,
     open_shared,
+    read_at,
     rolled_name,
 )
-from exporter.logs.generation import SMALLEST_READ, UNKNOWN_MARK, FileRow, Generation, RewrittenError, new_row
+from exporter.logs.generation import (
+    ANCHOR,
+    HEAD,
+    SMALLEST_READ,
+    UNKNOWN_MARK,
+    FileRow,
+    Generation,
+    RewrittenError,
+    new_row,
+)
 
 BATCH_BYTES = 4 << 20
 """Bytes of log that one batch covers, about; also what may be read ahead to merge files by time."""
@@ -53,6 +63,8 @@ SEARCHES = 2
 """How many complete searches must agree that a saved file is nowhere before it counts as lost."""
 UNMISSED_SECONDS = 86_400.0
 """A file that had not changed for so long held nothing unread when it went: it is not lost but tidied away."""
+ARCHIVE_SECONDS = 300.0
+"""The archive is searched when something may have been missed, and else so often."""
 REMEMBERED_SECONDS = 7 * 86_400.0
 """How long a final or lost file is remembered, in case that its folder comes back with it."""
 MOST_REMEMBERED = 256
@@ -244,6 +256,7 @@ class Tail:
         self._errors = 0
         self._listed = False
         self._search = 0
+        self._archive_searched = float("-inf")
         self._matched = 0
         self._missing: tuple[str, ...] = ()
         self._caught_up = False
@@ -506,8 +519,8 @@ class Tail:
         if matches:
             generation.left_at = None
             self._paths[path] = generation.row.key
-        elif rolled := rolled_name(os.path.basename(path)):
-            self._register.rolled_names[rolled] = generation.row.key
+        else:
+            self._name(generation, path, batch)
         self._save(generation, batch)
 
     def _resolve(self, path: str, status: os.stat_result, batch: Batch) -> None:
@@ -618,8 +631,7 @@ class Tail:
             self._paths[path] = row.key
         else:
             generation.left_at = self._clock.monotonic()
-            if rolled := rolled_name(os.path.basename(path)):
-                self._register.rolled_names[rolled] = row.key
+            self._name(generation, path, batch)
         self._opened(generation, descriptor, path)
         self._save(generation, batch)
         return True
@@ -639,6 +651,11 @@ class Tail:
         except OSError as error:
             os.close(descriptor)
             self._failed(path, error)
+            return None
+        other = self._index.by_identity.get(row.identity) if row.identity.known else None
+        if other is not None and other.descriptor is not None and other.row.identity == row.identity:
+            os.close(descriptor)  # a share's memory: the name still opens the file that had it before (hazards 40, 85)
+            self.restless = True
             return None
         if rolled:
             batch.rotations += 1
@@ -681,10 +698,11 @@ class Tail:
         return waiting
 
     def _search_archive(self, batch: Batch) -> tuple[bool, set[str]]:
-        """Search the archive for what was missed. Returns whether it could be searched, and as `_find_rolled`."""
+        """Search the archive for what was missed. Returns whether it was searched, and as `_find_rolled`."""
         register, waiting = self._register, set[str]()
-        if not register.archive_due:
-            return True, waiting
+        now = self._clock.monotonic()
+        if not register.archive_due and now - self._archive_searched < ARCHIVE_SECONDS:
+            return False, waiting
         first = self._archive not in register.book.listed and not self._everything
         rolled_before = dict(register.book.rolled)
         self._beat()
@@ -707,6 +725,7 @@ class Tail:
                 listed={**register.book.listed, self._archive: self._clock.wall()},
                 rolled=rolled_before,
             )
+        self._archive_searched = now
         register.archive_due = bool(waiting) or any(not row.lost for row in register.unbound.values())
         return True, waiting
 
@@ -718,8 +737,10 @@ class Tail:
         name = os.path.basename(path)
         rolled = rolled_name(name)
         register = self._register
-        if rolled and (rolled.stamp <= register.book.rolled.get(rolled.stem, "") or rolled in register.rolled_names):
-            return set()
+        if rolled:
+            key = register.rolled_names.get(rolled)
+            if rolled.stamp <= register.book.rolled.get(rolled.stem, "") or (key and key not in register.unbound):
+                return set()
         try:
             status = os.stat(path)
         except OSError as error:
@@ -734,20 +755,62 @@ class Tail:
                 return set()
         if not unseen:
             return set()
-        known = [generation.row for generation in self._generations.values() if generation.left_at is not None]
-        known += [row for row in register.rows.values() if row.final]
-        for row in known:
-            if row.offset and _is_generation_of(name, os.path.basename(row.path)):
-                descriptor = self._fitting(row, path, status)
-                if descriptor is not None:  # a copy of one that we have read, or read through our handle (hazard 11)
-                    os.close(descriptor)
-                    if rolled:
-                        register.rolled_names[rolled] = row.key
-                    return set()
-        growing = self._growing(path, status, related)
-        if not growing and (generation := self._begin(path, batch, rolled=True)) and rolled:
-            register.rolled_names[rolled] = generation.row.key
+        held = [
+            generation
+            for generation in (*self._awake.values(), *self._open.values())
+            if generation.left_at is not None and _is_generation_of(name, os.path.basename(generation.row.path))
+        ]
+        for generation in held:
+            if (same := self._holds(generation, path)) is not None:  # read through our handle already (hazard 11)
+                if same:
+                    self._name(generation, path, batch)
+                return set() if same else {generation.row.key}
+        final = [
+            row
+            for row in register.rows.values()
+            if row.final and row.offset and _is_generation_of(name, os.path.basename(row.path))
+        ]
+        for row in final:
+            descriptor = self._fitting(row, path, status)
+            if descriptor is not None:
+                os.close(descriptor)
+                if rolled:
+                    register.rolled_names[rolled] = row.key
+                return set()
+        growing = self._growing(path, status, related + final)
+        if not growing and (begun := self._begin(path, batch, rolled=True)):
+            self._name(begun, path, batch)
         return growing
+
+    def _name(self, generation: Generation, path: str, batch: Batch) -> None:
+        """Remember that the generation has the rolled name `path`; and its row, so that nobody takes it for done."""
+        if rolled := rolled_name(os.path.basename(path)):
+            row = generation.row
+            self._register.rolled_names[rolled] = row.key
+            self._register.rows[row.key] = batch.rows[row.key] = row
+
+    def _holds(self, generation: Generation, path: str) -> bool | None:
+        """Whether the file at `path` is a whole copy (True) or the beginning of one (False) of a file that we hold."""
+        if generation.descriptor is None:
+            return None
+        try:
+            descriptor = open_shared(path)
+        except OSError:
+            return None
+        try:
+            size, whole = os.fstat(descriptor).st_size, os.fstat(generation.descriptor).st_size
+            parts = ((0, min(size, whole, HEAD)), (max(0, min(size, whole) - ANCHOR), ANCHOR))
+            if any(
+                read_at(descriptor, offset, length)[: min(size, whole) - offset]
+                != read_at(generation.descriptor, offset, length)[: min(size, whole) - offset]
+                for offset, length in parts
+            ):
+                return None
+            return size >= whole
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
 
     def _growing(self, path: str, status: os.stat_result, rows: list[FileRow]) -> set[str]:
         """The keys of those rows of which the file at `path` may be a copy that is still being made."""
@@ -1115,6 +1178,11 @@ class Tail:
             batch = self._batch()
             self._finish(generation, self._clock.monotonic(), batch)
             yield batch
+
+    @property
+    def handles(self) -> int:
+        """Files that are open."""
+        return len(self._open)
 
     @property
     def behind(self) -> bool:

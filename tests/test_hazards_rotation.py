@@ -1,0 +1,296 @@
+"""Hazards 1 to 11: files that are renamed and made anew. Numbers are those of the hazard catalogue."""
+
+import errno
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tailing import Driven, disk_folder
+
+from exporter.logs import tail as tail_module
+from exporter.logs.files import open_shared
+
+pytestmark = pytest.mark.windows
+ROLLED = "app_2024-01-01T00.00.{:02}Z.log"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with disk_folder() as path:
+        yield path
+
+
+def test_hazard_1_the_old_file_is_read_to_its_end_before_the_new_one(folder: Path) -> None:
+    driven = Driven(folder).start()
+    driven.append("app.txt", "1\n2\n")
+    driven.tick()
+    driven.append("app.txt", "3\n")
+    driven.move("app.txt", "r.log")
+    driven.write("app.txt", "4\n")
+    driven.tick()
+    assert driven.texts == ["1", "2", "3", "4"]
+    assert driven.rotations == 1
+
+
+def test_hazard_2_what_is_written_to_a_renamed_file_still_counts(folder: Path) -> None:
+    driven = Driven(folder).start()
+    driven.append("app.txt", "1\n")
+    driven.tick()
+    driven.move("app.txt", "r.log")
+    driven.poll()
+    driven.append("r.log", "2\n")
+    driven.write("app.txt", "3\n")
+    driven.tick()
+    driven.append("r.log", "4\n")
+    driven.tick()
+    assert sorted(driven.texts) == ["1", "2", "3", "4"]
+
+
+def test_hazard_3_a_renamed_file_that_matches_again_is_not_read_twice(folder: Path) -> None:
+    driven = Driven(folder, "app*").start()
+    driven.append("app.txt", "1\n")
+    driven.tick()
+    driven.move("app.txt", "app.txt.1")
+    driven.append("app.txt.1", "2\n")
+    driven.write("app.txt", "3\n")
+    driven.tick()
+    driven.wait_out()
+    assert sorted(driven.texts) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("gap", [0.0, 3600.0])
+def test_hazard_4_a_gap_between_rename_and_create_of_any_length(folder: Path, gap: float) -> None:
+    driven = Driven(folder).start()
+    driven.write("app.txt", "1\n")
+    driven.tick()
+    driven.move("app.txt", "r.log")
+    driven.tick()
+    driven.tick(seconds=gap / 3)
+    driven.write("app.txt", "2\n")
+    driven.tick()
+    assert driven.texts == ["1", "2"]
+    assert driven.rotations == 1
+
+
+def test_hazard_5_the_same_name_with_another_file_is_another_file(folder: Path) -> None:
+    driven = Driven(folder).start()
+    driven.write("app.txt", "1\n")
+    driven.tick()
+    driven.move("app.txt", "r.log")
+    driven.write("app.txt", "2\n")
+    driven.tick()
+    assert driven.texts == ["1", "2"]
+
+
+def test_hazard_5_also_when_both_hold_the_same_line(folder: Path) -> None:
+    driven = Driven(folder).start()
+    for number in range(4):
+        driven.write("app.txt", "same\n")
+        driven.tick()
+        driven.move("app.txt", f"r{number}.log")
+    driven.tick()
+    assert driven.texts == ["same"] * 4
+
+
+@pytest.mark.parametrize(
+    "rolled",
+    # A Windows listing tells no file number: there only the names that Qlik gives are searched.
+    [ROLLED.format(1)] if sys.platform == "win32" else ["r.log", ROLLED.format(1)],
+)
+def test_hazard_7_a_roll_while_the_exporter_is_down(folder: Path, rolled: str) -> None:
+    driven = Driven(folder).start()
+    driven.append("app.txt", "1\n2\n")
+    driven.tick()
+    driven.stop()
+    driven.append("app.txt", "3\n")
+    driven.move("app.txt", rolled)
+    driven.write("app.txt", "4\n")
+    driven.start()
+    driven.tick()
+    assert driven.texts == ["1", "2", "3", "4"]
+    assert driven.rotations == 1
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["beside", "archived"])
+@pytest.mark.parametrize("stamp", ["2024-01-01T00.00.{:02}Z", "20240101T0000{:02}Z"])
+def test_hazard_7_several_rolls_while_down_wherever_the_files_went(folder: Path, moved: bool, stamp: str) -> None:
+    archive = folder / "archive" / "node1"
+    archive.mkdir(parents=True)
+    driven = Driven(folder, archive=str(folder / "archive")).start()
+    driven.append("app.txt", "0\n")
+    driven.tick()
+    driven.stop()
+    for number in range(1, 6):
+        driven.append("app.txt", f"{number}\n")
+        rolled = f"app_{stamp.format(number)}.log"
+        driven.move("app.txt", rolled)
+        if moved:
+            driven.copy(rolled, f"archive/node1/{rolled}")  # another volume: copy and delete (hazard 11)
+            driven.remove(rolled)
+    driven.write("app.txt", "6\n")
+    driven.start()
+    driven.tick()
+    driven.wait_out()
+    driven.stop()
+    driven.start()
+    driven.tick()
+    assert driven.texts == [str(number) for number in range(7)]
+    assert (driven.rotations, driven.lost) == (5, 0)
+
+
+def test_hazard_7_several_rolls_between_two_polls(folder: Path) -> None:
+    driven = Driven(folder).start()
+    driven.append("app.txt", "0\n")
+    driven.tick()
+    for number in range(1, 5):
+        driven.append("app.txt", f"{number}\n")
+        driven.move("app.txt", ROLLED.format(number))
+    driven.write("app.txt", "5\n")
+    driven.tick()
+    driven.wait_out()
+    assert sorted(driven.texts) == [str(number) for number in range(6)]
+    assert driven.rotations == 4
+
+
+def test_hazard_8_a_chain_of_numbered_names(folder: Path) -> None:
+    driven = Driven(folder, "app*").start()
+    for number in range(3):
+        driven.append("app.txt", f"{number} before\n")
+        driven.tick()
+        if driven.path("app.txt.1").exists():
+            driven.move("app.txt.1", "app.txt.2") if not driven.path("app.txt.2").exists() else driven.remove(
+                "app.txt.1"
+            )
+        driven.move("app.txt", "app.txt.1")
+        driven.append("app.txt", f"{number} after\n")
+        driven.tick()
+    assert sorted(driven.texts) == sorted(f"{number} {when}" for number in range(3) for when in ("before", "after"))
+
+
+def test_hazard_9_a_file_that_cannot_be_opened_yet_is_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusals = iter(range(3))
+
+    def opening(path: str) -> int:
+        if path.endswith("app.txt") and next(refusals, None) is not None:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return open_shared(path)
+
+    monkeypatch.setattr(tail_module, "open_shared", opening)
+    errors: list[int] = []
+    driven = Driven(folder, failed=lambda: errors.append(1)).start()
+    driven.write("app.txt", "1\n")
+    driven.write("other.txt", "2\n")
+    with caplog.at_level(logging.INFO):
+        driven.tick(polls=1)
+        assert driven.texts == ["2"]
+        driven.tick(polls=4)
+    assert sorted(driven.texts) == ["1", "2"]
+    assert len(errors) == 3
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_hazard_10_files_that_come_later_are_read_from_their_beginning(folder: Path) -> None:
+    driven = Driven(folder, history="restate")
+    driven.append("app.txt", "0\n")
+    driven.start()
+    driven.tick()
+    driven.append("app.txt", "1\n")
+    driven.move("app.txt", "r.log")
+    driven.write("app.txt", "2\n3\n")
+    driven.tick()
+    assert driven.texts == ["1", "2", "3"]
+    assert [record.raw for record in driven.records if not record.counts] == [b"0"]
+
+
+def test_hazard_11_an_archived_copy_is_not_counted_again(folder: Path) -> None:
+    (folder / "archive").mkdir()
+    driven = Driven(folder, archive=str(folder / "archive")).start()
+    driven.append("app.txt", "1\n")
+    driven.tick()
+    driven.append("app.txt", "2\n")
+    driven.move("app.txt", ROLLED.format(1))
+    driven.copy(ROLLED.format(1), "archive/" + ROLLED.format(1))
+    driven.remove(ROLLED.format(1))
+    driven.write("app.txt", "3\n")
+    driven.tick()
+    driven.wait_out()
+    driven.stop()
+    driven.start()
+    driven.tick()
+    assert sorted(driven.texts) == ["1", "2", "3"]
+    assert not driven.path(ROLLED.format(1)).exists()
+
+
+def test_hazard_11_a_copy_that_is_still_being_made_waits(folder: Path) -> None:
+    (folder / "archive").mkdir()
+    driven = Driven(folder, archive=str(folder / "archive")).start()
+    driven.append("app.txt", "1\n22\n")
+    driven.tick()
+    driven.stop()
+    content = b"1\n22\n333\n"
+    driven.remove("app.txt")
+    driven.write("app.txt", "4\n")
+    driven.write("archive/" + ROLLED.format(1), b"")
+    driven.start()
+    for byte in content:
+        driven.append("archive/" + ROLLED.format(1), bytes([byte]))
+        driven.tick(polls=1, seconds=2)
+    driven.tick()
+    driven.wait_out()
+    assert sorted(driven.texts) == ["1", "22", "333", "4"]
+    assert driven.lost == 0
+
+
+def test_a_saved_file_that_is_nowhere_counts_as_lost_once(folder: Path) -> None:
+    driven = Driven(folder).start()
+    driven.append("app.txt", "1\n")
+    driven.tick()
+    driven.stop()
+    driven.remove("app.txt")
+    driven.write("app.txt", "2\n3\n")
+    driven.start()
+    driven.tick(polls=6)
+    driven.stop()
+    driven.start()
+    driven.tick(polls=6)
+    assert driven.texts == ["1", "2", "3"]
+    assert (driven.lost, driven.rotations) == (1, 1)
+
+
+def test_a_file_that_was_tidied_away_long_after_its_last_line_is_not_lost(folder: Path) -> None:
+    driven = Driven(folder).start()
+    driven.append("old.txt", "1\n")
+    os.utime(driven.path("old.txt"), (driven.now - 7 * 86400, driven.now - 7 * 86400))
+    driven.append("app.txt", "2\n")
+    driven.tick()
+    driven.stop()
+    driven.remove("old.txt")
+    driven.start()
+    driven.tick(polls=6)
+    assert driven.lost == 0
+
+
+def test_rolls_without_end_leave_handles_and_saved_rows_flat(folder: Path) -> None:
+    driven = Driven(folder).start()
+    sizes: list[tuple[int, int]] = []
+    for number in range(400):  # what could grow by a roll shows after some hundred as well as after ten thousand
+        driven.append("app.txt", f"{number}\n")
+        driven.tick(polls=1, seconds=8)
+        rolled = f"app_20240101T{number // 60:04}{number % 60:02}Z.log"
+        driven.move("app.txt", rolled)
+        driven.tick(polls=1, seconds=8)
+        if number >= 10:
+            driven.remove(f"app_20240101T{(number - 10) // 60:04}{(number - 10) % 60:02}Z.log")
+        assert driven.tail is not None
+        sizes.append((len(driven.saved), driven.tail.handles))
+    driven.wait_out()
+    assert driven.count == 400
+    assert driven.rotations == 400
+    assert max(sizes[50:200]) >= max(sizes[200:])
+    assert max(size for size, _ in sizes) <= 12
+    assert max(handles for _, handles in sizes) <= 12
