@@ -6,7 +6,8 @@ BIN := .venv/bin
 
 # Debian packages, as package:command pairs. What a pair lacks is installed by tests/packages (as root or with sudo).
 DEMO_PACKAGES := prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager
-TEST_PACKAGES := $(DEMO_PACKAGES) chromium:chromium tinyproxy:tinyproxy
+TEST_PACKAGES := $(DEMO_PACKAGES) chromium:chromium tinyproxy:tinyproxy openssl:openssl systemd:systemd-analyze \
+	util-linux:unshare iproute2:ip
 BENCH_PACKAGES := mtail:mtail
 
 .PHONY: help run demo test lint bench clean
@@ -27,7 +28,7 @@ test: .venv/development ## set up and run everything that CI runs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy --platform win32
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=95
+	$(BIN)/python -m pytest -n $(shell nproc) --cov --cov-report=term --cov-fail-under=95
 
 bench: .venv/development ## measure speed against Debian's mtail, in the same run
 	@tests/packages $(BENCH_PACKAGES)
