@@ -12,6 +12,8 @@ from grafana.fleet import fleet
 from grafana.license_health import license_health
 
 FOLDER = Path(__file__).parent / "dashboards"
+HIDDEN = 2
+"""Grafana's number for a variable that is not shown."""
 BOARDS = (license_health, connectivity, exporter_health, fleet)
 
 
@@ -25,6 +27,8 @@ def boards() -> dict[str, str]:
         for variable in board["templating"]["list"]:
             for key in ("auto", "auto_count", "auto_min"):  # of intervals only; the SDK writes them everywhere
                 variable.pop(key, None)
+            if variable["type"] == "constant":
+                variable |= {"hide": HIDDEN, "skipUrlSync": True}  # nobody's to choose, nor a link's to change
         texts[f"{board['uid']}.json"] = json.dumps(board, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     return texts
 

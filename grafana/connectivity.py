@@ -119,7 +119,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
             ),
             24,
             10,
-            query(by_probe("min", f"min_over_time({SUCCESS}[$__interval])"), "{{instance}} → {{target}}"),
+            query(by_probe("min", f"min_over_time({SUCCESS}[$__rate_interval])"), "{{instance}} → {{target}}"),
         ).mappings(style.words(REACHED))
     )
     stages = style.columns(

@@ -38,7 +38,7 @@ def exporter_health() -> dashboard.Dashboard:
             style.Mark(
                 "Exporter started",
                 "blue",
-                f"sum by ({SITE_LABELS}) (changes({selector(metrics.START)}[$__interval])) > 0",
+                f"sum by ({SITE_LABELS}) (changes({selector(metrics.START)}[$__rate_interval])) > 0",
             ),
         ),
     )

@@ -166,9 +166,9 @@ def _add_history(board: dashboard.Dashboard) -> None:
             24,
             7,
             query(WORST_RANK, "Can users work?", name="A"),
-            query(f"max(max_over_time({selector(metrics.STALE)}[$__interval]))", "License", name="B"),
+            query(f"max(max_over_time({selector(metrics.STALE)}[$__rate_interval]))", "License", name="B"),
             query(
-                f"min(min_over_time({selector(metrics.PROBE_SUCCESS, role='backend')}[$__interval]))",
+                f"min(min_over_time({selector(metrics.PROBE_SUCCESS, role='backend')}[$__rate_interval]))",
                 "Backend",
                 name="C",
             ),

@@ -305,7 +305,7 @@ def _chosen(name: str, label: str, source: str, all_value: str | None, many: boo
     variable = (
         dashboard.QueryVariable(name)
         .label(label)
-        .query({"query": f"label_values({source}, {name})", "refId": name, "qryType": 1})
+        .query({"query": f"label_values({source}, {name})", "refId": "PrometheusVariableQueryEditor-VariableQuery"})
         .datasource(DATA_SOURCE)
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_ASC)

@@ -221,7 +221,23 @@ def test_the_boards_link_to_each_other_and_to_the_runbooks(board: dict[str, Any]
         True,
     )
     assert runbooks["url"] == "${runbooks}"
-    assert variable(board, "runbooks")["query"] == style.RUNBOOKS
+    address = variable(board, "runbooks")
+    assert (address["query"], address["hide"], address["skipUrlSync"]) == (style.RUNBOOKS, 2, True)
+
+
+def test_the_rows_of_the_fleet_board_lead_to_their_health_boards() -> None:
+    links = [
+        link["url"]
+        for panel in panels(BOARDS["qlik-license-fleet.json"])
+        for override in panel["fieldConfig"]["overrides"]
+        for each in override["properties"]
+        if each["id"] == "links"
+        for link in each["value"]
+    ]
+    assert len(links) == 2, "one of the sites, one of the nodes"
+    for link in links:
+        assert link.startswith(f"/d/{BOARDS['qlik-license-health.json']['uid']}?")
+        assert "var-site=${__" in link
 
 
 @every_board
