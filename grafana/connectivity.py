@@ -11,7 +11,6 @@ from grafana.style import About, query, query_now, query_rows
 UID = "qlik-license-connectivity"
 NO_PROBE = "No probe is configured"
 PROBE = f"{TARGET_LABELS}, target, role"
-REACHED = {0: ("Cut off", "red"), 1: ("Reachable", "green")}
 SUCCESS = selector(metrics.PROBE_SUCCESS)
 LEAF = selector(metrics.PROBE_CERTIFICATE)
 CHAIN = selector(metrics.PROBE_CHAIN)
@@ -120,7 +119,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
             24,
             10,
             query(by_probe("min", f"min_over_time({SUCCESS}[$__rate_interval])"), "{{instance}} → {{target}}"),
-        ).mappings(style.words(REACHED))
+        ).mappings(style.words(style.REACHED))
     )
     stages = style.columns(
         style.rows(
@@ -151,7 +150,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
             "instance": style.Column("Node", width=140),
             "target": style.Column("Target", width=200),
             "role": style.Column("Role", width=75),
-            "Value #Result": style.Column("Result", width=90, words=REACHED),
+            "Value #Result": style.Column("Result", width=90, words=style.REACHED),
             **{f"Value #{title}": style.Column(title, unit="s", width=75) for title in PHASES.values()},
             "Value #Status": style.Column("Status", width=65),
             "issuer": style.Column("Certificate by", width=110),

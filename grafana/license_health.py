@@ -34,8 +34,8 @@ SEATS = selector(metrics.ACCESS["licenses"])
 GIVEN = selector(metrics.ACCESS["allocated"])
 MINUTES = selector(metrics.CAPACITY["allocated"])
 MINUTES_USED = selector(metrics.CAPACITY["used"])
-IN_A_ROW = f"sum by ({SITE_LABELS}) ({selector(metrics.SYNC_CONSECUTIVE_FAILURES)}"
-FIRST_FAILURE = f"{IN_A_ROW}) > 0 unless {IN_A_ROW} offset $__interval) > 0"
+FAILURES = selector(metrics.SYNC_CONSECUTIVE_FAILURES)
+FIRST_FAILURE = f"{by_site('sum', FAILURES)} > 0 unless {by_site('sum', f'{FAILURES} offset $__interval')} > 0"
 """The first failed sync of a row: marking each of them would paint the whole graph."""
 SHARE_OF_MONTH_GONE = "(day_of_month() - 1 + hour() / 24) / days_in_month()"
 
@@ -145,15 +145,11 @@ def _add_summary(board: dashboard.Dashboard) -> None:
             5,
             query(f"min({selector(metrics.PROBE_SUCCESS, role='backend')})", "Backend"),
             thresholds=style.NO_LIMIT,
-        ).mappings(style.words({0: ("Cut off", "red"), 1: ("Reachable", "green")}))
+        ).mappings(style.words(style.REACHED))
     )
 
 
 def _add_history(board: dashboard.Dashboard) -> None:
-    yes_no = {
-        "stale": {0: ("Valid", "green"), 1: ("STALE", "red")},
-        "backend": {0: ("Cut off", "red"), 1: ("Reachable", "green")},
-    }
     board.with_panel(
         style.states(
             About(
@@ -174,8 +170,8 @@ def _add_history(board: dashboard.Dashboard) -> None:
             ),
         )
         .mappings(style.words(WORDS))
-        .override_by_query("B", style.properties(mappings=style.words(yes_no["stale"])))
-        .override_by_query("C", style.properties(mappings=style.words(yes_no["backend"])))
+        .override_by_query("B", style.properties(mappings=style.words({0: ("Valid", "green"), 1: ("STALE", "red")})))
+        .override_by_query("C", style.properties(mappings=style.words(style.REACHED)))
     )
     board.with_panel(
         style.lines(

@@ -34,6 +34,9 @@ RUNBOOKS = "https://github.com/qlik-license-exporter/qlik-license-exporter/blob/
 Words = Mapping[int, tuple[str, str]]
 """A word and a colour for each value of a metric."""
 
+REACHED: Words = {0: ("Cut off", "red"), 1: ("Reachable", "green")}
+"""What a probe's success reads as."""
+
 NO_LIMIT: Steps = ((None, "blue"),)
 
 
