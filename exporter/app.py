@@ -41,6 +41,10 @@ WAKE = 0.25
 """Seconds between two looks at whether to stop: so a signal is noticed on every platform (hazard 116)."""
 RESTART_PAUSE = 5.0
 """Seconds before a part that died is started anew."""
+RELOAD_SECONDS = 10.0
+"""How long an answer to a reload waits for the new configuration to be in force."""
+STOP_SECONDS = 2.5
+"""How long the parts have to end, all at the same time: a stop takes less than 3 s, whatever hangs (hazard 121)."""
 CONFIG_WATCH = 5.0
 """Seconds between two looks at the configuration file."""
 
@@ -82,10 +86,11 @@ class Exporter:
         self._board = ProbeBoard(probes_of(config))
         self._qrs = QrsBoard(config.qrs) if config.qrs.enabled else None
         self._prober = Prober()
-        self._changed = threading.Event()
-        """Set when a new configuration is to take effect."""
-        self._asked_to_reload = threading.Event()
-        self._next = config
+        self._next: Config | None = None
+        """A new configuration that is to take effect."""
+        self._in_force = threading.Event()
+        self._reloading = threading.Lock()
+        self._reload_asked = False
         security = Security(options.web_config_file)
         self._ledger = Ledger(Store(state_file_of(config)), self._rules, self._journal.note)
         collectors = [LicenseCollector(self.observe), *process_collectors()]
@@ -96,6 +101,11 @@ class Exporter:
             if options.textfile_directory
             else None
         )
+
+    @property
+    def bound(self) -> tuple[str, ...]:
+        """The addresses that it answers at, with their real ports."""
+        return self._web.bound
 
     # --- what is known
 
@@ -147,22 +157,27 @@ class Exporter:
         return masked_yaml(self._config)
 
     def reload_soon(self) -> None:
-        """Have the configuration read again from the loop's thread: for a signal, which may interrupt anything."""
-        self._asked_to_reload.set()
+        """Have the configuration read again in another thread: for a signal, which may interrupt anything."""
+        self._reload_asked = True
 
     def reload(self) -> str | None:
-        """Read the configuration again. A bad one changes nothing; what is wrong with it is returned, without paths."""
-        try:
-            config = self._options.reread()
-            rules_of(config, self._options.config_file)
-        except ConfigError as error:
-            self._reload_successful = False
-            _log.error("configuration not used: %s", error)
-            return f"{error.key}: {error.problem}" if error.key else error.problem
-        self._reload_successful, self._reload_success = True, time.time()
-        self._next = config
-        self._changed.set()
-        return None
+        """Read the configuration again; returns once it is in force.
+
+        A bad one changes nothing: what is wrong with it is returned, without its path.
+        """
+        with self._reloading:
+            try:
+                config = self._options.reread()
+                rules_of(config, self._options.config_file)
+            except ConfigError as error:
+                self._reload_successful = False
+                _log.error("configuration not used: %s", error)
+                return f"{error.key}: {error.problem}" if error.key else error.problem
+            self._reload_successful, self._reload_success = True, time.time()
+            self._in_force.clear()
+            self._next = config
+            self._in_force.wait(RELOAD_SECONDS)
+            return None
 
     def status(self) -> dict[str, object]:
         """The content of `/api/v1/status`."""
@@ -202,32 +217,48 @@ class Exporter:
                 _log.info("listening on %s", ", ".join(self._web.bound))
             if self._textfile:
                 self._textfile.start()
+            threading.Thread(target=self._watch_configuration, args=(stop,), name="configuration", daemon=True).start()
             # A selector loop on every platform: it may run outside of the main thread, as a service's must.
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 runner.run(self._observe_until(stop))
         finally:
-            self._web.stop()
-            if self._textfile:
-                self._textfile.stop()
-            self._ledger.stop()
+            self._end()
         return 0
 
     async def _observe_until(self, stop: threading.Event) -> None:
         tasks = self._tasks()
-        watch = _FileWatch(self._options.config_file)
         try:
             while not stop.is_set():
                 await asyncio.sleep(WAKE)
-                if watch.changed() or self._asked_to_reload.is_set():
-                    self._asked_to_reload.clear()
-                    await asyncio.to_thread(self.reload)
-                if self._changed.is_set():
-                    self._changed.clear()
+                if config := self._next:
+                    self._next = None
                     await _cancelled(tasks)
-                    self._apply(self._next)
+                    self._apply(config)
                     tasks = self._tasks()
+                    self._in_force.set()
         finally:
             await _cancelled(tasks)
+
+    def _watch_configuration(self, stop: threading.Event) -> None:
+        """Read the configuration again when it is asked for, or its file changes.
+
+        In a daemon thread: a file on a dead share may hold up neither the loop nor the end (hazards 121 and 122).
+        """
+        watch = _FileWatch(self._options.config_file)
+        while not stop.wait(WAKE):
+            if watch.changed() or self._reload_asked:
+                self._reload_asked = False
+                self.reload()
+
+    def _end(self) -> None:
+        """Have every part end, all at the same time, so that one that hangs takes no time from the others."""
+        parts = [self._web.stop, self._ledger.stop, *([self._textfile.stop] if self._textfile else [])]
+        threads = [threading.Thread(target=part, daemon=True) for part in parts]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + STOP_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _tasks(self) -> list["asyncio.Task[None]"]:
         sources: list[tuple[str, Callable[[], Coroutine[Any, Any, Any]]]] = [

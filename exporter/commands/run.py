@@ -1,9 +1,11 @@
 """`run`: follow, probe and serve until stopped; with `--once` read everything, print the exposition, and end."""
 
 import argparse
+import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from exporter.app import Exporter
 
 STOPPED, FAILED = 0, 1
+LONGEST_STOP = 2.8
+"""Seconds after a signal at which the process ends, whatever hangs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,11 +70,22 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         exporter = Exporter(config, options)
         if arguments.stop is None:
             _heed_signals(stop, exporter)
+            threading.Thread(target=_end_at_last, args=(stop,), name="end", daemon=True).start()
         exporter.run(stop)
     except (StoreError, StoreLockedError, ListenError) as error:
         print(f"qlik-license-exporter: {error}", file=sys.stderr)
         return FAILED
     return STOPPED
+
+
+def _end_at_last(stop: threading.Event) -> None:
+    """End the process where stopping hangs: Python waits for threads that a dead file system may hold (hazard 121).
+
+    What was counted is safe: nothing is counted before it is saved.
+    """
+    stop.wait()
+    time.sleep(LONGEST_STOP)
+    os._exit(STOPPED)
 
 
 def _heed_signals(stop: threading.Event, exporter: "Exporter") -> None:
