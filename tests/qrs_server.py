@@ -414,8 +414,12 @@ class FakeQrs:
 
 
 def stalls(stream: ssl.SSLSocket, stop: threading.Event) -> None:
-    """Takes the request and never answers."""
-    stop.wait()
+    """Takes the request and never answers; ends when the client has left."""
+    stream.settimeout(0.05)
+    while not stop.is_set():
+        with contextlib.suppress(TimeoutError):
+            if not stream.recv(1):
+                return
 
 
 def drips(stream: ssl.SSLSocket, stop: threading.Event) -> None:
@@ -438,7 +442,7 @@ def half_closes(stream: ssl.SSLSocket, stop: threading.Event) -> None:
     """Sends half an answer, says that no more will come, and keeps listening."""
     stream.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n[1,2,\r\n")
     stream.shutdown(socket.SHUT_WR)
-    stop.wait()
+    stop.wait(1)
 
 
 def resets_halfway(stream: ssl.SSLSocket, stop: threading.Event) -> None:
