@@ -19,7 +19,6 @@ ALLOWED: dict[str, set[str]] = {
     "logs.generation": {"events", "logs", "logs.files", "logs.formats", "logs.framing"},
     "logs.tail": {"events", "logs.files", "logs.generation"},
     "store": {"events", "license", "logs.generation", "logs.tail"},
-    "qrs": {"config", "events"},
     "dispatcher": {"config"},
     "textfile": set(),
 }
@@ -27,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
 
 PACKAGES: dict[str, set[str]] = {
     "probes": {"config", "dispatcher", "probes"},
+    "qrs": {"config", "events", "qrs"},
     "verdict": {"config", "events", "license", "observation", "probes", "qrs", "verdict", "wording", "masking"},
 }
 ONLY_USERS = {

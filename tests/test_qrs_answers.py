@@ -28,7 +28,9 @@ from qrs_server import (
 
 from exporter.config import QrsConfig
 from exporter.events import QrsLicenseRead
-from exporter.qrs import AccessType, LicenseOverview, QrsError, day_of, overview_of, sync_seen
+from exporter.qrs import AccessType, LicenseOverview, QrsError, sync_seen
+from exporter.qrs.answers import overview_of
+from exporter.qrs.valid_to import day_of
 
 NOW = datetime(2026, 11, 25, 3, 0, tzinfo=UTC).timestamp()
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from qrs_server import LICENSE, SECRETS, SESSIONS, SIGNED_KEY, Answer, FakeQrs, Site, license_answer, session
 
-from exporter.qrs import JITTER, LicenseOverview, QrsBoard, pause_after, run_qrs
+from exporter.qrs import LicenseOverview, QrsBoard, run_qrs
+from exporter.qrs.board import JITTER, pause_after
 
 DEADLINE = 20.0
 """Seconds after which a condition that was waited for counts as never coming."""

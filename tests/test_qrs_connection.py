@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 from qrs_server import ACCESS, LICENSE, SECRETS, SESSIONS, Answer, FakeQrs, Site, license_answer, session
 
-from exporter import qrs as module
 from exporter.config import QrsConfig
-from exporter.qrs import LicenseOverview, QrsError, read_overview, server_name_of
+from exporter.qrs import LicenseOverview, QrsError, client, read_overview
+from exporter.qrs.certificates import server_name_of
 
 pytestmark = pytest.mark.windows
 
@@ -527,13 +527,13 @@ def test_a_certificate_file_that_hangs_does_not_hang_the_read_hazard_121(
     qrs: FakeQrs, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()
-    load: Callable[[QrsConfig], ssl.SSLContext] = module.tls_context
+    load: Callable[[QrsConfig], ssl.SSLContext] = client.tls_context
 
     def hanging(settings: QrsConfig) -> ssl.SSLContext:
         released.wait(30)
         return load(settings)
 
-    monkeypatch.setattr(module, "tls_context", hanging)
+    monkeypatch.setattr(client, "tls_context", hanging)
     try:
         assert failure(site.settings(qrs.url), timeout=0.2).reason == "timeout"
     finally:

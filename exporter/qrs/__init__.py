@@ -1,0 +1,18 @@
+"""The Repository API (QRS): seats, minutes and expiry, read over mutual TLS from Qlik itself. Sends nothing but GET."""
+
+from exporter.qrs.board import QrsBoard, read_into, run_qrs, sync_seen
+from exporter.qrs.client import read_overview
+from exporter.qrs.failure import QrsError, Reason
+from exporter.qrs.overview import AccessType, LicenseOverview
+
+__all__ = [
+    "AccessType",
+    "LicenseOverview",
+    "QrsBoard",
+    "QrsError",
+    "Reason",
+    "read_into",
+    "read_overview",
+    "run_qrs",
+    "sync_seen",
+]

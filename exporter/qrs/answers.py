@@ -1,0 +1,285 @@
+"""What the decoded answers of the Repository API mean. Pure.
+
+Fields: qlik-facts 4. What an answer does not say is None, never 0; what is missing, renamed or not understood is
+counted and named. No serial number, key, owner or user leaves this module.
+"""
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from exporter.qrs.failure import QrsError
+from exporter.qrs.overview import AccessType, AccessTypeName, LicenseKind, LicenseOverview
+from exporter.qrs.valid_to import FIRST_YEAR, ending_of
+
+LICENSE = "/qrs/license"
+ACCESS = "/qrs/license/accesstypeoverview"
+SESSIONS = "/qps/session"
+
+LARGEST_NUMBER = 1e12
+"""No count of seats, tokens or minutes is larger: beyond it a number is not understood."""
+MOST_NOTES = 20
+"""Sentences kept of one read; all problems are counted."""
+LONGEST_QUOTE = 40
+"""Characters of an answer that a note quotes."""
+LONGEST_PRODUCT = 64
+"""Characters of a product's name as a label."""
+FURTHEST_AHEAD = 300.0
+"""Seconds that the Repository's clock may be ahead of ours before its instants are not believed."""
+
+_FAMILIAR = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        id createdDate modifiedDate modifiedByUserName lef serial check key keyDetails name organization product
+        numberOfCores isExpired expiredReason isBlacklisted isInvalid isSubscription isCloudServices isElastic updated
+        privileges schemaPath totalTokens availableTokens tokensEnabled userAccess loginAccess professionalAccess
+        analyzerAccess analyzerTimeAccess enabled tokenCost allocatedTokens usedTokens quarantinedTokens
+        unavailableTokens total allocated used quarantined excess available allocatedMinutes usedMinutes
+        unavailableMinutes
+        """,
+    )
+)
+"""Every field name seen in public sources: others, beside a missing one, are what it may have been renamed to."""
+
+
+@dataclass
+class _Findings:
+    """What there is to say about the answers of one read."""
+
+    notes: list[str] = field(default_factory=list)
+    problems: int = 0
+
+    def note(self, sentence: str) -> None:
+        if len(self.notes) < MOST_NOTES and sentence not in self.notes:
+            self.notes.append(sentence)
+
+    def problem(self, sentence: str) -> None:
+        self.problems += 1
+        self.note(sentence)
+
+
+@dataclass
+class _Part:
+    """One JSON object of an answer. A field that is missing or not understood is None, counted, and named."""
+
+    fields: dict[str, object]
+    path: str
+    findings: _Findings
+
+    def value(self, name: str) -> object:
+        if name in self.fields:
+            return self.fields[name]
+        others = [other for other in self.fields if other not in _FAMILIAR and re.fullmatch(r"\w{1,40}", other)]
+        hint = f" (not known here: {', '.join(others[:5])})" if others else ""
+        self.findings.problem(f"{self.path}.{name} is missing{hint}")
+        return None
+
+    def enabled_part(self, name: str) -> "_Part | None":
+        """The object called `name` if it says `enabled`; null is "there is none", and no problem."""
+        value = self.value(name)
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            self.findings.problem(f"{self.path}.{name} is no object")
+            return None
+        part = _Part(value, f"{self.path}.{name}", self.findings)
+        return part if part.flag("enabled") else None
+
+    def flag(self, name: str) -> bool | None:
+        value = self.value(name)
+        if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+            return value.strip().lower() == "true"
+        if isinstance(value, bool):
+            return value
+        self._not_understood(name)
+        return None
+
+    def number(self, name: str, least: float = 0.0) -> float | None:
+        value = self.value(name)
+        number = math.nan
+        if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,20}(\.[0-9]{1,20})?\s*", value):
+            number = float(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            number = float(value) if abs(value) <= LARGEST_NUMBER else math.inf
+        if least <= number <= LARGEST_NUMBER:
+            return number
+        self._not_understood(name)
+        return None
+
+    def seconds(self, name: str) -> float | None:
+        """A number of minutes, in seconds."""
+        minutes = self.number(name)
+        return None if minutes is None else minutes * 60
+
+    def holds_text(self, name: str) -> bool:
+        value = self.fields.get(name)
+        return isinstance(value, str) and bool(value.strip())
+
+    def _not_understood(self, name: str) -> None:
+        if name in self.fields:
+            found = "null" if self.fields[name] is None else "not understood"
+            self.findings.problem(f"{self.path}.{name} is {found}")
+
+
+def overview_of(
+    license_answer: object,
+    access_answer: object,
+    sessions_answer: object = None,
+    *,
+    read_at: float,
+    sessions_failure: str = "",
+) -> LicenseOverview:
+    """What the decoded answers of the three endpoints say. Pure. Raises QrsError where one is no license at all."""
+    findings = _Findings()
+    sessions = None
+    if sessions_failure:
+        findings.problem(f"sessions: {sessions_failure}")
+    elif sessions_answer is not None:
+        sessions = _most_sessions(sessions_answer, findings)
+    if license_answer is None:
+        findings.note("no license is set, or qrs.user may not see it")
+        return LicenseOverview(
+            read_at=read_at,
+            sessions_per_user_max=sessions,
+            notes=tuple(findings.notes),
+            problems=findings.problems,
+        )
+    license_ = _Part(_object(license_answer, LICENSE), "license", findings)
+    access = _Part(_object(access_answer, ACCESS), "accesstypeoverview", findings)
+    kind = _kind(license_)
+    capacity = access.enabled_part("analyzerTimeAccess")
+    tokens = access.flag("tokensEnabled")
+    return LicenseOverview(
+        read_at=read_at,
+        expiry=_expiry(license_, kind),
+        expired=license_.flag("isExpired"),
+        valid=_valid(license_),
+        kind=kind,
+        product=_product(license_),
+        subscription=license_.flag("isSubscription"),
+        access=_access(access),
+        capacity_allocated=capacity.seconds("allocatedMinutes") if capacity else None,
+        capacity_used=capacity.seconds("usedMinutes") if capacity else None,
+        capacity_unavailable=capacity.seconds("unavailableMinutes") if capacity else None,
+        tokens=access.number("totalTokens") if tokens else None,
+        tokens_available=access.number("availableTokens", least=-LARGEST_NUMBER) if tokens else None,
+        sessions_per_user_max=sessions,
+        updated=_updated(license_, read_at),
+        notes=tuple(findings.notes),
+        problems=findings.problems,
+    )
+
+
+def _object(answer: object, path: str) -> dict[str, object]:
+    if not isinstance(answer, dict):
+        raise QrsError("json", f"GET {path} answered with JSON that is no object: is this the Repository?")
+    return answer
+
+
+def _access(overview: _Part) -> dict[AccessTypeName, AccessType]:
+    names: dict[AccessTypeName, str] = {"professional": "professionalAccess", "analyzer": "analyzerAccess"}
+    return {
+        name: AccessType(
+            licenses=part.number("total"),
+            allocated=part.number("allocated"),
+            used=part.number("used"),
+            available=part.number("available", least=-LARGEST_NUMBER),
+            quarantined=part.number("quarantined"),
+            excess=part.number("excess"),
+        )
+        for name, field_name in names.items()
+        if (part := overview.enabled_part(field_name))
+    }
+
+
+def _kind(license_: _Part) -> LicenseKind | None:
+    """A signed key has a `key`; the older kind has a serial number (or the LEF text) without one."""
+    if license_.holds_text("key"):
+        return "signed_key"
+    if "key" not in license_.fields and license_.holds_text("keyDetails"):
+        license_.value("key")  # counted as missing: details of a key without the key
+        return "signed_key"
+    if license_.holds_text("serial") or license_.holds_text("lef"):
+        return "lef"
+    license_.findings.problem("license names neither a key nor a serial number")
+    return None
+
+
+def _valid(license_: _Part) -> bool | None:
+    invalid, blacklisted = license_.flag("isInvalid"), license_.flag("isBlacklisted")
+    if invalid or blacklisted:
+        return False
+    return None if invalid is None or blacklisted is None else True
+
+
+def _product(license_: _Part) -> str | None:
+    """A number or a name (both seen in public sources), fit for a label."""
+    value = license_.value("product")
+    if isinstance(value, str) and _printable(value):
+        return _printable(value)[:LONGEST_PRODUCT]
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER:
+        return str(value)
+    if value is not None:
+        license_.findings.problem("license.product is not understood")
+    return None
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text[:1024]).strip()
+
+
+def _most_sessions(answer: object, findings: _Findings) -> float | None:
+    """The most open sessions that any one user holds at this proxy: a lower bound, since a site has several."""
+    if not isinstance(answer, list):
+        findings.problem(f"GET {SESSIONS} answered with JSON that is no list")
+        return None
+    held: Counter[tuple[str, str]] = Counter()
+    for entry in answer:
+        names = {key.lower(): value for key, value in entry.items()} if isinstance(entry, dict) else {}
+        directory, user = names.get("userdirectory"), names.get("userid")
+        if isinstance(directory, str) and isinstance(user, str) and user:
+            held[directory.casefold(), user.casefold()] += 1
+    if answer and not held:
+        findings.problem(f"GET {SESSIONS} answered with sessions that name no UserDirectory and UserId")
+        return None
+    return float(max(held.values(), default=0))
+
+
+def _updated(license_: _Part, read_at: float) -> float | None:
+    value = license_.value("updated")
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        license_.findings.problem("license.updated is no instant with a time zone")
+        return None
+    if moment.year < FIRST_YEAR:  # Qlik writes 1753-01-01 for "never"
+        return None
+    if moment.timestamp() > read_at + FURTHEST_AHEAD:
+        license_.findings.problem("license.updated lies in the future: compare the clocks")
+        return None
+    return moment.timestamp()
+
+
+def _expiry(license_: _Part, kind: LicenseKind | None) -> float | None:
+    """The end of the license, see `valid_to`; None if perpetual or not understood."""
+    findings = license_.findings
+    details = license_.value("keyDetails") if kind == "signed_key" else license_.fields.get("keyDetails")
+    if not isinstance(details, str) or not details.strip():
+        if kind == "signed_key" and "keyDetails" in license_.fields:
+            findings.problem("license.keyDetails is empty: expiry not known")
+        return None
+    ending = ending_of(details)
+    for text in ending.not_understood:
+        findings.problem(f"license.keyDetails: Valid To `{_printable(text)[:LONGEST_QUOTE]}` is no unambiguous date")
+    if ending.other_name:
+        findings.problem(f"license.keyDetails has no Valid To, but `{ending.other_name}`: expiry not known")
+    elif not ending.named:
+        findings.note("license.keyDetails has no Valid To: taken as perpetual")
+    return ending.at

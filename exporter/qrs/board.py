@@ -1,0 +1,102 @@
+"""Reading the Repository API in the background: what is known now, how old it may be, and when to read again."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Never
+
+from exporter.config import QrsConfig
+from exporter.events import QrsLicenseRead
+from exporter.qrs.client import read_overview
+from exporter.qrs.failure import QrsError
+from exporter.qrs.overview import LicenseOverview
+
+FIRST_RETRY = 15.0
+"""Seconds until the first try after a failure; doubled with each further one, up to the interval."""
+JITTER = 0.1
+"""Share of every pause by which it is shortened or prolonged, so that many exporters do not call in step."""
+
+log = logging.getLogger("exporter.qrs")
+
+
+@dataclass
+class QrsBoard:
+    """What is known from the Repository API now. Written by `run_qrs` only."""
+
+    settings: QrsConfig
+    up: bool | None = None
+    """Whether the last read succeeded; None before the first."""
+    duration: float | None = None
+    """Seconds that the last read took."""
+    last_success: float | None = None
+    reason: str = ""
+    """Why the last read failed, `QrsError` as text; empty when it did not."""
+    problems: int = 0
+    """Fields missing or not understood, over all reads of this process."""
+    _last_good: LicenseOverview | None = None
+
+    def overview(self, now: float) -> LicenseOverview | None:
+        """The last good read until it is `max_age` old, then nothing: figures that old would lie."""
+        if self._last_good is None or now - self._last_good.read_at > self.settings.max_age:
+            return None
+        return self._last_good
+
+    def _succeeded(self, overview: LicenseOverview, duration: float) -> None:
+        before = (self.up, self._last_good.notes if self._last_good else ())
+        self.up, self.reason, self.duration = True, "", duration
+        self.last_success, self._last_good = overview.read_at, overview
+        self.problems += overview.problems
+        if before != (True, overview.notes):
+            log.log(
+                logging.WARNING if overview.problems else logging.INFO,
+                "the Repository API answers%s",
+                "".join(f"; {note}" for note in overview.notes),
+            )
+
+    def _failed(self, error: QrsError, duration: float) -> None:
+        if self.reason != str(error):
+            log.warning("the Repository API cannot be read: %s", error)
+        self.up, self.reason, self.duration = False, str(error), duration
+
+
+def sync_seen(overview: LicenseOverview, settings: QrsConfig) -> QrsLicenseRead | None:
+    """What a read says about the last sync: nothing, unless the site trusts `updated` (`qrs.trust_updated`)."""
+    if not settings.trust_updated or overview.updated is None:
+        return None
+    return QrsLicenseRead(overview.updated)
+
+
+async def read_into(board: QrsBoard) -> LicenseOverview | None:
+    """One read, kept on `board`; None where it failed."""
+    began = time.monotonic()
+    try:
+        overview = await read_overview(board.settings)
+    except QrsError as error:
+        board._failed(error, time.monotonic() - began)
+        return None
+    board._succeeded(overview, time.monotonic() - began)
+    return overview
+
+
+async def run_qrs(board: QrsBoard, settings: QrsConfig, on_read: Callable[[LicenseOverview], None]) -> Never:
+    """Reads for ever: at once, then on the interval; after a failure sooner, then backing off to the interval.
+
+    `on_read` gets every good read. One line is logged for each change of state, not for each read (hazard 134).
+    """
+    failures = 0
+    while True:
+        if overview := await read_into(board):
+            failures = 0
+            on_read(overview)
+        else:
+            failures += 1
+        await asyncio.sleep(pause_after(settings.interval, failures))
+
+
+def pause_after(interval: float, failures: int) -> float:
+    """Seconds until the next read after so many failures in a row, with jitter."""
+    pause = min(interval, FIRST_RETRY * 2.0 ** min(failures - 1, 20)) if failures else interval
+    return pause * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  # no secret

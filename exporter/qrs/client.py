@@ -1,0 +1,140 @@
+"""One read of the Repository API over mutual TLS. Only here it is talked to, and nothing but GET is sent.
+
+Endpoints and headers: qlik-facts 4.
+"""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import socket
+import ssl
+import string
+import time
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import aiohttp
+
+from exporter.config import QrsConfig
+from exporter.qrs.answers import ACCESS, LICENSE, SESSIONS, overview_of
+from exporter.qrs.certificates import server_name_of, tls_context
+from exporter.qrs.failure import QrsError, connection_failure, unwanted_status
+from exporter.qrs.overview import LicenseOverview
+
+READ_TIMEOUT = 15.0
+"""Seconds for one whole read: files, connection and every answer together."""
+CLOSE_TIMEOUT = 1.0
+"""Seconds that the event loop has after a read to close its connections, which are shut by then."""
+LARGEST_ANSWER = 4 << 20
+"""Bytes of one answer. The longest is the list of sessions, some 500 bytes each."""
+
+_KEY_CHARACTERS = string.ascii_letters + string.digits
+_FILES = ThreadPoolExecutor(1, "qrs-files")
+"""Reads the certificate files: off the event loop (hazard 122); one that hangs starves no DNS (hazard 121)."""
+
+
+async def read_overview(settings: QrsConfig, timeout: float = READ_TIMEOUT) -> LicenseOverview:  # noqa: ASYNC109  # tests shorten it
+    """Seats, minutes and expiry, now. Raises QrsError. The certificate files are read anew each time, so that
+    renewed ones need no restart.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            return await _read(settings)
+    except TimeoutError:
+        raise QrsError("timeout", f"the Repository did not answer in full within {timeout:g} s") from None
+
+
+async def _read(settings: QrsConfig) -> LicenseOverview:
+    in_thread = asyncio.get_running_loop().run_in_executor
+    context = await in_thread(_FILES, tls_context, settings)
+    xrfkey = "".join(secrets.choice(_KEY_CHARACTERS) for _ in range(16))
+    headers = {
+        "X-Qlik-Xrfkey": xrfkey,
+        "X-Qlik-User": settings.user.strip(),
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",  # with auto_decompress off: no answer grows after its size was checked
+    }
+    async with (
+        _connections() as connector,
+        aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=None),  # `read_overview` holds the deadline
+            auto_decompress=False,
+            trust_env=False,  # a proxy in the environment is not for this machine's own Repository
+        ) as session,
+    ):
+
+        async def get(url: str, path: str) -> object:
+            name = await in_thread(_FILES, server_name_of, settings, url)
+            return await _get(session, url + path, path, {"xrfkey": xrfkey}, context, name, settings)
+
+        site = settings.url.rstrip("/").removesuffix("/qrs")
+        license_answer = await get(site, LICENSE)
+        access_answer = None if license_answer is None else await get(site, ACCESS)
+        sessions_answer: object = None
+        sessions_failure = ""
+        if settings.sessions_url:
+            proxy = settings.sessions_url.rstrip("/").removesuffix(SESSIONS)
+            try:
+                sessions_answer = await get(proxy, SESSIONS)
+            except QrsError as error:  # the proxy is another service: its failure must not hide the license
+                sessions_failure = str(error)
+    return overview_of(
+        license_answer, access_answer, sessions_answer, read_at=time.time(), sessions_failure=sessions_failure
+    )
+
+
+@contextlib.asynccontextmanager
+async def _connections() -> AsyncIterator[aiohttp.TCPConnector]:
+    """Connections that end with the read. A polite TLS farewell would leave them to a stalled server's pleasure."""
+    sockets: list[socket.socket] = []
+
+    def opened(address: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, *_ = address
+        sockets.append(socket.socket(family, kind, protocol))
+        return sockets[-1]
+
+    connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver(), socket_factory=opened)  # hazard 120
+    try:
+        yield connector
+    finally:
+        await connector.close()
+        for still_open in sockets:
+            with contextlib.suppress(OSError):  # closed already
+                still_open.shutdown(socket.SHUT_RDWR)
+        ends = time.monotonic() + CLOSE_TIMEOUT
+        while any(one.fileno() != -1 for one in sockets) and time.monotonic() < ends:  # noqa: ASYNC110  # no event tells
+            await asyncio.sleep(0.01)
+
+
+async def _get(
+    session: aiohttp.ClientSession,
+    url: str,
+    path: str,
+    query: Mapping[str, str],
+    context: ssl.SSLContext,
+    server_name: str,
+    settings: QrsConfig,
+) -> object:
+    """The JSON that a GET of `url` answers. Raises QrsError."""
+    try:
+        async with session.get(
+            url, params=query, ssl=context, server_hostname=server_name, allow_redirects=False
+        ) as response:
+            if response.status != 200:
+                raise unwanted_status(path, response.status)
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > LARGEST_ANSWER:
+                    raise QrsError("too_large", f"GET {path} answered with more than {LARGEST_ANSWER} bytes")
+    except (aiohttp.ClientError, OSError) as error:
+        raise connection_failure(path, error, settings) from None
+    try:
+        return json.loads(body.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        raise QrsError("json", f"GET {path} answered with something that is no JSON: is this the Repository?") from None

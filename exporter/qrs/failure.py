@@ -1,0 +1,102 @@
+"""Why the Repository API cannot be read, in words that say what to do. Names files, never hosts, people or keys."""
+
+import os
+import re
+import ssl
+from typing import Literal
+
+import aiohttp
+
+from exporter.config import QrsConfig
+
+Reason = Literal[
+    "certificate", "forbidden", "dns", "refused", "timeout", "tls", "reset", "http", "json", "too_large", "other"
+]
+
+
+class QrsError(Exception):
+    """A read failed. `reason` is one word of a closed set; `str()` is that word and a sentence that says what to do."""
+
+    def __init__(self, reason: Reason, sentence: str) -> None:
+        super().__init__(f"{reason}: {sentence}")
+        self.reason: Reason = reason
+
+
+def unwanted_status(path: str, status: int) -> QrsError:
+    """403 is a fault in this exporter's set-up; no word here may be taken for the refusal of a Qlik user (case B8)."""
+    if status in (401, 403):
+        return QrsError(
+            "forbidden",
+            f"GET {path} answered {status}: the Repository does not let this exporter read. Check that qrs.user exists "
+            "and has a role that may read the license, and that qrs.certificate is the site's own client certificate",
+        )
+    if status in (301, 302, 303, 307, 308):
+        return QrsError("http", f"GET {path} answered {status}, a redirect: is qrs.url the Repository (port 4242)?")
+    if status == 404:
+        return QrsError("http", f"GET {path} answered 404: is qrs.url the Repository of the central node?")
+    return QrsError("http", f"GET {path} answered {status}, expected 200")
+
+
+def connection_failure(path: str, error: Exception, settings: QrsConfig) -> QrsError:
+    """aiohttp's failure in our words; its own text would name the host."""
+    cause = _cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return _untrusted(cause, settings)
+    if isinstance(cause, ssl.SSLError):
+        if "_ALERT_" in str(cause):
+            return QrsError("certificate", f"the server does not accept the client certificate {settings.certificate}")
+        return QrsError("tls", f"no TLS connection for GET {path}: {openssl_word(cause)}")
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return QrsError("dns", "the host in qrs.url or qrs.sessions_url has no address")
+    if isinstance(cause, ConnectionRefusedError):
+        return QrsError("refused", f"nothing listens for GET {path}: is the Qlik service running, is the port right?")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return QrsError("reset", f"the connection was closed before GET {path} was answered in full")
+    if isinstance(error, aiohttp.ServerDisconnectedError) or isinstance(cause, ConnectionError):
+        # TLS 1.3 often shows no more than this of a refused client certificate.
+        return QrsError(
+            "reset",
+            f"the connection was closed before GET {path} was answered: the Qlik service is not ready, or does not "
+            f"accept the client certificate {settings.certificate}",
+        )
+    if isinstance(error, aiohttp.ClientResponseError):
+        return QrsError("http", f"GET {path} was answered with something that is no HTTP")
+    if isinstance(cause, TimeoutError):
+        return QrsError("timeout", f"no connection for GET {path}")
+    return QrsError("other", f"GET {path} failed: {system_word(cause)}")
+
+
+def _cause(error: Exception) -> BaseException:
+    """The error of TLS or of the operating system inside aiohttp's, which keeps it in one of three places."""
+    return getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error.__cause__ or error
+
+
+_UNKNOWN_ISSUER = (7, 18, 19, 20, 21)
+"""OpenSSL's verdicts for an issuer that the CA file does not hold; 7 is a CA of the same name with another key."""
+_OTHER_NAME = (62, 64)
+"""OpenSSL's verdicts for a certificate that carries another host name or address."""
+
+
+def _untrusted(error: ssl.SSLCertVerificationError, settings: QrsConfig) -> QrsError:
+    """OpenSSL's verdict on the server's certificate, with the setting to look at."""
+    if error.verify_code in _OTHER_NAME:
+        return QrsError(
+            "tls",
+            "the server's certificate carries another host name than the one asked for: set qrs.server_name to the "
+            "name that Qlik's certificate carries",
+        )
+    if error.verify_code in _UNKNOWN_ISSUER:
+        return QrsError("tls", f"the server's certificate was not issued by the CA in {settings.ca_file} (qrs.ca_file)")
+    return QrsError("tls", f"the server's certificate does not verify: {error.verify_message}")
+
+
+def openssl_word(error: BaseException) -> str:
+    """OpenSSL's fixed text alone, for example `WRONG_VERSION_NUMBER`: never a host, never a path."""
+    found = re.search(r"\[SSL: (\w+)\]", str(error))
+    return found[1].lower().replace("_", " ") if found else "the handshake failed"
+
+
+def system_word(error: BaseException) -> str:
+    """The operating system's text for an error number, without the host that aiohttp adds."""
+    number = getattr(error, "errno", None)
+    return os.strerror(number).lower() if isinstance(number, int) and number > 0 else type(error).__name__

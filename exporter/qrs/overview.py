@@ -1,0 +1,49 @@
+"""What the Repository API tells of the license: the outcome of one read. Data only."""
+
+from typing import Literal
+
+import msgspec
+
+LicenseKind = Literal["signed_key", "lef"]
+AccessTypeName = Literal["professional", "analyzer"]
+
+
+class AccessType(msgspec.Struct, frozen=True):
+    """The seats of one kind. None: the Repository did not say."""
+
+    licenses: float | None
+    allocated: float | None
+    used: float | None
+    available: float | None
+    """Negative where more is allocated than owned."""
+    quarantined: float | None
+    excess: float | None
+
+
+class LicenseOverview(msgspec.Struct, frozen=True, kw_only=True):
+    """What one read found. None: not known, so not exposed. Instants in seconds since 1970."""
+
+    read_at: float
+    expiry: float | None = None
+    """The last second (UTC) of the earliest `Valid To` day; None if perpetual or unknown."""
+    expired: bool | None = None
+    valid: bool | None = None
+    """False if the Repository calls the license invalid or blacklisted; expiry is `expired`'s matter."""
+    kind: LicenseKind | None = None
+    product: str | None = None
+    subscription: bool | None = None
+    access: dict[AccessTypeName, AccessType] = {}
+    """Only the kinds of seat that are enabled."""
+    capacity_allocated: float | None = None
+    """Seconds in this calendar month, like the two below."""
+    capacity_used: float | None = None
+    capacity_unavailable: float | None = None
+    tokens: float | None = None
+    tokens_available: float | None = None
+    sessions_per_user_max: float | None = None
+    updated: float | None = None
+    """`license.updated`; that it is the last refresh is inferred (qlik-facts 4)."""
+    notes: tuple[str, ...] = ()
+    """Sentences: what was missing, renamed or not understood, and what was taken for what. No secrets."""
+    problems: int = 0
+    """How many fields were missing or not understood."""
