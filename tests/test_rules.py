@@ -110,7 +110,7 @@ def labels_of(name: str) -> dict[str, Any]:
     """The labels of a metric, or of the metrics that a recording is made of, with their closed values."""
     for rule in rules():
         if rule.get("record") == name:
-            parts = [selector.name for selector in selectors(rule["expr"]) if selector.name != "up"]
+            parts = {selector.name for selector in selectors(rule["expr"])} - {"up", name}  # it may read itself
             return {label: values for part in parts for label, values in labels_of(part).items()}
     assert name in METRICS, f"{name} is no metric"
     return dict(METRICS[name].labels)
