@@ -6,6 +6,7 @@ Against the fake of `qrs_server`, over real mutual TLS on loopback.
 import asyncio
 import base64
 import contextlib
+import errno
 import os
 import socket
 import ssl
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import qrs_server
 from cryptography.hazmat.primitives import serialization
@@ -25,6 +27,7 @@ from qrs_server import ACCESS, LICENSE, SECRETS, SESSIONS, Answer, FakeQrs, Site
 from exporter.config import QrsConfig
 from exporter.qrs import LicenseOverview, QrsError, client, read_overview
 from exporter.qrs.certificates import server_name_of
+from exporter.qrs.failure import connection_failure
 
 pytestmark = pytest.mark.windows
 
@@ -521,6 +524,17 @@ def test_nobody_there_no_such_host_and_no_tls_are_told_apart(site: Site) -> None
         error = failure(site.settings(f"https://127.0.0.1:{listener.getsockname()[1]}"))
         thread.join(5)
     assert (error.reason, "no TLS connection" in str(error)) == ("tls", True)
+
+
+def test_what_loopback_cannot_show_is_told_without_a_host(site: Site) -> None:
+    settings = site.settings("https://qliknode1.example.com:4242")
+    unreachable = aiohttp.ClientOSError(errno.EHOSTUNREACH, "Cannot connect to host qliknode1.example.com")
+    assert str(connection_failure(LICENSE, unreachable, settings)) == (
+        f"other: GET {LICENSE} failed: {os.strerror(errno.EHOSTUNREACH).lower()}"
+    )
+    late = aiohttp.ClientOSError(errno.ETIMEDOUT, "Cannot connect to host qliknode1.example.com")
+    late.__cause__ = TimeoutError()
+    assert str(connection_failure(LICENSE, late, settings)) == f"timeout: no connection for GET {LICENSE}"
 
 
 def test_a_certificate_file_that_hangs_does_not_hang_the_read_hazard_121(
