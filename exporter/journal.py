@@ -23,7 +23,7 @@ from exporter.events import (
     SyncFailed,
     SyncSucceeded,
 )
-from exporter.license import FUTURE, REFUSED_WINDOW, RecordLike, Rules
+from exporter.license import FUTURE, RecordLike, Rules
 from exporter.logs.formats import AuditRecord, LicensesRecord, Record, TraceRecord, texts_of
 from exporter.logs.messages import UNKNOWN
 from exporter.masking import Templates, masked
@@ -95,8 +95,8 @@ class Journal:
         with self._lock:
             return self._unknown.rows()
 
-    def refusals(self, reason: DenialReason, now: float) -> int:
-        """How many refusals for `reason` are kept of the hour before `now`: a lower bound."""
+    def refusals(self, reason: DenialReason, since: float, now: float) -> int:
+        """How many refusals for `reason` are kept of the time between: a lower bound."""
         with self._lock:
             return sum(
                 1
@@ -105,7 +105,7 @@ class Journal:
                 if isinstance(note.event, AccessDenied)
                 and note.event.reason == reason
                 and note.at is not None
-                and now - REFUSED_WINDOW < note.at <= now
+                and since < note.at <= now
             )
 
     def syncs(self, since: float, now: float) -> list[tuple[float, SyncWord]]:

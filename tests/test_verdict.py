@@ -502,3 +502,18 @@ def test_an_old_stale_verdict_hides_neither_the_silence_of_the_service_nor_a_ref
     judgement = judge(observation([licenses_line(NOON - 100 * DAY, STALE)], [refusal(NOON - 60, "user01")]))
     assert judgement.verdict == "license_stale"
     assert names(judgement) == ["service_silent", "users_refused"]
+
+
+def test_refusals_before_the_license_became_good_again_are_explained_by_it():
+    licenses = [
+        *(licenses_line(NOON - 40 * MINUTE + age, STALE) for age in range(5)),
+        *syncs(NOON - 20 * MINUTE, NOON - 5 * MINUTE),
+    ]
+    before = [refusal(NOON - 30 * MINUTE + number, f"user{number:02}", number=number) for number in range(1, 15)]
+    judgement = judge(observation(licenses, before))
+    assert (judgement.verdict, judgement.also) == ("well", ())
+    assert "14 users were refused before the license became good" in said(judgement)
+    after = [refusal(NOON - number, f"user{number:02}", number=50 + number) for number in range(1, 3)]
+    judgement = judge(observation(licenses, [*before, *after]))
+    assert judgement.verdict == "users_refused"
+    assert "2 distinct users were refused" in said(judgement)

@@ -31,13 +31,34 @@ class Evidence:
         self.source = known[1] if known else None
         self.stale = self.expected and seen.state.stale()
         self.lockout = None if self.stale else seen.state.lockout(seen.rules)
-        self.refused = seen.state.refused_users("no_access_pass", seen.now)
+        self.recovered = self._recovered()
+        self.refused = self._refused_since(self.unexplained_since("no_access_pass"))
         self.parallel = seen.state.refused_users("parallel_sessions", seen.now)
         self.dead = self.stale and self._confirmed()
         self.qrs = seen.qrs.overview(seen.now) if seen.qrs else None
         self.good, self.bad = self._probed("backend", self.limits.unreachable)
         _, self.local_bad = self._probed("local", self.limits.repository_down)
         self.error = self._newest_error()
+
+    def _recovered(self) -> float | None:
+        """When the license became good again, if it was stale shortly before."""
+        stale = self.state.stale_verdict
+        if stale is None or self.stale:
+            return None
+        known = (*(success.at for success in self.state.inferred), self.state.message_success, self.state.qrs_success)
+        first = min((at for at in known if at is not None and at > stale), default=None)
+        return first if first is not None and first - stale < max(self.limits.stale_recent, REFUSED_WINDOW) else None
+
+    def unexplained_since(self, reason: DenialReason) -> float:
+        """Since when refusals speak of a trouble of now: for an hour, and not before the license became good again."""
+        hour = self.now - REFUSED_WINDOW
+        if self.recovered is None or reason != "no_access_pass":
+            return hour
+        return max(hour, self.recovered + self.rules.settle)
+
+    def _refused_since(self, since: float) -> int:
+        users = self.state.refused.get("no_access_pass", {})
+        return sum(any(since < at <= self.now for at in times) for times in users.values())
 
     def _confirmed(self) -> bool:
         """Whether the stale verdict is young, or users are refused as it says."""
@@ -73,9 +94,10 @@ class Evidence:
 
     def denials(self, reason: DenialReason) -> int:
         """Refusals within the hour: a lower bound."""
-        kept = self.seen.journal.refusals(reason, self.now) if self.seen.journal else 0
+        since = self.unexplained_since(reason)
+        kept = self.seen.journal.refusals(reason, since, self.now) if self.seen.journal else 0
         last = self.state.last_denial.get(reason)
-        return max(kept, int(last is not None and self.now - REFUSED_WINDOW < last <= self.now))
+        return max(kept, int(last is not None and since < last <= self.now))
 
     def licenses_silent(self) -> bool:
         """Whether the Licenses service has written nothing for longer than its daily rhythm, though we can read."""

@@ -418,7 +418,17 @@ def well(seen: Evidence) -> Finding:
         evidence.append(
             f"The service called the license invalid at {seen.at(invalid)}: a known side effect of forcing a sync."
         )
-    evidence += seen.refused_sentences() or ["No user was refused within the last hour, as far as the logs given tell."]
+    before = seen.state.refused_users("no_access_pass", seen.now)
+    if seen.recovered is not None and before:
+        evidence.append(
+            f"{count(before, 'user')} {were(before)} refused before the license became good "
+            f"at {seen.at(seen.recovered)}."
+        )
+    evidence += (
+        seen.refused_sentences() or ["No user was refused since, as far as the logs tell."]
+        if before
+        else ["No user was refused within the last hour, as far as the logs tell."]
+    )
     if not seen.offline or any(history.last for history in seen.seen.probes):
         evidence += seen.probe_sentences()
     evidence += _seat_sentences(seen)
