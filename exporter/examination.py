@@ -1,6 +1,7 @@
 """One reading of everything there is, and what it comes to, for `diagnose` and `bundle`. Uses no state file."""
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,8 @@ from exporter.logs.sources import Source
 from exporter.observation import LogFigures, Observation
 from exporter.probes import ProbeHistory, ProbeResult, probe
 from exporter.qrs import QrsBoard, read_into, sync_seen
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[int], None]
 """Told how many bytes more were read."""
@@ -36,19 +39,20 @@ def examine(
     now: float | None = None,
     as_of_newest: bool = False,
     probing: bool = False,
-    show_people: bool = False,
+    journal: Journal | None = None,
     progress: Progress = lambda size: None,
     environ: Mapping[str, str] = os.environ,
 ) -> Observation:
-    """Everything that `sources` hold, folded, and judged as of `now`, of the newest entry, or of this moment.
+    """Everything that `sources` hold, folded, and seen as of `now`, of the newest entry, or of this moment.
 
     Entries after a given `now` are left out. `probing` also runs each configured probe once, and reads the Repository
-    API where it is enabled.
+    API where it is enabled. `journal` is told every batch.
     """
-    reading = _Reading(rules_of(config, catalogue), now, Journal(show_people))
+    reading = _Reading(rules_of(config, catalogue), now, as_of_newest, journal)
     figures = {source.log: reading.read(source, progress) for source in sources}
+    state, rules = reading.state, reading.rules
     if now is None:
-        now = reading.newest if as_of_newest and reading.newest is not None else time.time()
+        now = max(state.last_entry.values()) if as_of_newest and state.last_entry else time.time()
     histories: tuple[ProbeHistory, ...] = ()
     board = None
     if probing:
@@ -56,71 +60,72 @@ def examine(
         for history in histories:
             for result in history.results:
                 finished = ProbeFinished(result.target, result.role, result.ended, result.success)
-                reading.state.fold(finished, result.ended, reading.rules)
+                state.fold(finished, result.ended, rules)
         overview = board.overview(time.time()) if board is not None else None
         if overview is not None and (event := sync_seen(overview, config.qrs)):
-            reading.state.fold(event, time.time(), reading.rules)
-    reading.state.fold(SettleDue(now), now, reading.rules)
+            state.fold(event, time.time(), rules)
+    state.fold(SettleDue(now), now, rules)
     return Observation(
         now=now,
-        rules=reading.rules,
-        state=reading.state,
-        counted=reading.state,
+        rules=rules,
+        state=state,
+        counted=state,
         messages={log: catalogue.names(log) for log in LOG_NAMES},
         logs=figures,
         probes=histories,
         qrs=board,
         covered_since=reading.oldest,
-        journal=reading.journal,
+        journal=journal,
     )
 
 
 class _Reading:
-    """The fold of one reading, with what is learnt on the way."""
+    """The fold of one reading."""
 
-    def __init__(self, rules: Rules, until: float | None, journal: Journal) -> None:
-        self.rules, self._until, self.journal = rules, until, journal
+    def __init__(self, rules: Rules, until: float | None, as_of_newest: bool, journal: Journal | None) -> None:
+        self.rules, self._until, self._as_of_newest, self._journal = rules, until, as_of_newest, journal
         self.state: LicenseState = new_state()
-        self.newest: float | None = None
         self.oldest: float | None = None
-        """The oldest entry of the Licenses log."""
+        self._newest: float | None = None
+        """The first entry of the Licenses log."""
 
     def read(self, source: Source, progress: Progress) -> LogFigures:
-        """Fold all that `source` holds. What cannot be read is said in the figures."""
-        log, problems = source.log, {}
+        """Fold all that `source` holds. What cannot be read is said in the figures, and logged."""
+        log, files, troubles = source.log, 0, dict[str, str]()
         for batch in source.read():
             self._fold(log, batch.records)
-            self.state.count_reading(
-                log,
-                read_bytes=batch.read_bytes,
-                rotations=batch.rotations,
-                lost_generations=batch.lost_generations,
-            )
+            self.state.count_reading(log, read_bytes=batch.read_bytes)
             progress(batch.read_bytes)
-            problems.update({trouble.path: trouble.problem for trouble in batch.troubles})
+            files = max(files, batch.files)
+            troubles.update({trouble.path: trouble.problem for trouble in batch.troubles})
+        for path, problem in troubles.items():
+            _log.error("%s cannot be read: %s", path, problem)
         self.state.caught_up.add(log)
         return LogFigures(
-            files=len(source.files),
-            last_read=time.time(),
-            read_errors=len(problems),
+            files=files,
+            last_read=None if troubles else time.time(),
+            read_errors=len(troubles),
             listed=True,
-            problem="; ".join(f"{path}: {problem}" for path, problem in problems.items()),
+            problem="; ".join(f"{path}: {problem}" for path, problem in troubles.items()),
             paths=tuple(pattern.text for pattern in source.patterns),
         )
 
     def _fold(self, log: LogName, records: Sequence[Record]) -> None:
-        kept = records
+        if not records:
+            return
+        now = time.time()
         if (until := self._until) is not None:
-            kept = [record for record in records if record.at is None or record.at <= until]
-        horizon = time.time() + FUTURE
-        times = [record.at for record in kept if record.at is not None and record.at <= horizon]
-        if times:
-            self.newest = max(times) if self.newest is None else max(self.newest, max(times))
-            if log == "licenses":
-                self.oldest = min(times) if self.oldest is None else min(self.oldest, min(times))
-        now = self._until if self._until is not None else self.newest if self.newest is not None else time.time()
-        self.state.fold_records(log, kept, now, self.rules)
-        self.journal.note(log, kept, self.rules)
+            records = [record for record in records if record.at is None or record.at <= until]
+            now = until
+        elif self._as_of_newest:  # refused users are kept for an hour of the log's own time
+            horizon = now + FUTURE
+            times = [record.at for record in records if record.at is not None and record.at <= horizon]
+            now = self._newest = max(times, default=self._newest or now)
+        if self.oldest is None and log == "licenses":
+            self.oldest = next((record.at for record in records if record.at is not None), None)
+        self.state.fold_records(log, records, now, self.rules)
+        if self._journal is not None:
+            self._journal.note(log, records, self.rules)
 
 
 async def _asked(config: Config, environ: Mapping[str, str]) -> tuple[tuple[ProbeHistory, ...], QrsBoard | None]:

@@ -11,6 +11,7 @@ import msgspec
 from exporter.commands.terminal import Colour, Paint, ProgressBar
 from exporter.config import Config
 from exporter.examination import examine
+from exporter.journal import Journal
 from exporter.logs.formats import instant
 from exporter.logs.messages import catalogue_of
 from exporter.logs.sources import Given, Source, configured_sources, given_sources
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
             now=now,
             as_of_newest=bool(arguments.paths),
             probing=arguments.probe or not arguments.paths,
-            show_people=arguments.show_people,
+            journal=Journal(arguments.show_people),
             progress=bar,
         )
     finally:
