@@ -5,7 +5,6 @@ is a word that stands where names stand (capitalised, in quotes, behind `user` o
 that log messages are made of. What is masked too much costs a look at the original; what is masked too little leaks.
 """
 
-import functools
 import re
 from collections.abc import Callable
 
@@ -16,16 +15,48 @@ LONGEST_TEXT = 2_000
 MOST_TEMPLATES = 1_000
 """Distinct wordings that are told apart; further ones are counted together."""
 MOST_SHAPES = 50_000
-"""Texts whose wording is remembered, by their shape."""
+"""Texts whose masked form is remembered."""
 PUBLIC_HOST = "license.qlikcloud.com"
 """The one host that may be named: it is Qlik's, and the same for everyone."""
 OTHERS = "(further wordings)"
 
 
-@functools.lru_cache(maxsize=4096)
 def masked(text: str) -> str:
     """`text` with everything that could name a person, a host, a key or a number replaced by what it was."""
-    return _masked(text[:LONGEST_TEXT], strict=False)
+    text = text[:LONGEST_TEXT]
+    shape = _shape(text)
+    found = _shapes.get(shape)
+    if found is None:
+        found = _masked(text, strict=False)
+        if len(_shapes) >= MOST_SHAPES:
+            _shapes.clear()
+        _shapes[shape] = found
+    return found
+
+
+def _shape(text: str) -> str:
+    """What texts have in common that are masked alike: all but their digits."""
+    return _DIGITS.sub(lambda run: run[0] if run[1] else "0", text)
+
+
+_DIGITS = re.compile(
+    r"((?:result|code|status|sessioncount)[\"']?\s*[:=]\s*[\"']?\d{1,3}(?!\w))|[0-9a-f]*\d[0-9a-f]*", re.IGNORECASE
+)
+_shapes: dict[str, str] = {}
+"""The masked texts by their shape: most lines of a log differ in their digits alone."""
+
+
+def masked_name(path: str) -> str:
+    """The last part of `path`; a file that Qlik named after a machine without that machine."""
+    name = re.split(r"[\\/]", path)[-1]
+    if found := _QLIK_FILE.fullmatch(name):
+        return f"<host>_{found[1]}"
+    stem, dot, ending = name.rpartition(".")
+    return f"{masked(stem)}{dot}{ending}" if dot else masked(name)
+
+
+_QLIK_FILE = re.compile(r"[^\\/]+?_([A-Za-z]+_[A-Za-z]+(?:_[\dT.-]+Z)?\.(?:txt|log))", re.IGNORECASE)
+"""`<Machine>_<LogType>_<Service>.txt`, and rolled ones (qlik-facts 2)."""
 
 
 class Templates:
@@ -33,17 +64,11 @@ class Templates:
 
     def __init__(self, show_people: bool = False) -> None:
         self._show_people = show_people
-        self._shapes: dict[str, str] = {}
         self._counts: dict[tuple[str, str], list[float]] = {}
 
     def add(self, log: str, text: str, at: float | None) -> None:
         """Count one text of `log` with its row time."""
-        shape = _DIGITS.sub("0", text)
-        template = self._shapes.get(shape)
-        if template is None:
-            template = text if self._show_people else masked(text) or "(no text)"
-            if len(self._shapes) < MOST_SHAPES:
-                self._shapes[shape] = template
+        template = (text if self._show_people else masked(text)) or "(no text)"
         key = (log, template)
         row = self._counts.get(key)
         if row is None:
@@ -69,12 +94,11 @@ class Templates:
         ]
 
 
-_DIGITS = re.compile(r"[0-9a-fA-F]*\d[0-9a-fA-F]*")
-
 # What the pieces of a text are, the first that fits; the name of the group is the word that stands in for it.
 _PIECES = re.compile(
     r"""
-    (?P<secret>(?<![A-Za-z])(?:password|passwd|passphrase|pwd|secret|token|api-?key|authorization|proxy-authorization|
+    (?P<kept>(?<![A-Za-z])(?:result|code|status|status\ ?code|sessioncount)["']?\s*[:=]\s*["']?\d{1,3}(?!\w)["']?)
+  | (?P<secret>(?<![A-Za-z])(?:password|passwd|passphrase|pwd|secret|token|api-?key|authorization|proxy-authorization|
         signed(?:\ license)?\ key|license\ ?key|key|cookie|checksum|signature|credentials?)
         ["']?\s*[:=]\s*(?:(?:basic|bearer|ntlm|negotiate)\s+)?(?:"[^"]*"|'[^']*'|[^\s,;|&]+))
   | (?P<named>(?<![A-Za-z])(?:(?:user|owner|account|login|member|subject|principal|host|machine|node|server|computer|
@@ -197,6 +221,7 @@ def _of_token(found: str) -> str:
 _KEPT_MIXED = {"x509", "http2", "h2", "ipv4", "ipv6", "utf8", "utf16", "sha1", "sha256", "tls1", "oauth2", "base64"}
 
 _MASKS: dict[str, Callable[[str], str]] = {
+    "kept": lambda found: found,
     "secret": lambda found: _of_pair("<secret>", found),
     "named": lambda found: _of_pair("<name>", found),
     "url": _of_url,

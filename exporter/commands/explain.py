@@ -1,0 +1,380 @@
+"""`explain FILE…|-`: what each line of a log means, which series it moves, and why; or which wordings are unknown."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from exporter.commands.terminal import Paint, ProgressBar
+from exporter.config import Config
+from exporter.events import (
+    DENIAL_REASONS,
+    ERROR_CLASSES,
+    LOG_NAMES,
+    SEVERE_LEVELS,
+    USER_DENIAL_REASONS,
+    AccessDenied,
+    LicenseError,
+    LicenseStale,
+    LogEvent,
+    LogName,
+    SevereEntry,
+    SyncAttempted,
+    SyncFailed,
+    SyncSucceeded,
+)
+from exporter.examination import rules_of
+from exporter.journal import meaning_of, text_of
+from exporter.license import FUTURE, SUCCESS_SOURCES, LicenseState, Rules, new_state
+from exporter.logs.files import open_shared
+from exporter.logs.formats import Record
+from exporter.logs.lines import Line, UnknownLogError, lines_of
+from exporter.logs.messages import MESSAGES, UNKNOWN, catalogue_of
+from exporter.logs.sources import given_sources
+from exporter.masking import Templates, masked, masked_name
+from exporter.metrics import (
+    ACCESS_DENIALS,
+    ACCESS_DENIED_USERS,
+    ERRORS,
+    LOCKOUT,
+    LOG_FUTURE,
+    LOG_MALFORMED,
+    LOG_MESSAGES,
+    LOG_RECORDS,
+    LOG_SEVERE,
+    STALE,
+    STALE_LAST_VERDICT,
+    SYNC_ATTEMPTS,
+    SYNC_CONSECUTIVE_FAILURES,
+    SYNC_EXPECTED,
+    SYNC_FAILURES,
+    SYNC_LAST_ATTEMPT,
+    SYNC_LAST_FAILURE,
+    SYNC_LAST_SUCCESS,
+    SYNC_SUCCESS_SOURCE,
+    Metric,
+)
+from exporter.wording import count, instant, span
+
+STDIN = "-"
+Moved = dict[str, list[float | None]]
+"""Series by name, from and to; the value before is None where only the step is known."""
+_EXPLAINED, _FAILED = 0, 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this command."""
+    parser.add_argument(
+        "paths", nargs="+", metavar="FILE|DIR|-", help="log files, folders with logs, or - for the input"
+    )
+    parser.add_argument("--unknown", action="store_true", help="only the distinct wordings that nothing recognised")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--log", choices=LOG_NAMES, help="which log it is, where neither name nor content tells")
+
+
+def run(arguments: argparse.Namespace, config: Config) -> int:
+    """Explains every record in the order given: 0, or 1 where something could not be read. Raises ConfigError."""
+    rules = rules_of(config, catalogue_of(config, arguments.config_file or "defaults"))
+    if arguments.unknown:
+        return _print_unknown(arguments, rules)
+    explainer = Explainer(rules, arguments.show_people)
+    paint = Paint(sys.stdout)
+    code = _EXPLAINED
+    inputs = list(_inputs(arguments))
+    for name, lines in inputs:
+        shown = name if arguments.show_people else masked_name(name)
+        if len(inputs) > 1 and not arguments.json:
+            print(paint(shown, "bold"))
+        try:
+            for line in lines:
+                told = {"file": shown, **explainer.explain(line)}
+                print(
+                    json.dumps(told, ensure_ascii=False) if arguments.json else _text(told, paint), flush=name == STDIN
+                )
+        except UnknownLogError:
+            print(f"qlik-license-exporter: {shown}: not a log that is known; "
+                  f"say which with --log: {', '.join(LOG_NAMES)}", file=sys.stderr)  # fmt: skip
+            code = _FAILED
+    return code
+
+
+def _inputs(arguments: argparse.Namespace) -> Iterator[tuple[str, Iterator[Line]]]:
+    """Each file with its records, in the order given; folders in the order of their logs."""
+    for path in arguments.paths:
+        if path == STDIN:
+            yield path, lines_of(lambda size: os.read(sys.stdin.fileno(), size), arguments.log)
+        elif os.path.isdir(path):
+            for source in given_sources([path]).sources:
+                for file in source.files:
+                    yield file, _file_lines(file, arguments.log or source.log)
+        else:
+            sources = given_sources([path]).sources
+            yield path, _file_lines(path, arguments.log or (sources[0].log if sources else None))
+
+
+def _file_lines(path: str, log: LogName | None) -> Iterator[Line]:
+    descriptor = open_shared(path)
+    try:
+        yield from lines_of(lambda size: os.read(descriptor, size), log)
+    finally:
+        os.close(descriptor)
+
+
+# --- one record ------------------------------------------------------------------------------------------------------
+
+_SENTENCES = {(message.log, message.name): message.sentence for message in MESSAGES}
+
+
+class Explainer:
+    """Folds records one by one into a real `LicenseState`, and tells what each of them changed."""
+
+    def __init__(self, rules: Rules, show_people: bool = False) -> None:
+        self._rules, self._show_people = rules, show_people
+        self._state = new_state()
+        self._now: float | None = None
+        self._before = _series(self._state, rules, 0.0)
+        self._last_at: dict[LogName, float] = {}
+
+    def explain(self, line: Line) -> dict[str, Any]:
+        """`line`, `log`, `time`, `message`, `meaning`, `event`, `text`, `moved` (series to from and to), `why`."""
+        log, record = line.log, line.record
+        if record.orphan:
+            self._state.fold_records(log, [record], self._now or time.time(), self._rules)
+            why = ["this line belongs to no record: counted as malformed only"]
+            return _told(line, None, "", None, "", {_name(LOG_MALFORMED, log): [None, 1]}, why)
+        message, event = self._rules.recognise(log, record)
+        why = []
+        moved: Moved = {}
+        if record.at is None:
+            record.at = self._last_at.get(log)
+            why.append("it has no usable time: it takes its predecessor's" if record.at else "it has no usable time")
+        wall = time.time()
+        if record.at is not None and record.at <= wall + FUTURE:
+            self._last_at[log] = record.at
+            self._now = max(self._now or record.at, record.at)
+        marks = _marks(self._state)
+        pending = self._state.pending
+        self._state.fold_records(log, [record], self._now or wall, self._rules)
+        moved[_name(LOG_RECORDS, log)] = moved[_name(LOG_MESSAGES, log, message)] = [None, 1]
+        if record.malformed:
+            moved[_name(LOG_MALFORMED, log)] = [None, 1]
+            why.append("it breaks its format; what can be recognised in it is recognised even so")
+        if record.at is not None and record.at > wall + FUTURE:
+            moved[_name(LOG_FUTURE, log)] = [None, 1]
+            why.append("its time lies in the future: it counts and moves no instant")
+        if event is not None or _marks(self._state) != marks:
+            after = _series(self._state, self._rules, self._now or wall)
+            moved |= {
+                name: [self._before.get(name), after.get(name)]
+                for name in (*after, *(name for name in self._before if name not in after))
+                if self._before.get(name) != after.get(name)
+            }
+            self._before = after
+        if pending is not None and self._state.inferred and self._state.inferred[-1].at == pending.at:
+            settle = span(self._rules.settle)
+            why.append(f"the sync attempted at {instant(pending.at)} outlived {settle} unopposed: an inferred success")
+        why += self._why(message, event, marks)
+        text = text_of(record)
+        return _told(
+            line,
+            record.at,
+            message,
+            event,
+            text if self._show_people else masked(text),
+            moved,
+            why,
+        )
+
+    def _why(self, message: str, event: LogEvent | None, before: "_Marks") -> list[str]:
+        """Why the event moved what it moved, in the words of the sync clock."""
+        after = _marks(self._state)
+        if event is None:
+            return ["nothing in the catalogue fits: counted as unknown"] if message == UNKNOWN else ["only counted"]
+        if isinstance(event, SyncAttempted):
+            settle = span(self._rules.settle)
+            if after.pending != before.pending:
+                return [f"an attempt opens a sync; what it came to is known after {settle}, or by the next failure"]
+            return ["it opens no sync of its own: a retry, or out of order"]
+        if isinstance(event, SyncSucceeded):
+            return ["this site's wording for a success: told, not inferred"]
+        if isinstance(event, SyncFailed | LicenseStale):
+            why = []
+            if before.pending is not None and after.pending is None:
+                why.append("it fails the sync that was open")
+            if after.inferred < before.inferred:
+                taken = count(before.inferred - after.inferred, "inferred success", "inferred successes")
+                why.append(f"it takes back {taken}")
+            if isinstance(event, LicenseStale):
+                why.append("everyone is refused until a sync succeeds")
+            return why or ["an error without a sync that it could belong to"]
+        if isinstance(event, LicenseError):
+            return ["a license error of its own kind; it does not fail a sync"]
+        if isinstance(event, SevereEntry):
+            return ["a license logger complains"]
+        return [_why_denied(event)]
+
+
+def _why_denied(event: AccessDenied) -> str:
+    if event.reason == "parallel_sessions":
+        return "the row counts five sessions or more"
+    if event.reason == "no_access_pass":
+        return "a refusal with no or fewer than five sessions: the license is missing, not the session"
+    return "a license could not be allocated"
+
+
+class _Marks(tuple[Any, ...]):
+    """What of the sync clock a record can change without an event of its own."""
+
+    __slots__ = ()
+
+    @property
+    def pending(self) -> object:
+        """The open sync."""
+        return self[0]
+
+    @property
+    def inferred(self) -> int:
+        """How many successes are inferred."""
+        return int(self[1])
+
+
+def _marks(state: LicenseState) -> _Marks:
+    return _Marks((state.pending, len(state.inferred), state.provisional, state.inferred[-1:] or None))
+
+
+def _told(
+    line: Line,
+    at: float | None,
+    message: str,
+    event: LogEvent | None,
+    text: str,
+    moved: Moved,
+    why: list[str],
+) -> dict[str, Any]:
+    return {
+        "line": line.number,
+        "log": line.log,
+        "time": at,
+        "message": message,
+        "meaning": _SENTENCES.get((line.log, message), ""),
+        "event": meaning_of(event) if event is not None else "",
+        "text": text,
+        "moved": dict(moved),
+        "why": why,
+    }
+
+
+def _series(state: LicenseState, rules: Rules, now: float) -> dict[str, float]:
+    """The series that an event can move, with their values; what is not known has none."""
+    counters = state.counters
+    success = state.last_success()
+    known: dict[str, float | None] = {
+        SYNC_EXPECTED.name: state.sync_expected(rules),
+        SYNC_ATTEMPTS.name: counters.sync_attempts,
+        SYNC_FAILURES.name: counters.sync_failures,
+        SYNC_CONSECUTIVE_FAILURES.name: state.consecutive_failures,
+        SYNC_LAST_ATTEMPT.name: state.last_attempt,
+        SYNC_LAST_FAILURE.name: state.last_failure,
+        SYNC_LAST_SUCCESS.name: success[0] if success else None,
+        STALE.name: state.stale(),
+        STALE_LAST_VERDICT.name: state.stale_verdict,
+        LOCKOUT.name: state.lockout(rules),
+    }
+    known |= {
+        _name(SYNC_SUCCESS_SOURCE, source): success is not None and success[1] == source for source in SUCCESS_SOURCES
+    }
+    known |= {_name(ERRORS, error): counters.errors.get(error, 0) for error in ERROR_CLASSES}
+    known |= {_name(ACCESS_DENIALS, reason): counters.denials.get(reason, 0) for reason in DENIAL_REASONS}
+    known |= {_name(ACCESS_DENIED_USERS, reason): state.refused_users(reason, now) for reason in USER_DENIAL_REASONS}
+    severe = state.log_counters("repository_trace").severe
+    known |= {_name(LOG_SEVERE, "repository_trace", level): severe.get(level, 0) for level in SEVERE_LEVELS}
+    return {name: float(value) for name, value in known.items() if value is not None}
+
+
+def _name(metric: Metric, *values: str) -> str:
+    labels = ",".join(f'{label}="{value}"' for label, value in zip(metric.labels, values, strict=True))
+    return f"{metric.name}{{{labels}}}"
+
+
+# --- for a person ----------------------------------------------------------------------------------------------------
+
+
+def _text(told: Mapping[str, Any], paint: Paint) -> str:
+    at = instant(told["time"]) if told["time"] is not None else "no time"
+    recognised = told["message"] not in ("", UNKNOWN)
+    name = paint(told["message"] or "no record", "green" if recognised else "yellow")
+    lines = [f"{told['line']:>7}  {paint(at, 'dim')}  {told['log']}  {name}"]
+    if told["text"]:
+        lines.append(f"         {told['text']}")
+    if told["meaning"]:
+        lines.append(f"         means: {told['meaning']}")
+    if told["event"]:
+        lines.append(f"         event: {paint(told['event'], 'red' if _is_bad(told['event']) else 'cyan')}")
+    moved = "; ".join(_change(series, *values) for series, values in told["moved"].items())
+    lines.append(f"         moves: {moved}")
+    lines += [f"         why:   {sentence}" for sentence in told["why"]]
+    return "\n".join(lines)
+
+
+def _is_bad(event: str) -> bool:
+    return not event.startswith(("sync attempted", "sync succeeded"))
+
+
+def _change(series: str, before: float | None, after: float | None) -> str:
+    if "_total" in series:
+        return f"{series} +{(after or 0) - (before or 0):g}"
+    if after is None:
+        return f"{series} gone"
+    value = instant(after) if "_timestamp_" in series else f"{after:g}"
+    return f"{series} = {value}"
+
+
+# --- unknown wordings ------------------------------------------------------------------------------------------------
+
+
+def _print_unknown(arguments: argparse.Namespace, rules: Rules) -> int:
+    templates = Templates(arguments.show_people)
+    code = _EXPLAINED
+    try:
+        for log, records in _batches(arguments):
+            for record in records:
+                if not record.orphan and rules.recognise(log, record)[0] == UNKNOWN:
+                    templates.add(log, text_of(record), record.at)
+    except UnknownLogError:
+        print(f"qlik-license-exporter: the input is no log that is known; say which with --log: {', '.join(LOG_NAMES)}",
+              file=sys.stderr)  # fmt: skip
+        code = _FAILED
+    rows = templates.rows()
+    if arguments.json:
+        for row in rows:
+            print(json.dumps(row, ensure_ascii=False))
+        return code
+    paint = Paint(sys.stdout)
+    if not rows:
+        print("Every record was recognised.")
+    for row in rows:
+        print(f"{row['count']:>9,}  {row['log']:<16}  {paint(str(row['template']), 'yellow')}")
+    if rows:
+        total = sum(int(str(row["count"])) for row in rows)
+        print(paint(f"{count(len(rows), 'wording')} in {count(total, 'record')} that nothing recognised.", "dim"))
+    return code
+
+
+def _batches(arguments: argparse.Namespace) -> Iterator[tuple[LogName, Iterable[Record]]]:
+    """The records of everything given, in whatever portions."""
+    paths = [path for path in arguments.paths if path != STDIN]
+    if len(paths) < len(arguments.paths):
+        for line in lines_of(lambda size: os.read(sys.stdin.fileno(), size), arguments.log):
+            yield line.log, (line.record,)
+    given = given_sources(paths)
+    bar = ProgressBar(sum(source.size for source in given.sources))
+    try:
+        for source in given.sources:
+            for batch in source.read():
+                yield arguments.log or source.log, batch.records
+                bar(batch.read_bytes)
+    finally:
+        bar.close()
