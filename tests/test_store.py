@@ -1,0 +1,267 @@
+"""The state file: what it keeps, who may have it, and what becomes of one that cannot be used."""
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tailing import disk_folder
+
+from exporter import store as store_module
+from exporter.store import APPLICATION_ID, MIGRATIONS, Store, StoreError, StoreLockedError
+
+pytestmark = pytest.mark.windows
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    with disk_folder() as folder:
+        yield folder / "made" / "state.db"
+
+
+def _kept(path: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    store = Store(path)
+    store.close()
+    return {name: value for name, value in store.state.items() if "." in name}, store.files
+
+
+def test_what_is_saved_is_there_after_a_restart_and_what_is_forgotten_is_not(path: Path) -> None:
+    store = Store(path, wall=lambda: 1000.0)
+    assert (store.first_start, store.reset, store.files) == (1000.0, None, {})
+    store.save({"a.b": b"1"}, {"x": b"row", "y": b"row"}, ())
+    store.save({"a.b": b"2"}, {"x": b"moved"}, ["y", "never"])
+    store.close()
+    again = Store(path, wall=lambda: 2000.0)
+    again.close()
+    assert (again.first_start, again.reset) == (1000.0, None)
+    assert _kept(path) == ({"a.b": b"2"}, {"x": b"moved"})
+
+
+def test_only_changes_are_written(path: Path) -> None:
+    store = Store(path)
+    statements: list[str] = []
+    store.save({"a.b": b"1", "a.c": b"1"}, {"x": b"1"}, ())
+    assert store._database is not None
+    store._database.set_trace_callback(statements.append)
+    store.save({"a.b": b"1", "a.c": b"2"}, {"x": b"1"}, ())
+    store.close()
+    assert len([statement for statement in statements if "INSERT" in statement]) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes; the folder's access list is inherited")
+def test_the_file_is_private_and_so_is_what_lies_beside_it(path: Path) -> None:
+    store = Store(path)
+    store.save({"a.b": b"1"}, {}, ())
+    for name in os.listdir(path.parent):
+        assert stat.S_IMODE(os.stat(path.parent / name).st_mode) == 0o600, name
+    assert stat.S_IMODE(os.stat(path.parent).st_mode) == 0o700
+    store.close()
+
+
+def test_a_second_process_is_told_who_has_the_file_and_touches_nothing(path: Path) -> None:
+    program = (
+        "import sys, pathlib; from exporter.store import Store;"
+        "store = Store(pathlib.Path(sys.argv[1])); print('have it', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline().strip() == "have it"
+        before = {name: (path.parent / name).stat().st_mtime_ns for name in os.listdir(path.parent)}
+        with pytest.raises(StoreLockedError) as refusal:
+            Store(path)
+        assert refusal.value.holder > 0
+        assert f"process {refusal.value.holder}" in str(refusal.value)
+        if sys.platform != "win32":  # where a launcher stands between us and it
+            assert refusal.value.holder == holder.pid
+        assert {name: (path.parent / name).stat().st_mtime_ns for name in os.listdir(path.parent)} == before
+        holder.stdin.close()
+    Store(path).close()
+
+
+def _torn(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:100] + b"\xff" * (len(data) - 100))
+
+
+def _foreign(path: Path) -> None:
+    path.unlink()
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE theirs (x)")
+    database.close()
+
+
+def _altered(sql: str):  # type: ignore[no-untyped-def]  # a function of a path
+    def alter(path: Path) -> None:
+        database = sqlite3.connect(path, isolation_level=None)
+        database.execute(sql)
+        database.close()
+
+    return alter
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: path.write_bytes(b"\0" * 200), "is damaged"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.write_bytes(b'{"offsets": ['), "is damaged"),
+        (_torn, "is damaged"),
+        (_folder, "is no file"),
+        (_foreign, "another program"),
+        (_altered(f"PRAGMA user_version = {len(MIGRATIONS) + 1}"), "newer release"),
+        (_altered("PRAGMA user_version = 0"), "is damaged"),
+        (_altered("DROP TABLE files"), "is damaged"),
+        (_altered("DELETE FROM saves"), "is damaged"),
+        (_altered("UPDATE saves SET number = 'x'"), "is damaged"),
+        (_altered("UPDATE state SET value = 5"), "is damaged"),
+        (_altered("UPDATE state SET value = CAST('x' AS BLOB)"), "is damaged"),
+        (_altered("DELETE FROM state"), "is damaged"),
+    ],
+    ids=[
+        "nuls",
+        "empty",
+        "text",
+        "torn",
+        "folder",
+        "foreign",
+        "newer",
+        "0",
+        "table",
+        "saves",
+        "x",
+        "type",
+        "at",
+        "gone",
+    ],
+)
+def test_hazard_87_a_file_that_cannot_be_used_is_set_aside(  # type: ignore[no-untyped-def]  # a function of a path
+    path: Path, damage, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(path)
+    store.save({"a.b": b"1"}, {"x": b"1"}, ())
+    store.close()
+    damage(path)
+    store = Store(path, wall=lambda: 1_700_000_000.0)
+    assert reason in caplog.text
+    assert (store.reset, store.first_start, store.files) == (1_700_000_000.0, 1_700_000_000.0, {})
+    assert any(name.startswith("state.db.bad-20231114T") for name in os.listdir(path.parent))
+    store.save({"a.b": b"2"}, {}, ())
+    store.close()
+    caplog.clear()
+    store = Store(path)
+    store.close()
+    assert store.reset == 1_700_000_000.0
+    assert _kept(path) == ({"a.b": b"2"}, {})
+    assert not caplog.records, "said once"
+
+
+def test_a_file_that_is_gone_is_a_reset_and_says_so(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(path)
+    store.save({}, {}, ())
+    store.close()
+    path.unlink()
+    store = Store(path, wall=lambda: 5.0)
+    store.close()
+    assert store.reset == 5.0
+    assert "is gone" in caplog.text
+
+
+def test_a_restored_older_copy_is_noticed_and_used(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(path)
+    store.save({"a.b": b"old"}, {}, ())
+    store.close()
+    copy = path.read_bytes()
+    store = Store(path)
+    store.save({"a.b": b"new"}, {}, ())
+    store.save({"a.b": b"newer"}, {}, ())
+    store.close()
+    path.write_bytes(copy)
+    store = Store(path, wall=lambda: 7.0)
+    store.close()
+    assert store.reset == 7.0
+    assert "is an older copy" in caplog.text
+    assert store.state["a.b"] == b"old"
+    caplog.clear()
+    Store(path).close()
+    assert not caplog.records, "said once"
+
+
+def test_an_older_version_migrates_and_keeps_what_it_held(path: Path) -> None:
+    path.parent.mkdir()
+    database = sqlite3.connect(path, isolation_level=None)
+    database.executescript(MIGRATIONS[0])
+    database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    database.execute("PRAGMA user_version = 1")
+    database.execute("INSERT INTO state VALUES ('first start', CAST('12.5' AS BLOB)), ('a.b', CAST('1' AS BLOB))")
+    database.close()
+    store = Store(path)
+    assert (store.first_start, store.reset) == (12.5, None)
+    store.save({}, {"x": b"1"}, ())
+    store.close()
+    assert _kept(path) == ({"a.b": b"1"}, {"x": b"1"})
+
+
+def test_a_busy_file_is_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.05)
+    store = Store(path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="locked"):
+        store.save({"a.b": b"1"}, {}, ())
+    other.execute("COMMIT")
+    store.save({"a.b": b"1"}, {}, ())
+    other.execute("BEGIN EXCLUSIVE")
+    other.execute("COMMIT")
+    other.close()
+    store.close()
+    assert _kept(path) == ({"a.b": b"1"}, {})
+
+
+def test_a_failed_save_keeps_nothing_of_itself_and_the_next_one_succeeds(path: Path) -> None:
+    store = Store(path)
+    store.save({"a.b": b"1"}, {"x": b"1"}, ())
+    assert store._database is not None
+    store._database.execute("PRAGMA max_page_count = 1")  # a full disk
+    with pytest.raises(StoreError, match="full"):
+        store.save({"a.b": b"2"}, {"x": b"2" * 100_000}, ())
+    store.save({"a.c": b"3"}, {}, ())
+    store.close()
+    assert _kept(path) == ({"a.b": b"1", "a.c": b"3"}, {"x": b"1"})
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_words(path: Path) -> None:
+    path.parent.write_text("in the way")
+    with pytest.raises(StoreError, match="cannot be written"):
+        Store(path)
+
+
+def test_a_killed_writer_loses_nothing_that_was_announced(path: Path) -> None:
+    program = (
+        "import sys, pathlib; from exporter.store import Store; store = Store(pathlib.Path(sys.argv[1]))\n"
+        "for number in range(10**9):\n"
+        "    store.save({'a.b': b'%d' % number}, {'x': b'%d' % number}, ())\n"
+        "    print(number, flush=True)"
+    )
+    announced = -1
+    for _ in range(3):
+        with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            for _ in range(20):
+                announced = int(writer.stdout.readline())
+            writer.kill()
+            announced = max([announced, *map(int, writer.stdout.read().split())])
+        state, files = _kept(path)
+        assert int(state["a.b"]) >= announced
+        assert files["x"] == state["a.b"]
