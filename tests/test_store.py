@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,16 +49,6 @@ def test_only_changes_are_written(path: Path) -> None:
     store.save({"a.b": b"1", "a.c": b"2"}, {"x": b"1"}, ())
     store.close()
     assert len([statement for statement in statements if "INSERT" in statement]) == 1
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes; the folder's access list is inherited")
-def test_the_file_is_private_and_so_is_what_lies_beside_it(path: Path) -> None:
-    store = Store(path)
-    store.save({"a.b": b"1"}, {}, ())
-    for name in os.listdir(path.parent):
-        assert stat.S_IMODE(os.stat(path.parent / name).st_mode) == 0o600, name
-    assert stat.S_IMODE(os.stat(path.parent).st_mode) == 0o700
-    store.close()
 
 
 def test_a_second_process_is_told_who_has_the_file_and_touches_nothing(path: Path) -> None:

@@ -1,0 +1,413 @@
+"""The ledger: what it publishes when, what it does while saving fails, and how it bears what hangs or breaks."""
+
+import errno
+import os
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tailing import disk_folder
+
+from exporter import ledger as ledger_module
+from exporter import store as store_module
+from exporter.config import AuditLogConfig, Config, Duration, LicensesLogConfig, LogsConfig, TraceLogConfig
+from exporter.events import AccessDenied, LogEvent, LogName, ProbeFinished, SyncAttempted
+from exporter.ledger import Ledger
+from exporter.license import Rules
+from exporter.logs import files
+from exporter.logs import tail as tail_module
+from exporter.logs.files import Root
+from exporter.logs.tail import Clock
+from exporter.store import Store
+
+DEADLINE = 20.0
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with disk_folder() as path:
+        yield path
+
+
+def recognise(log: LogName, records: Any) -> list[tuple[str, LogEvent | None]]:
+    found: list[tuple[str, LogEvent | None]] = []
+    for record in records:
+        if b"attempt" in record.raw:
+            found.append(("sync_attempted", SyncAttempted()))
+        elif b"refused" in record.raw:
+            found.append(("access_denied", AccessDenied("no_access_pass", record.raw.decode())))
+        else:
+            found.append(("unknown", None))
+    return found
+
+
+RULES = Rules(recognise)
+
+
+def _config(folder: Path, *paths: str, **options: Any) -> Config:
+    return Config(
+        logs=LogsConfig(
+            licenses=LicensesLogConfig(paths=tuple(str(folder / path) for path in paths or ("*.txt",))),
+            repository_audit=AuditLogConfig(enabled=False),
+            repository_trace=TraceLogConfig(enabled=False),
+        ),
+        poll_interval=Duration(0.1),
+        discovery_interval=Duration(0.1),
+        history="count",
+        **options,
+    )
+
+
+def _ledger(folder: Path, rules: Rules = RULES, **options: Any) -> Ledger:
+    return Ledger(Store(folder / "state" / "state.db"), rules, **options)
+
+
+def _until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {DEADLINE:.0f} s: {what}"
+        time.sleep(0.01)
+
+
+def _append(folder: Path, name: str, text: str) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    with open(folder / name, "ab") as file:
+        file.write(text.encode())
+
+
+def _counted(ledger: Ledger) -> int:
+    return ledger.published.counted.log_counters("licenses").records
+
+
+def _seen(ledger: Ledger) -> int:
+    return ledger.published.state.log_counters("licenses").records
+
+
+def test_records_are_counted_and_kept_over_restarts(folder: Path) -> None:
+    for round_ in range(1, 4):
+        noted: list[bytes] = []
+        ledger = _ledger(folder, noted=lambda log, records, rules, noted=noted: noted.extend(r.raw for r in records))
+        ledger.start(_config(folder))
+        _append(folder, "app.txt", "1\n2\n")
+        _until(lambda ledger=ledger, round_=round_: _counted(ledger) == 2 * round_, "both lines counted")
+        ledger.stop()
+        assert noted == [b"1", b"2"]
+    assert ledger.published.counted.log_counters("licenses").read_bytes == 12
+
+
+def test_figures_tell_of_files_and_of_what_hinders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _append(folder, "app.txt", "1\n")
+    _append(folder, "denied.txt", "1\n")
+    real = tail_module.open_shared
+
+    def opening(path: str) -> int:
+        if path.endswith("denied.txt"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(tail_module, "open_shared", opening)
+    ledger = _ledger(folder)
+    ledger.start(_config(folder))
+    _until(lambda: ledger.figures()["licenses"].read_errors >= 3, "errors counted")
+    figures = ledger.figures()["licenses"]
+    assert figures.files == 1
+    assert figures.paths == (str(folder / "*.txt"),)
+    assert (
+        figures.problem
+        == f"{folder / 'denied.txt'}: Permission denied (this process runs as {ledger_module.account()})"
+    )
+    monkeypatch.setattr(tail_module, "open_shared", real)
+    _until(lambda: ledger.figures()["licenses"].files == 2 and _counted(ledger) == 2, "the file read after all")
+    assert ledger.figures()["licenses"].problem == ""
+    assert ledger.figures()["licenses"].last_read is not None
+    assert ledger.figures()["licenses"].listed
+    ledger.stop()
+
+
+def test_while_saving_fails_gauges_go_on_counters_wait_and_recovery_is_automatic(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(ledger_module, "RETRY_SECONDS", 0.05)
+    ledger = _ledger(folder)
+    ledger.start(_config(folder))
+    _append(folder, "app.txt", "1\n")
+    _until(lambda: _counted(ledger) == 1, "the first line counted")
+    saved = ledger.last_save
+    other = sqlite3.connect(folder / "state" / "state.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    _append(folder, "app.txt", "2\n3\n")
+    _until(lambda: _seen(ledger) == 3, "the fold goes on")
+    _append(folder, "app.txt", "4 attempt\n")
+    _until(lambda: ledger.published.state.last_attempt, "gauges follow")
+    assert _counted(ledger) == 1
+    assert ledger.published.counted.last_attempt is None
+    assert ledger.last_save == saved
+    _until(lambda: ledger.save_failures >= 3, "each failure counted")
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+    other.execute("ROLLBACK")
+    other.close()
+    _until(lambda: _counted(ledger) == 4, "recovery without help")
+    ledger.stop()
+    again = _ledger(folder)
+    assert _counted(again) == 4
+    again.stop()
+
+
+def test_a_kill_while_saving_fails_loses_and_doubles_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.01)
+    ledger = _ledger(folder)
+    ledger.start(_config(folder))
+    _append(folder, "app.txt", "1\n")
+    _until(lambda: _counted(ledger) == 1, "the first line counted")
+    other = sqlite3.connect(folder / "state" / "state.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    _append(folder, "app.txt", "2\n")
+    _until(lambda: _seen(ledger) == 2, "the fold goes on")
+    ledger.stop()  # its last save fails, too
+    other.execute("ROLLBACK")
+    other.close()
+    again = _ledger(folder)
+    assert _counted(again) == 1
+    again.start(_config(folder))
+    _until(lambda: _counted(again) == 2, "read again")
+    again.stop()
+
+
+def test_a_pending_sync_is_settled_by_silence(folder: Path) -> None:
+    now = [1_700_000_000.0]
+    ledger = _ledger(folder, clock=Clock(lambda: now[0], time.monotonic))
+    ledger.start(_config(folder))
+    _append(folder, "app.txt", '{"message":"attempt","timestamp":"2023-11-14T22:13:20Z"}\n')
+    _until(lambda: ledger.published.state.pending, "an attempt pending")
+    now[0] += 89
+    deadline = time.monotonic() + 0.5
+    while time.monotonic() < deadline:
+        assert ledger.published.state.pending
+        time.sleep(0.02)
+    now[0] += 2
+    _until(lambda: ledger.published.counted.last_success(), "settled and saved")
+    assert ledger.published.counted.last_success() == (1_700_000_000.0, "inferred")
+    ledger.stop()
+
+
+def test_hazard_45_a_stuck_root_delays_only_itself_and_no_stop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    real = os.scandir
+
+    def scandir(path: str):  # type: ignore[no-untyped-def]  # as os.scandir
+        if "stuck" in str(path):
+            release.wait(30)
+        return real(path)
+
+    monkeypatch.setattr(files.os, "scandir", scandir)
+    monkeypatch.setattr(
+        ledger_module, "root_of", lambda path: Root("stuck" if "stuck" in path else "well", False, False)
+    )
+    monkeypatch.setattr("exporter.logs.reader.STUCK_SECONDS", 0.2)
+    _append(folder, "stuck/app.txt", "1\n")
+    _append(folder, "well/app.txt", "2\n")
+    before = threading.active_count()
+    ledger = _ledger(folder)
+    ledger.start(_config(folder, "stuck/*.txt", "well/*.txt"))
+    _until(lambda: _counted(ledger) == 1, "the other root read")
+    _until(lambda: "nothing has come back from stuck" in ledger.figures()["licenses"].problem, "told")
+    assert not ledger.figures()["licenses"].listed
+    for _ in range(50):
+        began = time.monotonic()
+        ledger.figures()
+        assert time.monotonic() - began < 0.2
+    ledger.reconfigure(_config(folder, "stuck/*.txt", "well/*.txt"), RULES)
+    _append(folder, "well/app.txt", "3\n")
+    _until(lambda: _counted(ledger) == 2, "the other root goes on")
+    assert threading.active_count() == before + 3, "the committer, and never two readers for one root"
+    release.set()
+    _until(lambda: _counted(ledger) == 3, "caught up once it answers")
+    release.clear()
+    time.sleep(0.3)
+    began = time.monotonic()
+    ledger.stop()
+    assert time.monotonic() - began < 3
+    release.set()
+
+
+def test_hazard_121_a_stop_while_a_read_hangs_takes_less_than_3_seconds_and_saves(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, hung = threading.Event(), threading.Event()
+    real = files.read_at
+
+    def read_at(descriptor: int, offset: int, size: int) -> bytes:
+        if hung.is_set():
+            release.wait(30)
+        return real(descriptor, offset, size)
+
+    monkeypatch.setattr(files, "read_at", read_at)
+    ledger = _ledger(folder)
+    ledger.start(_config(folder))
+    _append(folder, "app.txt", "1\n")
+    _until(lambda: _counted(ledger) == 1, "counted")
+    ledger.submit_event(ProbeFinished("t:1", "other", 5.0, True))
+    hung.set()
+    time.sleep(0.2)
+    began = time.monotonic()
+    ledger.stop()
+    assert time.monotonic() - began < 3
+    release.set()
+    again = _ledger(folder)
+    assert again.published.counted.probe_success == {"t:1": 5.0}
+    again.stop()
+
+
+def test_other_settings_take_effect_and_nothing_counts_twice(folder: Path) -> None:
+    ledger = _ledger(folder)
+    _append(folder, "a.txt", "1\n")
+    _append(folder, "b.txt", "2\n")
+    ledger.start(_config(folder, "a*.txt"))
+    _until(lambda: _counted(ledger) == 1, "the first pattern")
+    for _ in range(5):
+        ledger.reconfigure(_config(folder, "a*.txt", "b*.txt"), RULES)
+        _append(folder, "a.txt", "3\n")
+    _until(lambda: _counted(ledger) == 7, "both patterns")
+    _until(lambda: ledger.figures()["licenses"].files == 2, "both files told")
+    ledger.stop()
+    again = _ledger(folder)
+    assert _counted(again) == 7
+    again.stop()
+
+
+def test_a_record_that_the_fold_cannot_bear_stops_no_other(folder: Path) -> None:
+    def faulty(log: LogName, records: Any) -> list[tuple[str, LogEvent | None]]:
+        if any(b"poison" in record.raw for record in records):
+            raise RuntimeError("a fault of ours")
+        return recognise(log, records)
+
+    ledger = _ledger(folder, Rules(faulty))
+    _append(folder, "app.txt", "1\npoison\n2\n")
+    ledger.start(_config(folder))
+    _until(lambda: _counted(ledger) == 2, "the others counted")
+    assert ledger.component_failures["store"] >= 1
+    ledger.stop()
+
+
+def test_reading_that_dies_begins_anew_and_is_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.logs.reader.PAUSE_SECONDS", 0.05)
+    real, failing = tail_module.Tail.poll, [2]
+
+    def poll(self: tail_module.Tail) -> tail_module.Batch:
+        if failing[0]:
+            failing[0] -= 1
+            raise RuntimeError("a fault of ours")
+        return real(self)
+
+    monkeypatch.setattr(tail_module.Tail, "poll", poll)
+    ledger = _ledger(folder)
+    _append(folder, "app.txt", "1\n")
+    ledger.start(_config(folder))
+    _until(lambda: _counted(ledger) == 1, "read after all")
+    assert ledger.component_failures["tail"] == 2
+    ledger.stop()
+
+
+def test_the_state_is_saved_every_five_minutes_also_when_nothing_changes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "SAVE_SECONDS", 0.2)
+    ledger = _ledger(folder)
+    ledger.start(_config(folder))
+    first = ledger.last_save
+    assert first is not None
+    _until(lambda: (ledger.last_save or 0) > first + 0.5, "saved again and again")
+    ledger.stop()
+
+
+def test_refused_users_are_kept_and_a_commit_writes_only_what_it_changed(folder: Path) -> None:
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - 60))
+    ledger = _ledger(folder)
+    _append(
+        folder,
+        "app.txt",
+        "".join(f'{{"message":"refused {number}","timestamp":"{stamp}"}}\n' for number in range(2_000)),
+    )
+    ledger.start(_config(folder))
+    _until(lambda: _counted(ledger) == 2_000, "counted")
+    assert ledger.published.counted.refused_users("no_access_pass", now) == 2_000
+    written: list[str] = []
+    assert ledger._store._database is not None
+    ledger._store._database.set_trace_callback(written.append)
+    _append(folder, "app.txt", f'{{"message":"refused again","timestamp":"{stamp}"}}\n')
+    _until(lambda: _counted(ledger) == 2_001, "counted")
+    ledger.stop()
+    assert 0 < len([statement for statement in written if "license.refused" in statement]) <= 2
+    again = _ledger(folder)
+    assert again.published.counted.refused_users("no_access_pass", now) == 2_001
+    assert again.published.counted.key == ledger.published.counted.key
+    again.stop()
+
+
+def test_a_state_of_the_wrong_shape_is_set_aside(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = _ledger(folder)
+    ledger.stop()
+    for sql in (
+        "UPDATE state SET value = CAST('[1]' AS BLOB) WHERE name = 'license.counters'",
+        "INSERT INTO files VALUES ('file:x', CAST('{\"key\": 5}' AS BLOB))",
+        "INSERT INTO files VALUES ('book:other', CAST('{}' AS BLOB))",
+    ):
+        caplog.clear()
+        database = sqlite3.connect(folder / "state" / "state.db", isolation_level=None)
+        database.execute(sql)
+        database.close()
+        ledger = _ledger(folder)
+        assert ledger.reset is not None
+        assert "is damaged" in caplog.text
+        ledger.stop()
+
+
+def test_states_of_an_older_release_take_defaults_for_what_they_lack(folder: Path) -> None:
+    ledger = _ledger(folder)
+    key = ledger.published.counted.key
+    ledger.stop()
+    database = sqlite3.connect(folder / "state" / "state.db", isolation_level=None)
+    database.execute("DELETE FROM state WHERE name = 'license.probe_success'")
+    database.execute("INSERT INTO state VALUES ('license.of_another_release', CAST('5' AS BLOB))")
+    database.close()
+    ledger = _ledger(folder)
+    assert ledger.published.counted.key == key
+    assert ledger.reset is None
+    ledger.stop()
+
+
+def test_the_state_file_and_what_lies_beside_it_is_private(folder: Path) -> None:
+    ledger = _ledger(folder)
+    for name in os.listdir(folder / "state"):
+        assert stat.S_IMODE(os.stat(folder / "state" / name).st_mode) == 0o600, name
+    assert stat.S_IMODE(os.stat(folder / "state").st_mode) == 0o700
+    ledger.stop()
+
+
+def test_a_flood_of_events_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "MOST_EVENTS", 10)
+    ledger = _ledger(folder)
+    for number in range(1000):
+        ledger.submit_event(ProbeFinished(f"t{number}:1", "other", float(number), True))
+    ledger.start(_config(folder))
+    _until(lambda: "t999:1" in ledger.published.counted.probe_success, "the newest folded")
+    assert len(ledger.published.counted.probe_success) == 10
+    ledger.stop()
+
+
+def test_rows_are_what_the_tail_made_of_them(folder: Path) -> None:
+    ledger = _ledger(folder)
+    _append(folder, "app.txt", "1\n2\nhalf")
+    ledger.start(_config(folder))
+    _until(lambda: _counted(ledger) == 2, "counted")
+    ledger.stop()
+    rows = [msgspec.json.decode(row) for key, row in ledger._store.files.items() if key.startswith("file:")]
+    assert [(row["offset"], row["path"]) for row in rows] == [(4, str(folder / "app.txt"))]
