@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from exporter.commands.terminal import Paint, ProgressBar
@@ -145,7 +145,7 @@ class Explainer:
             self._state.fold_records(log, [record], self._now or time.time(), self._rules)
             why = ["this line belongs to no record: counted as malformed only"]
             return _told(line, None, "", None, "", {_name(LOG_MALFORMED, log): [None, 1]}, why)
-        message, event = self._rules.recognise(log, record)
+        ((message, event),) = self._rules.recognise(log, [record])
         why = []
         moved: Moved = {}
         if record.at is None:
@@ -340,8 +340,8 @@ def _print_unknown(arguments: argparse.Namespace, rules: Rules) -> int:
     code = _EXPLAINED
     try:
         for log, records in _batches(arguments):
-            for record in records:
-                if not record.orphan and rules.recognise(log, record)[0] == UNKNOWN:
+            for record, (message, _) in zip(records, rules.recognise(log, records), strict=True):
+                if message == UNKNOWN and not record.orphan:
                     templates.add(log, text_of(record), record.at)
     except UnknownLogError:
         print(f"qlik-license-exporter: the input is no log that is known; say which with --log: {', '.join(LOG_NAMES)}",
@@ -363,12 +363,12 @@ def _print_unknown(arguments: argparse.Namespace, rules: Rules) -> int:
     return code
 
 
-def _batches(arguments: argparse.Namespace) -> Iterator[tuple[LogName, Iterable[Record]]]:
+def _batches(arguments: argparse.Namespace) -> Iterator[tuple[LogName, Sequence[Record]]]:
     """The records of everything given, in whatever portions."""
     paths = [path for path in arguments.paths if path != STDIN]
     if len(paths) < len(arguments.paths):
         for line in lines_of(lambda size: os.read(sys.stdin.fileno(), size), arguments.log):
-            yield line.log, (line.record,)
+            yield line.log, [line.record]
     given = given_sources(paths)
     bar = ProgressBar(sum(source.size for source in given.sources))
     try:
