@@ -176,7 +176,7 @@ def test_403_is_seen_as_itself_and_never_as_a_denial_and_figures_vanish_after_ma
     qrs: FakeQrs, site: Site, tmp_path: Path
 ) -> None:
     with exporting(tmp_path, configuration(tmp_path, site, url=qrs.url, max_age="2s")) as (url, log):
-        assert len(scraped(url, "1.0")) > 10
+        eventually("seats are shown", lambda: "qlik_license_access_licenses{" in fetched(f"{url}/metrics"))
         qrs.users.clear()
         scraped(url, "0.0")
         left = {"qlik_license_qrs_up": "0.0", "qlik_license_qrs_problems_total": "0.0"}
@@ -209,3 +209,16 @@ def test_check_names_what_is_wrong_with_the_repository_api(qrs: FakeQrs, site: S
     assert code == 2
     assert f"failed   certificate: {site.folder / 'client.pem'} expired on " in said
     assert not [secret for secret in SECRETS if secret in said]
+
+
+def test_a_protected_key_never_makes_a_program_at_a_terminal_ask_for_its_password(
+    qrs: FakeQrs, site: Site, tmp_path: Path
+) -> None:
+    """OpenSSL itself would ask at the terminal, and a service started from one would wait for ever."""
+    site.write_client(password="hidden-password")
+    config = configuration(tmp_path, site, url=qrs.url)
+    at_terminal = [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])"]
+    command = [*at_terminal, sys.executable, "-m", "exporter", f"--config.file={config}", "check"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    assert "client_key.pem is protected by a password: set qrs.key_password" in done.stdout
+    assert "pass phrase" not in done.stdout
