@@ -21,9 +21,9 @@ from prometheus_client.registry import Collector
 from exporter.commands.probe import told
 from exporter.config import Config, ConfigError, masked_yaml, probes_of, state_file_of
 from exporter.events import LOG_NAMES, ProbeFinished
+from exporter.examination import rules_of
 from exporter.journal import Journal
 from exporter.ledger import Ledger
-from exporter.license import Rules
 from exporter.logs.messages import Catalogue, catalogue_of
 from exporter.metrics import COMPONENTS, LicenseCollector, ProbeCollector, process_collectors
 from exporter.observation import Observation
@@ -45,7 +45,7 @@ RELOAD_SECONDS = 10.0
 """How long an answer to a reload waits for the new configuration to be in force."""
 STOP_SECONDS = 2.5
 """How long the parts have to end, all at the same time: a stop takes less than 3 s, whatever hangs (hazard 121)."""
-CONFIG_WATCH = 5.0
+CONFIG_WATCH = 2.0
 """Seconds between two looks at the configuration file."""
 
 _log = logging.getLogger(__name__)
@@ -64,13 +64,6 @@ class Options(NamedTuple):
     """False in textfile mode where no address was asked for: then no port is opened."""
 
 
-def rules_of(config: Config, file: str) -> tuple[Catalogue, Rules]:
-    """The catalogue and the fold's rules that `config` asks for. Raises ConfigError, naming `file`."""
-    catalogue = catalogue_of(config, file or "defaults")
-    settings = config.license
-    return catalogue, Rules(catalogue.recognise, catalogue.infers, settings.kind, settings.grace, settings.settle)
-
-
 class Exporter:
     """One running exporter: what observes, what answers, and how both end. Is the web server's `Application`."""
 
@@ -78,7 +71,8 @@ class Exporter:
         """Nothing runs yet. Raises ConfigError, and StoreError where the state file is held by another process."""
         self._options = options
         self._config = config
-        self._catalogue, self._rules = rules_of(config, options.config_file)
+        self._catalogue = self._catalogue_of(config)
+        self._rules = rules_of(config, self._catalogue)
         self._started = time.time()
         self._failures = dict.fromkeys(COMPONENTS, 0)
         self._reload_successful, self._reload_success = True, self._started
@@ -135,6 +129,9 @@ class Exporter:
         )
         return replace(seen, verdict=judge(seen).verdict)
 
+    def _catalogue_of(self, config: Config) -> Catalogue:
+        return catalogue_of(config, self._options.config_file or "defaults")
+
     def _exposition(self) -> bytes:
         return generate_latest(self._collector)
 
@@ -168,7 +165,7 @@ class Exporter:
         with self._reloading:
             try:
                 config = self._options.reread()
-                rules_of(config, self._options.config_file)
+                self._catalogue_of(config)
             except ConfigError as error:
                 self._reload_successful = False
                 _log.error("configuration not used: %s", error)
@@ -290,7 +287,8 @@ class Exporter:
     def _apply(self, config: Config) -> None:
         """Let a new configuration take effect; what cannot change while running is said."""
         before, self._config = self._config, config
-        self._catalogue, self._rules = rules_of(config, self._options.config_file)
+        self._catalogue = self._catalogue_of(config)
+        self._rules = rules_of(config, self._catalogue)
         if state_file_of(before) != state_file_of(config):
             _log.warning("state.file: takes effect at the next start")
         if before.web != config.web:

@@ -163,7 +163,7 @@ def _is_wording(word: str, before: str, begins: bool, strict: bool) -> bool:
     if strict or not word.isascii():
         return False
     if word.islower():
-        return before not in BEFORE_NAMES
+        return before not in BEFORE_NAMES and bool(_ENGLISH_ENDING.search(word))
     if word.isupper() or (word.istitle() and not begins):
         return False
     if word.istitle():

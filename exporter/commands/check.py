@@ -118,7 +118,9 @@ def _account() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # a user id without a name, as in a container
-        return str(os.getuid()) if sys.platform != "win32" else "unknown"
+        if sys.platform == "win32":
+            return "unknown"
+        return str(os.getuid())
 
 
 def _patiently(ask: Callable[[], Value]) -> Value | None:
