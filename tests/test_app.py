@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from observed import ATTEMPT, STALE, licenses_line, refusal
 
 from exporter.metrics import METRICS
 from tests.exporting import (
@@ -21,7 +22,6 @@ from tests.exporting import (
     series,
     trace_row,
 )
-from tests.observed import ATTEMPT, STALE, licenses_line, refusal
 
 STALE_ERRORS = 'qlik_license_errors_total{error="stale"}'
 RECORDS = 'qlik_license_exporter_log_records_total{log="licenses"}'

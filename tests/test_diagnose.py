@@ -10,10 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from exporter.cli import main
-from exporter.logs.sources import given_sources, log_of_content
-from tests.observed import (
+from observed import (
     ATTEMPT,
     AUDIT_HEADER,
     DAY,
@@ -28,6 +25,9 @@ from tests.observed import (
     stamp,
     syncs,
 )
+
+from exporter.cli import main
+from exporter.logs.sources import given_sources, log_of_content
 
 KEYS = ["verdict", "severity", "summary", "users_see", "evidence", "cure", "alert", "also"]
 SAMPLES = Path(__file__).parent / "samples"

@@ -6,10 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from exporter.cli import main
-from exporter.metrics import METRICS
-from tests.observed import (
+from observed import (
     ATTEMPT,
     AUDIT_HEADER,
     NO_SUCH_HOST,
@@ -20,6 +17,9 @@ from tests.observed import (
     refusal,
     syncs,
 )
+
+from exporter.cli import main
+from exporter.metrics import METRICS
 
 SAMPLES = Path(__file__).parent / "samples"
 

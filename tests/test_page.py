@@ -13,15 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiohttp import web
-
-from exporter.config import LicenseConfig
-from exporter.events import LOG_NAMES
-from exporter.observation import LogFigures, Observation
-from exporter.qrs import AccessType, LicenseOverview
-from exporter.status import Status, events_of, status, status_of
-from exporter.web.page import REFRESH, SCRIPT, STYLE, page_of
-from tests.browser import Tab, chromium
-from tests.observed import (
+from browser import Tab, chromium
+from observed import (
     DAY,
     HOUR,
     MINUTE,
@@ -37,6 +30,13 @@ from tests.observed import (
     result,
     syncs,
 )
+
+from exporter.config import LicenseConfig
+from exporter.events import LOG_NAMES
+from exporter.observation import LogFigures, Observation
+from exporter.qrs import AccessType, LicenseOverview
+from exporter.status import Status, events_of, status, status_of
+from exporter.web.page import REFRESH, SCRIPT, STYLE, page_of
 
 
 def incident(show_people: bool = False) -> Observation:

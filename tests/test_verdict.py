@@ -2,12 +2,7 @@
 
 import msgspec
 import pytest
-
-from exporter.config import LicenseConfig, MessageConfig
-from exporter.observation import LogFigures
-from exporter.qrs import AccessType, LicenseOverview
-from exporter.verdict import LIMITS, VERDICTS, WORST_FIRST, Judgement, judge, limits_of
-from tests.observed import (
+from observed import (
     ATTEMPT,
     DAY,
     HOUR,
@@ -27,6 +22,11 @@ from tests.observed import (
     result,
     syncs,
 )
+
+from exporter.config import LicenseConfig, MessageConfig
+from exporter.observation import LogFigures
+from exporter.qrs import AccessType, LicenseOverview
+from exporter.verdict import LIMITS, VERDICTS, WORST_FIRST, Judgement, judge, limits_of
 
 GOOD = syncs(NOON - 2 * HOUR, NOON - 10 * MINUTE)
 REACHED = [history([result(NOON - 30)])]
