@@ -31,8 +31,10 @@ ROUND = 2.0 * GRACE
 SYNC_EVERY = 5.0
 """Seconds between sync attempts; Qlik's ten minutes."""
 TICK = 0.25
-RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "qlik-license.rules.yml"
+DEPLOY = Path(__file__).parents[2] / "deploy"
 """In a clone; an installed package has none, and the demo then plays without Prometheus."""
+RULES = DEPLOY / "prometheus" / "qlik-license.rules.yml"
+ROUTES = DEPLOY / "alertmanager" / "alertmanager.yml"
 AUDIT_HEADER = (
     "Sequence#\tProductVersion\tTimestamp\tHostName\tId\tDescription\tProxySessionId\tProxyPackageId\t"
     "RequestSequenceId\tUserDirectory\tUserId\tObjectId\tObjectName\tSecurityClass\tClientHostAddress\tService\t"
@@ -139,9 +141,9 @@ class _Demo:
         home = self._folder / "monitoring"
         home.mkdir()
         (home / "rules.yml").write_text(scaled(RULES.read_text("utf-8"), self._grace / REAL_GRACE), "utf-8")
-        (home / "alertmanager.yml").write_text(
-            _ALERTMANAGER.format(url=f"http://127.0.0.1:{receiver.server_address[1]}/"), "utf-8"
-        )
+        shutil.copytree(ROUTES.parent, home, dirs_exist_ok=True)
+        routes = _hurried(ROUTES.read_text("utf-8"), f"http://127.0.0.1:{receiver.server_address[1]}/")
+        (home / "alertmanager.yml").write_text(routes, "utf-8")
         (home / "prometheus.yml").write_text(
             _PROMETHEUS.format(exporter=self._exporter_port, alertmanager=alertmanager), "utf-8"
         )
@@ -261,6 +263,13 @@ class _Demo:
             refused = value(f'qlik_license_access_denials_total{{reason="{reason}"}}') or 0
             parts.append(f"{refused:.0f} {reason}")
         return ", ".join(parts)
+
+
+def _hurried(routes: str, url: str) -> str:
+    """The shipped Alertmanager configuration, without its patience, and with the demo as every receiver."""
+    routes = re.sub(r"group_wait: \w+", "group_wait: 1s", routes)
+    routes = re.sub(r"group_interval: \w+", "group_interval: 1s", routes)
+    return re.sub(r"^(\s+- url: )http\S+", lambda found: found[1] + url, routes, flags=re.MULTILINE)
 
 
 # --- what the exporter watches ----------------------------------------------------------------------------------------
@@ -444,15 +453,4 @@ alerting:
 scrape_configs:
   - job_name: qlik-license
     static_configs: [{{targets: ['127.0.0.1:{exporter}'], labels: {{site: demo}}}}]
-"""
-
-_ALERTMANAGER = """\
-route: {{receiver: demo, group_by: [alertname], group_wait: 0s, group_interval: 1s, repeat_interval: 1h}}
-receivers:
-  - name: demo
-    webhook_configs: [{{url: '{url}', send_resolved: true}}]
-inhibit_rules:
-  - source_matchers: [alertname="QlikLicenseStale"]
-    target_matchers: [alertname!="QlikLicenseStale", severity!="critical"]
-    equal: [job, site]
 """

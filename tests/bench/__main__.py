@@ -27,7 +27,9 @@ AUDIT_HEADER = (
 def licenses_lines(count: int) -> Iterator[str]:
     """Ten lines a second: mostly entries of no account, an attempt every ten minutes, now and then an error."""
     for number in range(count):
-        at = (START + timedelta(seconds=number // 10)).strftime("%Y-%m-%dT%H:%M:%S") + f".{number * 7919 % 10_000_000:07}Z"
+        at = (START + timedelta(seconds=number // 10)).strftime(
+            "%Y-%m-%dT%H:%M:%S"
+        ) + f".{number * 7919 % 10_000_000:07}Z"
         if number % 600 == 0:
             text = '"licenseNumber":"XXXXXXXX","message":"re-syncing assignments with the backend"'
         elif number % 997 == 0:

@@ -1,0 +1,79 @@
+"""The demo plays its incident on the real programs, and each chapter ends with the verdict that it should have."""
+
+import contextlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from exporter.cli import main
+from exporter.commands import demo
+
+PACE = 3.0
+"""Times as fast as people see it: 20 s stand for the five days."""
+
+
+@pytest.mark.timeout(180)
+def test_the_demo_tells_its_story_with_the_right_verdicts_and_notifications(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shutil.which("prometheus"), "install Debian's prometheus"
+    assert shutil.which("prometheus-alertmanager"), "install Debian's prometheus-alertmanager"
+    code = main(["demo", "--rounds", "1", "--pace", str(PACE)])
+    told = capsys.readouterr().out
+    assert code == 0, told
+    assert re.findall(r"verdict: (\w+), as it should be", told) == [chapter.verdict for chapter in demo.CHAPTERS]
+    lockout, stale = (
+        told.index("FIRING critical QlikLicenseLockoutImminent"),
+        told.index("FIRING critical QlikLicenseStale"),
+    )
+    assert lockout < told.index("the license is stale, and users are refused") < stale
+    assert "RESOLVED critical QlikLicenseStale" in told[stale:]
+    assert re.search(r"[1-9]\d* no_access_pass, [1-9]\d* parallel_sessions", told)
+    folder = re.search(r"log files +(\S+)", told)
+    assert folder
+    assert not Path(folder[1]).exists(), "it removes what it made"
+
+
+def test_without_the_programs_it_plays_logs_metrics_and_page_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with contextlib.ExitStack() as ends:
+        player = demo._Demo(tmp_path, 5.0, ends)
+        player._say_where(player._start_monitoring())
+    told = capsys.readouterr().out
+    assert "logs, metrics and page alone" in told
+    assert "/metrics" in told
+
+
+@pytest.mark.parametrize("pace", ["0", "-1", "6"])
+def test_a_pace_that_cannot_be_played_is_refused(capsys: pytest.CaptureFixture[str], pace: str) -> None:
+    assert main(["demo", "--pace", pace]) == 2
+    assert "--pace" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_it_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    import signal
+
+    player = subprocess.Popen(
+        [sys.executable, "-m", "exporter", "demo"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    folder = ""
+    assert player.stdout is not None
+    for line in player.stdout:
+        if found := re.search(r"log files +(\S+)", line):
+            folder = found[1]
+        if "verdict" in line or "last sync" in line:
+            break
+    player.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    rest = player.communicate(timeout=30)[0]
+    assert player.returncode == 0
+    assert "Stopped" in rest
+    assert "Traceback" not in rest
+    assert time.monotonic() - begun < 15
+    assert folder
+    assert not Path(folder).exists()
