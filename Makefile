@@ -10,7 +10,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) chromium:chromium tinyproxy:tinyproxy openssl:
 	util-linux:unshare iproute2:ip
 BENCH_PACKAGES := mtail:mtail
 
-.PHONY: help run demo test lint bench clean
+.PHONY: help run demo test test-windows bench dist deb clean
 
 help: ## show these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,6 +33,15 @@ test: .venv/development ## set up and run everything that CI runs
 bench: .venv/development ## measure speed against Debian's mtail, in the same run
 	@tests/packages $(BENCH_PACKAGES)
 	$(BIN)/python -m tests.bench
+
+test-windows: .venv/development ## run the marked tests on a genuine Windows Python under Wine
+	tests/windows/run
+
+dist: .venv/development ## build wheel, sdist and SBOM reproducibly, and try them in a clean environment
+	$(BIN)/python deploy/release/dist.py
+
+deb: ## build the Debian package into dist/
+	deploy/debian/build dist
 
 clean: ## remove what make has made
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
