@@ -169,32 +169,19 @@ def instant(text: str) -> float | None:
     Reads `2020-01-20T08:13:32.7038396Z`, `20110805T145657.000+0200` and their mixtures (qlik-facts 1 and 2). A time
     without an offset could be any of a day's 24 hours and is not usable.
     """
-    # Nearly all rows of a log share their minute with the one before: only the seconds are parsed anew.
-    if text[-1:] == "Z":
-        minute, second, fraction = text[:17], text[17:19], text[19:-1]
-    else:
-        minute, second, fraction = text[:13] + text[19:], text[13:15], text[15:19]
-    known = _MINUTES.get(minute)
-    if known is None:
-        return _any_instant(text)
-    if second in _SECONDS and fraction[:1] == "." and fraction[1:].isdigit() and text.isascii():
-        return known + _SECONDS[second] + float(fraction)
+    # Nearly all entries of a log share their minute with the one before: only the seconds are parsed anew.
+    known = _MINUTES.get(text[:17]) if text[-1:] == "Z" else None
+    if known is not None and text.isascii():
+        second, fraction = text[17:19], text[19:-1]
+        if second in _SECONDS and fraction[:1] == "." and fraction[1:].isdigit():
+            return known + _SECONDS[second] + float(fraction)
     return _any_instant(text)
 
 
 _SECONDS = {f"{second:02}": float(second) for second in range(61)}
 _MINUTES: dict[str, float] = {}
-"""The start of each minute seen, by the text of its time without the seconds."""
+"""The start of each minute seen, by the text of its UTC time without the seconds."""
 MOST_MINUTES = 4096
-
-
-def _remember_minute(text: str, minute: float) -> None:
-    if len(_MINUTES) >= MOST_MINUTES:
-        _MINUTES.clear()
-    if text[-1:] == "Z" and text[16:17] == ":":
-        _MINUTES[text[:17]] = minute
-    elif len(text) == 24 and text[15] == "." and text[19] in "+-":
-        _MINUTES[text[:13] + text[19:]] = minute
 
 
 def _any_instant(text: str) -> float | None:
@@ -213,7 +200,10 @@ def _any_instant(text: str) -> float | None:
         at += offset if sign == "-" else -offset
     if not EARLIEST <= at < LATEST:
         return None
-    _remember_minute(text, at)
+    if text[-1:] == "Z" and text[16:17] == ":":
+        if len(_MINUTES) >= MOST_MINUTES:
+            _MINUTES.clear()
+        _MINUTES[text[:17]] = at
     return at + int(second) + (float(f".{fraction}") if fraction else 0.0)
 
 
@@ -357,26 +347,31 @@ def _columns(header: bytes, usual: bytes) -> Columns:
 def _split_table(lines: list[bytes], header: bytes | None, final: bool, usual: bytes, kind: type[TableRecord]) -> Split:
     """Frame rows: a row starts with a number, and goes on over raw line breaks until it has all its tabs."""
     columns = _columns(header or usual, usual)
+    stamp = columns.timestamp
     records: list[Record] = []
     starts: list[int] = []
     opened = -1  # the index of the open record's first line
     tabs = 0
 
-    stamp = columns.timestamp
-
     def close(end: int, malformed: bool) -> None:
-        text = lines[opened] if end == opened + 1 else b"\n".join(lines[opened:end])
-        fields = text.split(b"\t", stamp + 1)
-        at = instant(fields[stamp].decode("utf-8", "replace")) if len(fields) > stamp else None
+        text = b"\n".join(lines[opened:end])
+        at = _table_instant(text.split(b"\t", stamp + 1), stamp)
         records.append(kind(at=at, malformed=at is None or malformed, raw=text, columns=columns))
         starts.append(opened)
 
     for index, line in enumerate(lines):
-        first, _, rest = line.partition(b"\t")
-        if rest and first.isdigit():
+        fields = line.split(b"\t", stamp + 1)
+        if fields[0].isdigit() and len(fields) > 1:
             if opened >= 0:
                 close(index, malformed=True)
-            opened, tabs = index, line.count(b"\t")
+                opened = -1
+            tabs = line.count(b"\t")
+            if tabs >= columns.tabs:  # nearly all rows: whole, in one line
+                at = _table_instant(fields, stamp)
+                records.append(kind(at=at, malformed=at is None, raw=line, columns=columns))
+                starts.append(index)
+            else:
+                opened = index
         elif _is_header(line):  # log4net writes it anew each time it opens the file (hazard 66)
             if opened >= 0:
                 close(index, malformed=True)
@@ -384,21 +379,43 @@ def _split_table(lines: list[bytes], header: bytes | None, final: bool, usual: b
             header = line
             columns = _columns(header, usual)
             stamp = columns.timestamp
-            continue
         elif opened >= 0:
-            tabs += line.count(b"\t")
-        else:
-            if line.strip():
-                records.append(Record(malformed=True, orphan=True, raw=line))
-                starts.append(index)
-            continue
-        if tabs >= columns.tabs:
-            close(index + 1, malformed=False)
-            opened = -1
+            tabs += len(fields) - 1 if len(fields) <= stamp + 1 else line.count(b"\t")
+            if tabs >= columns.tabs:
+                close(index + 1, malformed=False)
+                opened = -1
+        elif line.strip():
+            records.append(Record(malformed=True, orphan=True, raw=line))
+            starts.append(index)
     if opened >= 0 and final:
         close(len(lines), malformed=True)
         opened = -1
     return Split(records, starts, len(lines) - opened if opened >= 0 else 0, header)
+
+
+_MILLISECONDS = {f".{number:03}".encode(): number / 1000 for number in range(1000)}
+_TABLE_SECONDS: dict[bytes, float] = {}
+"""The start of each second seen, by the text of its time without the milliseconds."""
+
+
+def _table_instant(fields: list[bytes], place: int) -> float | None:
+    """The time in a row's fields. Rows share their second with their neighbours: only the milliseconds are parsed."""
+    if len(fields) <= place:
+        return None
+    text = fields[place]
+    milliseconds = _MILLISECONDS.get(text[15:19])
+    if milliseconds is None or len(text) != 24:
+        return instant(text.decode("utf-8", "replace"))
+    second = text[:15] + text[19:]
+    known = _TABLE_SECONDS.get(second)
+    if known is None:
+        known = instant(f"{text[:15].decode('utf-8', 'replace')}.000{text[19:].decode('utf-8', 'replace')}")
+        if known is None:
+            return None
+        if len(_TABLE_SECONDS) >= MOST_MINUTES:
+            _TABLE_SECONDS.clear()
+        _TABLE_SECONDS[second] = known
+    return known + milliseconds
 
 
 def _is_header(line: bytes) -> bool:

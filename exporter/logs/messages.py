@@ -31,6 +31,9 @@ UNKNOWN = "unknown"
 CACHED_TEXTS = 4096
 """Distinct texts of the Licenses log whose meaning is remembered."""
 
+ROWS_AT_ONCE = 256
+"""Rows of the audit log that are searched as one text: as many as stay in a processor's cache."""
+
 Certainty = Literal["seen", "inferred", "design"]
 
 
@@ -331,25 +334,28 @@ class Catalogue:
         return found
 
     def _recognise_audit_rows(self, records: Sequence[Record]) -> list[Recognised]:
-        """Few rows matter: all of them are asked at once, as one text, which ones hold anything that is looked for."""
+        """Few rows matter: many are asked at once, as one text, which of them hold anything that is looked for."""
+        found: list[Recognised] = []
+        for begin in range(0, len(records), ROWS_AT_ONCE):
+            found += self._recognise_some_audit_rows(records[begin : begin + ROWS_AT_ONCE])
+        return found
+
+    def _recognise_some_audit_rows(self, records: Sequence[Record]) -> list[Recognised]:
         rows = [record.raw for record in records]
         text = b"\n".join(rows)
-        if not text.isascii():  # then letters and bytes differ, and places in the text would not lead to their rows
+        if self._taught.get("repository_audit") or not text.isascii():
+            # A taught pattern may match anything; and beyond ASCII, places in the text would not lead to their rows.
             return [self._audit_row(record) for record in records]
-        found = [_NOTHING] * len(records)
-        ends = list(accumulate(len(row) + 1 for row in rows))
         lowered = text.decode("ascii").lower()
+        found = [_NOTHING] * len(records)
+        ends: list[int] = []
         for wanted in self._wanted:
             at = lowered.find(wanted)
             while at >= 0:
+                ends = ends or list(accumulate(len(row) + 1 for row in rows))
                 index = bisect_right(ends, at)
                 found[index] = self._audit_row(records[index])
                 at = lowered.find(wanted, ends[index])
-        if self._taught.get("repository_audit"):
-            return [
-                self._elsewhere("repository_audit", record) if known is _NOTHING else known
-                for record, known in zip(records, found, strict=True)
-            ]
         return found
 
     def _audit_row(self, record: Record) -> Recognised:
