@@ -2,9 +2,7 @@
 
 import argparse
 import asyncio
-import getpass
 import os
-import sys
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,6 +10,7 @@ from typing import TypeVar
 from exporter.config import Config, LogConfig, ProbeConfig, probes_of
 from exporter.dispatcher import licenses_service_proxy
 from exporter.events import LogName
+from exporter.ledger import account
 from exporter.logs.files import Listing, NotALogError, Pattern, open_shared, root_of
 from exporter.logs.messages import catalogue_of
 from exporter.probes import CURES, ProbeResult, probe
@@ -111,16 +110,7 @@ def _listed(folder: str) -> str:
 def _problem(path: str, error: OSError) -> list[str]:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return []  # not there yet is a normal state (hazard 43)
-    return [f"the account {_account()} cannot read {path}: {error.strerror or error}"]
-
-
-def _account() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a user id without a name, as in a container
-        if sys.platform == "win32":
-            return "unknown"
-        return str(os.getuid())
+    return [f"the account {account()} cannot read {path}: {error.strerror or error}"]
 
 
 def _patiently(ask: Callable[[], Value]) -> Value | None:

@@ -76,8 +76,9 @@ CHAPTERS = (
     ),
     Chapter(
         1.55,
-        "The firewall is open again, the Dispatcher was restarted: the next sync succeeds.",
-        "well",
+        "The firewall is open again, the Dispatcher was restarted: the next sync succeeds. What is left is one user "
+        "with five sessions.",
+        "parallel_sessions",
         reachable=True,
     ),
 )
@@ -136,7 +137,7 @@ class _Demo:
             )
             return places
         receiver = _serve(_Notifications(self._say))
-        self._ends.callback(receiver.shutdown)
+        self._ends.callback(_close, receiver)
         prometheus, alertmanager = _free_port(9190), _free_port(9193)
         home = self._folder / "monitoring"
         home.mkdir()
@@ -372,8 +373,7 @@ class _Backend:
     def close(self) -> None:
         """Refuse connections from now on."""
         if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+            _close(self._server)
             self._server = None
 
 
@@ -409,6 +409,11 @@ def _serve(handler: type[BaseHTTPRequestHandler], port: int = 0) -> ThreadingHTT
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     return server
+
+
+def _close(server: ThreadingHTTPServer) -> None:
+    server.shutdown()
+    server.server_close()
 
 
 def _free_port(wanted: int) -> int:
