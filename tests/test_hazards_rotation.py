@@ -160,10 +160,8 @@ def test_hazard_8_a_chain_of_numbered_names(folder: Path) -> None:
     for number in range(3):
         driven.append("app.txt", f"{number} before\n")
         driven.tick()
-        if driven.path("app.txt.1").exists():
-            driven.move("app.txt.1", "app.txt.2") if not driven.path("app.txt.2").exists() else driven.remove(
-                "app.txt.1"
-            )
+        for place in range(number, 0, -1):
+            driven.move(f"app.txt.{place}", f"app.txt.{place + 1}")
         driven.move("app.txt", "app.txt.1")
         driven.append("app.txt", f"{number} after\n")
         driven.tick()

@@ -39,7 +39,6 @@ def _write(folder: Path, name: str, first: int, count: int) -> None:
         file.write(b"".join(b'{"n":%d}\n' % number for number in range(first, first + count)))
 
 
-@pytest.mark.windows
 @pytest.mark.parametrize("crash", [f"{step}:{number}" for step in STEPS for number in (1, 2, 3)])
 def test_a_crash_at_any_step_of_the_first_start_counts_each_new_record_once(folder: Path, crash: str) -> None:
     _write(folder, "app.txt", 0, 5)  # history: restated, never counted

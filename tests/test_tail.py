@@ -168,38 +168,6 @@ def test_a_partly_delivered_read_is_read_on_exactly_after_a_kill(folder: Path, m
     assert sorted(messages) == sorted(f"{file}-{number}" for file in range(3) for number in range(500))
 
 
-def test_5000_idle_files_are_not_held_and_hardly_looked_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    driven = Driven(folder)
-    for number in range(5_000):
-        driven.write(f"{number:04}.txt", "1\n")
-    driven.start()
-    driven.tick(polls=5, seconds=11)
-    assert driven.count == 5_000
-    assert driven.tail is not None
-    assert driven.tail.handles == 0
-    began = time.process_time()
-    driven.discover()
-    for _ in range(10):
-        driven.poll()
-    spent = time.process_time() - began
-    assert spent < 0.2, "ten seconds of polling, with one discovery, may take 2 % of a core"
-    driven.append("0042.txt", "2\n")
-    driven.tick(polls=1)
-    assert driven.count == 5_001
-
-
-def test_a_million_lines_flow_through_the_tail(folder: Path) -> None:
-    driven = Driven(folder, log="repository_audit")  # one wide row, then lines that are no records: the tail alone
-    with open(driven.path("app.txt"), "wb") as writer:
-        for _ in range(100):
-            writer.write(b"\r\n" * 10_000)
-    driven.start()
-    began = time.process_time()
-    driven.tick(polls=1)
-    assert sum(batch.read_bytes for batch in driven.batches) == 2_000_000
-    assert time.process_time() - began < 4
-
-
 # --- single readings -------------------------------------------------------------------------------------------------
 
 

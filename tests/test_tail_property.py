@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tailing import Driven, disk_folder
 
 from exporter.logs.framing import Encoding, frame
 
-pytestmark = pytest.mark.windows
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 PIECES = st.one_of(
     st.sampled_from([b"\n", b"\r\n", b"\r", b"\0", b"\xff", b"\xc3\xa5", b"a", b'{"message":"m"}\n', b"\xef\xbb\xbf"]),

@@ -461,6 +461,7 @@ class Tail:
         elif generation.descriptor is None:
             self._unbind(generation)
         elif generation.left_at is None:
+            generation.located = False
             generation.left_at = self._clock.monotonic()
             generation.behind = True
 
@@ -487,15 +488,20 @@ class Tail:
     ) -> None:
         """Find renamed files by their file number, wherever they are in the folders (hazard 7)."""
         rows = [row for row in self._register.unbound.values() if row.identity.known]
-        left = [generation for generation in self._generations.values()
-                if generation.left_at is not None and generation.row.identity.known]  # fmt: skip
+        left = [
+            generation
+            for generation in (*self._awake.values(), *self._open.values())
+            if generation.left_at is not None and not generation.located and generation.row.identity.known
+        ]
         if not rows and not left:
             return
         at: dict[str, str] = {}
         for folder, patterns in folders.items():
             for name, number in listing.names(folder).items():
                 path = os.path.join(folder, name)
-                if not number and any(pattern.matches(name) or pattern.rolled(name) for pattern in patterns):
+                if not number and any(
+                    pattern.matches(name) or self._is_news(pattern.rolled(name)) for pattern in patterns
+                ):
                     with contextlib.suppress(OSError):  # Windows: a listing tells no number (hazard 77)
                         number = os.stat(path).st_ino
                 if number and path not in self._paths:
@@ -516,6 +522,7 @@ class Tail:
             batch.rotations += 1
         generation.row = msgspec.structs.replace(generation.row, path=path, rolled=True)
         generation.grew = False
+        generation.located = True
         if matches:
             generation.left_at = None
             self._paths[path] = generation.row.key
@@ -677,12 +684,13 @@ class Tail:
                 batch.rotations += 1
                 generation.row = msgspec.structs.replace(generation.row, rolled=True)
                 self._save(generation, batch)
-        for key, row in list(self._register.unbound.items()):
-            if row.path == path and not row.rolled and not row.lost:
+        register = self._register
+        for row in (*register.unbound.values(), *self._index.final):
+            if row.path == path and not row.rolled and not row.lost and row.key in register.rows:
                 batch.rotations += 1
-                self._register.unbound[key] = self._register.rows[key] = batch.rows[key] = msgspec.structs.replace(
-                    row, rolled=True
-                )
+                register.rows[row.key] = batch.rows[row.key] = msgspec.structs.replace(row, rolled=True)
+                if row.key in register.unbound:
+                    register.unbound[row.key] = register.rows[row.key]
 
     # --- rolled generations ------------------------------------------------------------------------------------------
 
@@ -737,10 +745,8 @@ class Tail:
         name = os.path.basename(path)
         rolled = rolled_name(name)
         register = self._register
-        if rolled:
-            key = register.rolled_names.get(rolled)
-            if rolled.stamp <= register.book.rolled.get(rolled.stem, "") or (key and key not in register.unbound):
-                return set()
+        if rolled and not self._is_news(rolled):
+            return set()
         try:
             status = os.stat(path)
         except OSError as error:
@@ -784,6 +790,7 @@ class Tail:
 
     def _name(self, generation: Generation, path: str, batch: Batch) -> None:
         """Remember that the generation has the rolled name `path`; and its row, so that nobody takes it for done."""
+        generation.located = True
         if rolled := rolled_name(os.path.basename(path)):
             row = generation.row
             self._register.rolled_names[rolled] = row.key
@@ -811,6 +818,13 @@ class Tail:
             return None
         finally:
             os.close(descriptor)
+
+    def _is_news(self, rolled: Rolled | None) -> bool:
+        """Whether a generation of this name is still to be looked at."""
+        if rolled is None or rolled.stamp <= self._register.book.rolled.get(rolled.stem, ""):
+            return False
+        key = self._register.rolled_names.get(rolled)
+        return key is None or key in self._register.unbound
 
     def _growing(self, path: str, status: os.stat_result, rows: list[FileRow]) -> set[str]:
         """The keys of those rows of which the file at `path` may be a copy that is still being made."""

@@ -1,0 +1,46 @@
+"""What tailing costs: many idle files, many lines."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tailing import Driven, disk_folder
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with disk_folder() as path:
+        yield path
+
+
+def test_5000_idle_files_are_not_held_and_hardly_looked_at(folder: Path) -> None:
+    driven = Driven(folder)
+    for number in range(5_000):
+        driven.write(f"{number:04}.txt", "1\n")
+    driven.start()
+    driven.tick(polls=5, seconds=11)
+    assert driven.count == 5_000
+    assert driven.tail is not None
+    assert driven.tail.handles == 0
+    began = time.process_time()
+    driven.discover()
+    for _ in range(10):
+        driven.poll()
+    spent = time.process_time() - began
+    assert spent < 0.2, "ten seconds of polling, with one discovery, may take 2 % of a core"
+    driven.append("0042.txt", "2\n")
+    driven.tick(polls=1)
+    assert driven.count == 5_001
+
+
+def test_a_million_lines_flow_through_the_tail(folder: Path) -> None:
+    driven = Driven(folder, log="repository_audit")  # one wide row, then lines that are no records: the tail alone
+    with open(driven.path("app.txt"), "wb") as writer:
+        for _ in range(100):
+            writer.write(b"\r\n" * 10_000)
+    driven.start()
+    began = time.process_time()
+    driven.tick(polls=1)
+    assert sum(batch.read_bytes for batch in driven.batches) == 2_000_000
+    assert time.process_time() - began < 4
