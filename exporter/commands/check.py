@@ -34,17 +34,21 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     file = arguments.config_file or "no configuration file: the defaults"
     catalogue_of(config, arguments.config_file or "defaults")
     Security(arguments.web_config_file)
-    print(f"configuration  ok       {file}")
+    _tell("configuration", "ok", file)
     good = True
     for name, log in config.logs.enabled():
         good &= _check_log(name, log)
-    print(f"proxy          found    {licenses_service_proxy().sentence}")
+    _tell("proxy", "found", licenses_service_proxy().sentence)
     for settings, result in asyncio.run(_probed(probes_of(config))):
         _tell_probe(settings, result)
     if config.qrs.enabled:
         good &= _check_qrs(config)
     print("everything that is there can be used" if good else "not everything can be used: see above")
     return USABLE if good else UNUSABLE
+
+
+def _tell(source: str, word: str, text: str) -> None:
+    print(f"{source:<18}{word:<9}{text}")
 
 
 def _check_log(name: LogName, log: LogConfig) -> bool:
@@ -54,19 +58,19 @@ def _check_log(name: LogName, log: LogConfig) -> bool:
         found: tuple[int, list[str]] | None = _patiently(lambda text=text: _readable(text))  # type: ignore[misc]  # binds the loop's value
         if found is None:
             good = False
-            print(f"{name:<16}stuck    {text}: no answer within {PATIENCE:.0f} s")
+            _tell(name, "stuck", f"{text}: no answer within {PATIENCE:.0f} s")
             continue
         matched += found[0]
         for problem in found[1]:
             good = False
-            print(f"{name:<16}denied   {problem}")
+            _tell(name, "denied", problem)
     if log.archive and (hindrance := _patiently(lambda: _listed(log.archive))) != "":
         good = False
-        print(f"{name:<16}denied   {hindrance or f'{log.archive}: no answer within {PATIENCE:.0f} s'}")
+        _tell(name, "denied", hindrance or f"{log.archive}: no answer within {PATIENCE:.0f} s")
     if matched:
-        print(f"{name:<16}ok       {matched} file{'s' if matched > 1 else ''} can be read")
+        _tell(name, "ok", f"{matched} file{'s' if matched > 1 else ''} can be read")
     elif good:
-        print(f"{name:<16}nothing  no file matches {' or '.join(log.paths)} (yet)")
+        _tell(name, "nothing", f"no file matches {' or '.join(log.paths)} (yet)")
     return good
 
 
@@ -128,18 +132,18 @@ async def _probed(probes: tuple[ProbeConfig, ...]) -> list[tuple[ProbeConfig, Pr
 
 def _tell_probe(settings: ProbeConfig, result: ProbeResult) -> None:
     word = "ok" if result.reason is None else "failed"
-    print(f"probe          {word:<8} {settings.target}: {result.reason or 'reached'}, {result.detail}")
+    _tell("probe", word, f"{settings.target}: {result.reason or 'reached'}, {result.detail}")
     if result.reason:
-        print(f"               cure     {CURES[result.reason]}")
+        _tell("", "cure", CURES[result.reason])
 
 
 def _check_qrs(config: Config) -> bool:
     try:
         overview = asyncio.run(read_overview(config.qrs))
     except QrsError as error:
-        print(f"qrs            failed   {error}")
+        _tell("qrs", "failed", str(error))
         return False
-    print(f"qrs            ok       {config.qrs.url}")
+    _tell("qrs", "ok", config.qrs.url)
     for note in overview.notes:
-        print(f"               note     {note}")
+        _tell("", "note", note)
     return True

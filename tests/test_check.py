@@ -1,0 +1,172 @@
+"""`check`: what can be used and reached, in words for the administrator who has to grant what is missing."""
+
+import errno
+import getpass
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.cli import main
+from exporter.commands import check
+from tests.exporting import Site
+from tests.probe_peers import closed_port, listening, saying
+
+
+def told(source: str, word: str, text: object) -> str:
+    """One line of what is printed."""
+    return f"{source:<18}{word:<9}{text}\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def outcome(capsys: pytest.CaptureFixture[str], site: Site, *words: str) -> tuple[int, str]:
+    code = main(["check", "--config.file", str(site.configured()), *words])
+    return code, capsys.readouterr().out
+
+
+def test_everything_that_is_there_can_be_used(capsys: pytest.CaptureFixture[str], site: Site) -> None:
+    site.with_samples()
+    with listening(saying(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")) as port:
+        site.settings["probes"] = [{"target": f"127.0.0.1:{port}", "protocol": "http", "proxy": "none"}]
+        code, out = outcome(capsys, site)
+    assert code == 0
+    assert out.startswith(told("configuration", "ok", site.config_file))
+    for log in ("licenses", "repository_audit", "repository_trace"):
+        assert told(log, "ok", "1 file can be read") in out
+    assert told("probe", "ok", f"127.0.0.1:{port}: reached, ").rstrip("\n") in out
+    assert out.endswith("everything that is there can be used\n")
+    assert not site.state.exists(), "only `run` opens the state file"
+
+
+def test_a_log_that_is_not_there_yet_is_no_fault(capsys: pytest.CaptureFixture[str], site: Site) -> None:
+    site.settings["logs"]["licenses"]["paths"] = [str(site.folder / "nowhere" / "*.log")]
+    code, out = outcome(capsys, site)
+    assert code == 0
+    assert told("licenses", "nothing", f"no file matches {site.folder}/nowhere/*.log (yet)") in out
+
+
+def test_a_failed_probe_is_told_with_its_cure_and_is_no_fault_of_the_setup(
+    capsys: pytest.CaptureFixture[str], site: Site
+) -> None:
+    target = f"127.0.0.1:{closed_port()}"
+    site.settings["probes"] = [{"target": target, "protocol": "tcp", "proxy": "none"}]
+    code, out = outcome(capsys, site)
+    assert code == 0
+    assert told("probe", "failed", f"{target}: tcp_refused, ").rstrip("\n") in out
+    assert "\n                  cure     " in out
+
+
+@pytest.fixture
+def denied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Paths that this account may not read: root ignores their modes, so the system's calls say so."""
+    paths: list[str] = []
+
+    def guarded(call: Any) -> Any:
+        def asked(path: Any, *rest: Any, **more: Any) -> Any:
+            if not isinstance(path, int) and os.fspath(path) in paths:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return call(path, *rest, **more)
+
+        return asked
+
+    monkeypatch.setattr(os, "open", guarded(os.open))
+    monkeypatch.setattr(os, "scandir", guarded(os.scandir))
+    yield paths
+
+
+def test_every_denied_read_names_account_and_path(
+    capsys: pytest.CaptureFixture[str], site: Site, denied: list[str]
+) -> None:
+    site.with_samples()
+    archive = site.folder / "archive"
+    archive.mkdir()
+    site.settings["logs"]["repository_trace"]["archive"] = str(archive)
+    denied += [str(site.licenses), str(site.audit.parent), str(archive)]
+    code, out = outcome(capsys, site)
+    assert code == 2
+    who = getpass.getuser()
+    for log, path in (
+        ("licenses", site.licenses),
+        ("repository_audit", site.audit.parent),
+        ("repository_trace", archive),
+    ):
+        assert told(log, "denied", f"the account {who} cannot read {path}: Permission denied") in out
+    assert out.endswith("not everything can be used: see above\n")
+
+
+def test_a_denied_folder_above_the_wildcard_is_named(
+    capsys: pytest.CaptureFixture[str], site: Site, denied: list[str]
+) -> None:
+    site.settings["logs"]["licenses"]["paths"] = [str(site.folder / "nodes" / "*" / "licenses.log")]
+    denied.append(str(site.folder / "nodes"))
+    code, out = outcome(capsys, site)
+    assert code == 2
+    assert f"cannot read {site.folder}/nodes: Permission denied" in out
+
+
+def test_an_account_without_a_name_is_told_by_its_number(
+    capsys: pytest.CaptureFixture[str], site: Site, denied: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless() -> str:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    denied.append(str(site.audit.parent))
+    assert f"the account {os.getuid()} cannot read" in outcome(capsys, site)[1]
+
+
+def test_a_folder_that_never_answers_is_called_stuck(
+    capsys: pytest.CaptureFixture[str], site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hazard 45."""
+    release, listed = threading.Event(), os.scandir
+
+    def stuck(path: Any) -> Any:
+        if str(path).startswith(str(site.folder / "dead")):
+            release.wait()
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", stuck)
+    monkeypatch.setattr(check, "PATIENCE", 0.2)
+    site.settings["logs"]["licenses"]["paths"] = [str(site.folder / "dead" / "*.log")]
+    site.settings["logs"]["repository_audit"]["archive"] = str(site.folder / "dead")
+    try:
+        code, out = outcome(capsys, site)
+    finally:
+        release.set()
+    assert code == 2
+    assert told("licenses", "stuck", f"{site.folder}/dead/*.log: no answer within 0 s") in out
+    assert told("repository_audit", "denied", f"{site.folder}/dead: no answer within 0 s") in out
+
+
+def test_a_pipe_or_a_folder_among_the_logs_is_no_fault(capsys: pytest.CaptureFixture[str], site: Site) -> None:
+    site.with_samples()
+    os.mkfifo(site.licenses.parent / "pipe.log")
+    (site.licenses.parent / "folder.log").mkdir()
+    code, out = outcome(capsys, site)
+    assert code == 0
+    assert told("licenses", "ok", "1 file can be read") in out
+
+
+def test_a_repository_api_that_cannot_be_used_is_a_fault(capsys: pytest.CaptureFixture[str], site: Site) -> None:
+    site.settings["qrs"] = {"enabled": True, "url": f"https://localhost:{closed_port()}"}
+    code, out = outcome(capsys, site)
+    assert code == 2
+    assert "\nqrs               failed   certificate: " in out
+
+
+def test_a_bad_web_file_or_a_taken_message_name_is_unusable(capsys: pytest.CaptureFixture[str], site: Site) -> None:
+    web = site.folder / "web.yml"
+    web.write_text("tls_server_confg: {}")
+    assert main(["check", "--config.file", str(site.configured()), "--web.config.file", str(web)]) == 2
+    assert "tls_server_confg: unknown key" in capsys.readouterr().err
+    site.settings["messages"] = [{"name": "unknown", "log": "licenses", "match": "x", "means": "license_error"}]
+    assert main(["check", "--config.file", str(site.configured())]) == 2
+    assert "messages[0].name: found `unknown`" in capsys.readouterr().err
