@@ -7,6 +7,8 @@ sees a durable counter that a restart could take back (hazards 89, 90 and 95). O
 
 import getpass
 import logging
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -457,5 +459,7 @@ def account() -> str:
     """The account that this process runs as, for a person who is to grant it a right."""
     try:
         return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return "an unknown account"
+    except (OSError, KeyError, ImportError):  # a user id without a name, as in a container
+        if sys.platform == "win32":
+            return "unknown"
+        return str(os.getuid())
