@@ -22,7 +22,8 @@ from exporter.license import LicenseState, Rules, new_state
 from exporter.logs.files import Pattern, Root, root_of
 from exporter.logs.generation import FileRow
 from exporter.logs.reader import Assignment, Reader
-from exporter.logs.tail import Batch, Clock, LogBook, Register, Tail
+from exporter.logs.register import Batch, Clock, LogBook, Register
+from exporter.logs.tail import Tail
 from exporter.observation import LogFigures
 from exporter.store import Store, StoreError
 

@@ -12,7 +12,10 @@ import msgspec
 
 from exporter.events import LogName
 from exporter.logs.files import Pattern, Root, root_of
-from exporter.logs.tail import Batch, Clock, FileRow, History, LogBook, Register, Tail
+from exporter.logs.generation import FileRow
+from exporter.logs.register import Batch, Clock, LogBook, Register
+from exporter.logs.search import History
+from exporter.logs.tail import Tail
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from tailing import Driven, disk_folder
 
-from exporter.logs import files, generation, tail
+from exporter.logs import files, generation
 from exporter.logs.files import Identity, Root
 from exporter.logs.generation import FileRow
 
@@ -110,7 +110,6 @@ def _changed(monkeypatch: pytest.MonkeyPatch, change: dict[str, int]) -> None:
         return Identity(str(ids["st_dev"]), str(ids["st_ino"]))
 
     monkeypatch.setattr(files, "identity", told)
-    monkeypatch.setattr(tail, "identity", told)
 
 
 def test_hazard_32_another_device_number_after_a_remount(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,9 +235,9 @@ def test_hazard_40_a_name_that_still_opens_the_old_file(folder: Path, monkeypatc
     driven = Driven(folder, root=Root("share", network=True, caseless=True)).start()
     driven.append("app.txt", "1\n2\n")
     driven.tick()
-    real, stale = tail.open_shared, iter([True])
+    real, stale = files.open_shared, iter([True])
     app, rolled = str(driven.path("app.txt")), str(driven.path("r.log"))
-    monkeypatch.setattr(tail, "open_shared", lambda path: real(rolled if path == app and next(stale, False) else path))
+    monkeypatch.setattr(files, "open_shared", lambda path: real(rolled if path == app and next(stale, False) else path))
     driven.append("app.txt", "3\n")
     driven.move("app.txt", "r.log")
     driven.write("app.txt", "4\n5\n")

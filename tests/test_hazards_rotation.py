@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tailing import Driven, disk_folder
 
-from exporter.logs import tail as tail_module
+from exporter.logs import files
 from exporter.logs.files import open_shared
 
 pytestmark = pytest.mark.windows
@@ -178,7 +178,7 @@ def test_hazard_9_a_file_that_cannot_be_opened_yet_is_tried_again(
             raise PermissionError(errno.EACCES, "Permission denied", path)
         return open_shared(path)
 
-    monkeypatch.setattr(tail_module, "open_shared", opening)
+    monkeypatch.setattr(files, "open_shared", opening)
     errors: list[int] = []
     driven = Driven(folder, failed=lambda: errors.append(1)).start()
     driven.write("app.txt", "1\n")

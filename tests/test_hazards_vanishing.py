@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tailing import Driven, disk_folder
 
-from exporter.logs import files, tail
+from exporter.logs import files
 from exporter.logs.files import Root
 
 NETWORK = Root("share", network=True, caseless=False)
@@ -121,7 +121,7 @@ def test_an_empty_mount_point_makes_no_file_lost(folder: Path, monkeypatch: pyte
         values[2] += 1
         return os.stat_result(values)
 
-    monkeypatch.setattr(tail.os, "stat", other_device)
+    monkeypatch.setattr(os, "stat", other_device)
     driven.start()
     driven.tick(polls=6)
     monkeypatch.undo()
@@ -167,9 +167,9 @@ def test_hazard_44_a_stale_handle_is_opened_anew_after_a_pause(
             raise OSError(problem, os.strerror(problem))
         return real(descriptor, offset, size)
 
-    real_open = tail.open_shared
+    real_open = files.open_shared
     monkeypatch.setattr(files, "read_at", read_at)
-    monkeypatch.setattr(tail, "open_shared", lambda path: opened.append(driven.now) or real_open(path))
+    monkeypatch.setattr(files, "open_shared", lambda path: opened.append(driven.now) or real_open(path))
     driven.append("app.txt", "2\n")
     driven.tick(polls=40, seconds=0.25)
     assert driven.texts == ["1", "2"]
@@ -305,7 +305,7 @@ def test_hazards_76_and_77_listings_and_times_that_stand_still_hide_nothing(
     driven.append("app.txt", "1\n")
     driven.tick()
     old = os.stat(driven.path("app.txt"))
-    monkeypatch.setattr(tail.os, "stat", lambda path, **options: old)
+    monkeypatch.setattr(os, "stat", lambda path, **options: old)
     driven.append("app.txt", "2\n")
     driven.tick()
     assert driven.texts == ["1", "2"]
@@ -396,14 +396,14 @@ def test_hazard_134_an_hour_of_trouble_is_two_lines(
     errors: list[int] = []
     driven = Driven(folder, failed=lambda: errors.append(1)).start()
     driven.write("app.txt", "1\n")
-    real = tail.open_shared
+    real = files.open_shared
 
     def refuse(path: str) -> int:
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr(tail, "open_shared", refuse)
+    monkeypatch.setattr(files, "open_shared", refuse)
     driven.tick(polls=360, seconds=10)
-    monkeypatch.setattr(tail, "open_shared", real)
+    monkeypatch.setattr(files, "open_shared", real)
     driven.tick()
     assert driven.texts == ["1"]
     assert len(errors) == 360
@@ -418,7 +418,7 @@ def test_hazard_133_unrelated_files_cost_no_look(folder: Path, monkeypatch: pyte
     driven.tick()
     looked: list[str] = []
     real = os.stat
-    monkeypatch.setattr(tail.os, "stat", lambda path, **options: looked.append(str(path)) or real(path, **options))
+    monkeypatch.setattr(os, "stat", lambda path, **options: looked.append(str(path)) or real(path, **options))
     driven.tick(polls=3)
     assert not [path for path in looked if "unrelated" in path]
 

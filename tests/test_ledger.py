@@ -23,7 +23,7 @@ from exporter.license import Rules
 from exporter.logs import files
 from exporter.logs import tail as tail_module
 from exporter.logs.files import Root
-from exporter.logs.tail import Clock
+from exporter.logs.register import Clock
 from exporter.store import Store
 
 DEADLINE = 20.0
@@ -104,14 +104,14 @@ def test_records_are_counted_and_kept_over_restarts(folder: Path) -> None:
 def test_figures_tell_of_files_and_of_what_hinders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _append(folder, "app.txt", "1\n")
     _append(folder, "denied.txt", "1\n")
-    real = tail_module.open_shared
+    real = files.open_shared
 
     def opening(path: str) -> int:
         if path.endswith("denied.txt"):
             raise PermissionError(errno.EACCES, "Permission denied", path)
         return real(path)
 
-    monkeypatch.setattr(tail_module, "open_shared", opening)
+    monkeypatch.setattr(files, "open_shared", opening)
     ledger = _ledger(folder)
     ledger.start(_config(folder))
     _until(lambda: ledger.figures()["licenses"].read_errors >= 3, "errors counted")
@@ -122,7 +122,7 @@ def test_figures_tell_of_files_and_of_what_hinders(folder: Path, monkeypatch: py
         figures.problem
         == f"{folder / 'denied.txt'}: Permission denied (this process runs as {ledger_module.account()})"
     )
-    monkeypatch.setattr(tail_module, "open_shared", real)
+    monkeypatch.setattr(files, "open_shared", real)
     _until(lambda: ledger.figures()["licenses"].files == 2 and _counted(ledger) == 2, "the file read after all")
     assert ledger.figures()["licenses"].problem == ""
     assert ledger.figures()["licenses"].last_read is not None

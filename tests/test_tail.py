@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tailing import Driven, disk_folder
 
+from exporter.logs import files
 from exporter.logs import tail as tail_module
 from exporter.logs.files import Pattern
 from exporter.logs.tail import read_once
@@ -199,6 +200,6 @@ def test_a_single_reading_tells_what_it_could_not_read(folder: Path, monkeypatch
     def refuse(path: str) -> int:
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(tail_module, "open_shared", refuse)
+    monkeypatch.setattr(files, "open_shared", refuse)
     batches = list(read_once("licenses", [Pattern(os.path.join(folder, "*.txt"))]))
     assert [trouble.denied for trouble in batches[-1].troubles] == [True]

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Callable, Sequence
 
 from exporter.logs.files import Root
-from exporter.logs.tail import Batch, Clock, Tail
+from exporter.logs.register import Batch, Clock
+from exporter.logs.tail import Tail
 
 STUCK_SECONDS = 10.0
 """A call to the file system that has not come back for so long is told as stuck."""

@@ -1,0 +1,124 @@
+"""What is saved of a log, and handed over with its records: its rows, its book, batches. Data and tables."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from exporter.events import LogName
+from exporter.logs.files import Rolled, rolled_name
+from exporter.logs.generation import FileRow
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The two clocks: of instants, and of spans."""
+
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+
+class LogBook(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is saved of a log as a whole."""
+
+    listed: dict[str, float] = {}
+    """Each pattern (and archive) whose folder was listed, with the instant of the first time."""
+    rolled: dict[str, str] = {}
+    """For each live file's stem the stamp of the newest generation that is done with."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A path that cannot be read: in words for a person at this machine."""
+
+    path: str
+    problem: str
+    denied: bool
+    since: float
+
+
+@dataclass
+class Batch:
+    """What one step of a tail found, to be folded and saved as one."""
+
+    log: LogName
+    root: str
+    at: float = 0.0
+    """The instant when the step began."""
+    records: list[Any] = field(default_factory=list)
+    rows: dict[str, FileRow] = field(default_factory=dict)
+    """Rows to save, by key."""
+    forgotten: set[str] = field(default_factory=set)
+    """Keys of rows to drop."""
+    book: LogBook | None = None
+    """The log's book, where it changed."""
+    read_bytes: int = 0
+    rotations: int = 0
+    lost_generations: int = 0
+    drained: bool = False
+    """Whether nothing that can be read was left unread."""
+    caught_up: bool = False
+    """Whether the log has been read to the end found when this process first listed it."""
+    troubles: tuple[Trouble, ...] = ()
+    """Set by `read_once`: what could not be read."""
+    files: int = 0
+    """Set by `read_once`: how many files there were."""
+    """What cannot be read (of a single reading)."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing in it to fold or to save."""
+        return not (
+            self.records
+            or self.rows
+            or self.forgotten
+            or self.book
+            or self.read_bytes
+            or self.rotations
+            or self.lost_generations
+        )
+
+
+@dataclass
+class Register:
+    """What all tails of one log share: its saved rows and its book. Only touched in ways that need no lock."""
+
+    log: LogName
+    rows: dict[str, FileRow] = field(default_factory=dict)
+    """Every row as it was last handed over, by key."""
+    book: LogBook = field(default_factory=LogBook)
+    unbound: dict[str, FileRow] = field(default_factory=dict)
+    """Rows that no tail has found a file for."""
+    misses: dict[str, set[tuple[str, int]]] = field(default_factory=dict)
+    """For each unbound row the complete searches that did not find it."""
+    rolled_names: dict[Rolled, str] = field(default_factory=dict)
+    """The generations that are known by name, with their row's key."""
+    archive_due: bool = True
+    """Whether something may have been missed that the archive holds."""
+    places: set[str] = field(default_factory=set)
+    """The roots on which the log is searched for."""
+
+    def __post_init__(self) -> None:
+        for key, row in self.rows.items():
+            if not row.final:
+                self.unbound[key] = row
+            if rolled := rolled_name(os.path.basename(row.path)):
+                self.rolled_names[rolled] = key
+
+    def forget(self, key: str, batch: Batch) -> None:
+        """Drop a row: nobody will ask for it any more."""
+        self.rows.pop(key, None)
+        self.unbound.pop(key, None)
+        self.misses.pop(key, None)
+        batch.rows.pop(key, None)
+        batch.forgotten.add(key)
+
+    def is_news(self, rolled: Rolled | None) -> bool:
+        """Whether a generation of this name is still to be looked at."""
+        if rolled is None or rolled.stamp <= self.book.rolled.get(rolled.stem, ""):
+            return False
+        key = self.rolled_names.get(rolled)
+        return key is None or key in self.unbound
