@@ -1,7 +1,11 @@
 """The verdict: one judgement for each state that a site can be in, the worst first, contradictions said."""
 
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
+import yaml
 from observed import (
     ATTEMPT,
     DAY,
@@ -23,10 +27,11 @@ from observed import (
     syncs,
 )
 
-from exporter.config import LicenseConfig, MessageConfig
+from exporter.config import LicenseConfig, MessageConfig, duration
 from exporter.observation import LogFigures
 from exporter.qrs import AccessType, LicenseOverview
-from exporter.verdict import LIMITS, VERDICTS, WORST_FIRST, Judgement, judge, limits_of
+from exporter.status import Status
+from exporter.verdict import LIMITS, VERDICTS, WORST_FIRST, Judgement, judge, limits_of, rules, sync
 
 GOOD = syncs(NOON - 2 * HOUR, NOON - 10 * MINUTE)
 REACHED = [history([result(NOON - 30)])]
@@ -517,3 +522,71 @@ def test_refusals_before_the_license_became_good_again_are_explained_by_it():
     judgement = judge(observation(licenses, [*before, *after]))
     assert judgement.verdict == "users_refused"
     assert "2 distinct users were refused" in said(judgement)
+
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_lists_every_verdict_in_the_order_of_the_code():
+    assert tuple(re.findall(r"^\| `(\w+)` \| (?:ok|warning|critical|unknown) \|", README, re.MULTILINE)) == WORST_FIRST
+
+
+def test_the_readme_documents_every_field_of_the_status():
+    section = README.partition("The same as JSON: `/api/v1/status`")[2].partition("`/api/v1/events`")[0]
+    documented = {
+        name for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert documented == set(Status.__struct_fields__)
+
+
+def shipped_alerts() -> dict[str, list[dict]]:
+    rules = yaml.safe_load((Path(__file__).parent.parent / "deploy/prometheus/qlik-license.rules.yml").read_text())
+    alerts: dict[str, list[dict]] = {}
+    for group in rules["groups"]:
+        for rule in group["rules"]:
+            name = rule.get("alert", rule.get("record"))
+            alerts.setdefault(name, []).append(rule)
+    return alerts
+
+
+@pytest.mark.parametrize(
+    ("alert", "limit"),
+    [
+        ("QlikLicenseStale", f"< {LIMITS.stale_recent / HOUR:g} * 3600"),
+        ("QlikLicenseLockoutImminent", f"< {LIMITS.lockout_near / HOUR:g} * 3600"),
+        ("QlikLicenseSyncOverdue", f"> {LIMITS.overdue / HOUR:g} * 3600"),
+        ("QlikLicenseLogSilent", f"> {LIMITS.overdue / HOUR:g} * 3600"),
+        ("QlikLicenseSyncNotAttempted", f"> {LIMITS.overdue / HOUR:g} * 3600"),
+        ("QlikLicenseContactLost", f"> {LIMITS.overdue / HOUR:g} * 3600"),
+        ("QlikLicenseSyncFailing", f">= {LIMITS.failures}"),
+        ("QlikLicenseBackendFlapping", f"< {LIMITS.flapping_share:g}"),
+        ("QlikLicenseBackendFlapping", f">= {LIMITS.flapping_changes}"),
+        ("QlikLicenseAccessDenied", f">= {LIMITS.denied_users}"),
+        ("QlikLicenseAccessDenied", f">= {LIMITS.denials}"),
+        ("qlik_license:access_denied_users:massive", f"vector({LIMITS.massive_users})"),
+        ("QlikLicenseParallelSessions", f">= {LIMITS.parallel_denials}"),
+        ("QlikLicenseLogUnreadable", f"> {LIMITS.unread:g}"),
+        ("QlikLicenseExpiringSoon", f"< {LIMITS.expiring[0] / DAY:g} * 86400"),
+        ("QlikLicenseExpiringSoon", f"< {LIMITS.expiring[2] / DAY:g} * 86400"),
+        ("QlikLicenseCapacityNearlyExhausted", f"> {LIMITS.capacity_share:g}"),
+        ("QlikLicenseClockSkew", f"> {LIMITS.clock_skew:g}"),
+    ],
+)
+def test_the_limits_are_those_of_the_shipped_alerts(alert, limit):
+    assert any(limit in rule["expr"] for rule in shipped_alerts()[alert])
+
+
+@pytest.mark.parametrize(
+    ("alert", "seconds"),
+    [("QlikLicenseBackendUnreachable", LIMITS.unreachable), ("QlikLicenseRepositoryDown", LIMITS.repository_down)],
+)
+def test_the_patience_is_that_of_the_shipped_alerts(alert, seconds):
+    assert any(float(duration(rule["for"])) == seconds for rule in shipped_alerts()[alert])
+
+
+def test_every_alert_that_a_finding_names_is_shipped():
+    named = set()
+    for module in (sync, rules):
+        named |= set(re.findall(r'"(QlikLicense\w+)"', Path(module.__file__).read_text(encoding="utf-8")))
+    assert len(named) > 15
+    assert named <= set(shipped_alerts())
