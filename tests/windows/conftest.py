@@ -5,14 +5,21 @@ import sys
 if sys.platform != "win32":
     collect_ignore_glob = ["test_*.py"]
 else:
+    import contextlib
     import socket
     import time
     import urllib.request
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import pytest
+    import pywintypes
+    import win32serviceutil
 
+    from exporter.commands import service
+
+    PROGRAM_DATA = Path(r"C:\users\Public")
+    """What %ProgramData% is in Wine's services; the commands get the same, so that both mean one folder."""
     SECONDS = 60
     """How long a test waits for what must come: Wine on a busy machine is slow."""
     ATTEMPT = (
@@ -68,3 +75,22 @@ else:
     def site(tmp_path: Path) -> Site:
         """A node's folder whose log holds nothing yet."""
         return Site(tmp_path / "Qlik")
+
+    @pytest.fixture
+    def home() -> Iterator[Path]:
+        """The service's folder: not there before the test, and gone after it, like the service."""
+        folder = PROGRAM_DATA / service.SERVICE_NAME
+        assert not folder.exists(), f"{folder} is left of another run"
+        yield folder
+        with contextlib.suppress(pywintypes.error):
+            win32serviceutil.StopService(service.SERVICE_NAME)
+        with contextlib.suppress(pywintypes.error):
+            win32serviceutil.RemoveService(service.SERVICE_NAME)
+        deadline = time.monotonic() + SECONDS
+        while folder.exists() and time.monotonic() < deadline:
+            for file in sorted(folder.rglob("*"), reverse=True):
+                with contextlib.suppress(OSError):  # a service that is still ending
+                    file.rmdir() if file.is_dir() else file.unlink()
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        assert not folder.exists()

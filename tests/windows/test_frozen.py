@@ -1,11 +1,13 @@
-"""The frozen single folder: built from its recipe, it needs no Python, and is scraped."""
+"""The frozen single folder: built from its recipe, it needs no Python, and is a service."""
 
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import PROGRAM_DATA
 
 pytestmark = pytest.mark.windows
 RECIPE = Path(__file__).parents[2] / "deploy" / "windows"
@@ -13,7 +15,7 @@ BUILD_SECONDS = 300
 
 
 @pytest.mark.timeout(BUILD_SECONDS + 120)
-def test_the_recipe_makes_a_program_that_is_scraped(site, tmp_path: Path) -> None:
+def test_the_recipe_makes_a_program_that_is_a_service(site, home: Path, tmp_path: Path) -> None:
     for name in ("frozen.py", "frozen.spec"):
         shutil.copy(RECIPE / name, tmp_path)
     with (tmp_path / "build.log").open("wb") as log:
@@ -30,17 +32,16 @@ def test_the_recipe_makes_a_program_that_is_scraped(site, tmp_path: Path) -> Non
     version = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
     assert version.stdout.startswith(b"qlik-license-exporter "), version.stderr
 
-    (tmp_path / "config.yml").write_text(site.configuration)
+    def service(action: str) -> int:
+        # No pipes: should the service inherit one, a wait for its end would never end.
+        silent = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        environment = {**os.environ, "PROGRAMDATA": str(PROGRAM_DATA)}
+        return subprocess.run([program, "service", action], env=environment, timeout=60, **silent).returncode
+
+    assert service("install") == 0
+    (home / "config.yml").write_text(site.configuration)
+    assert service("start") == 0
+    site.wait_for('qlik_license_exporter_log_records_total{log="licenses"}', 0)
     site.write(1, 2)
-    process = subprocess.Popen(
-        [program, "run", "--config.file", tmp_path / "config.yml", "--state.file", tmp_path / "state.db"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        site.wait_for('qlik_license_exporter_log_files{log="licenses"}', 1, alive=lambda: process.poll() is None)
-        assert "qlik_license_exporter_build_info{" in site.scrape()
-    finally:
-        process.kill()
-        process.wait(60)
+    site.wait_for('qlik_license_exporter_log_records_total{log="licenses"}', 2)
+    assert service("remove") == 0

@@ -1,12 +1,10 @@
 """The real Windows service, through the service manager: installed, started, scraped, stopped, upgraded, removed."""
 
-import contextlib
 import os
 import subprocess
 import sys
 import time
 import urllib.error
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +12,13 @@ import pywintypes
 import win32service
 import win32serviceutil
 import winerror
+from conftest import PROGRAM_DATA
 
 from exporter.commands import service
 
 pytestmark = pytest.mark.windows
 RECORDS = 'qlik_license_exporter_log_records_total{log="licenses"}'
 SECONDS = 60
-PROGRAM_DATA = r"C:\users\Public"
-"""What %ProgramData% is in Wine's services; the commands get the same, so that both mean one folder."""
 
 
 def command(action: str) -> int:
@@ -31,7 +28,7 @@ def command(action: str) -> int:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PROGRAMDATA": PROGRAM_DATA},
+        env={**os.environ, "PROGRAMDATA": str(PROGRAM_DATA)},
         timeout=SECONDS,
     ).returncode
 
@@ -42,7 +39,7 @@ def said(action: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        env={**os.environ, "PROGRAMDATA": PROGRAM_DATA},
+        env={**os.environ, "PROGRAMDATA": str(PROGRAM_DATA)},
         timeout=SECONDS,
     )
     assert "Traceback" not in done.stderr
@@ -63,26 +60,6 @@ def configuration() -> tuple[int, str, str]:
     finally:
         win32service.CloseServiceHandle(handle)
         win32service.CloseServiceHandle(manager)
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """The service's folder: not there before the test, and gone after it, like the service."""
-    folder = Path(PROGRAM_DATA) / service.SERVICE_NAME
-    assert not folder.exists(), f"{folder} is left of another run"
-    yield folder
-    with contextlib.suppress(pywintypes.error):
-        win32serviceutil.StopService(service.SERVICE_NAME)
-    with contextlib.suppress(pywintypes.error):
-        win32serviceutil.RemoveService(service.SERVICE_NAME)
-    deadline = time.monotonic() + SECONDS
-    while folder.exists() and time.monotonic() < deadline:
-        for file in sorted(folder.rglob("*"), reverse=True):
-            with contextlib.suppress(OSError):  # a service that is still ending
-                file.rmdir() if file.is_dir() else file.unlink()
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-    assert not folder.exists()
 
 
 def test_a_service_lives_and_keeps_its_state_over_stop_upgrade_and_removal(site, home: Path) -> None:
