@@ -411,3 +411,65 @@ def test_rows_are_what_the_tail_made_of_them(folder: Path) -> None:
     ledger.stop()
     rows = [msgspec.json.decode(row) for key, row in ledger._store.files.items() if key.startswith("file:")]
     assert [(row["offset"], row["path"]) for row in rows] == [(4, str(folder / "app.txt"))]
+
+
+def test_files_that_move_to_another_root_are_read_on_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = ["before"]
+    monkeypatch.setattr(ledger_module, "root_of", lambda path: Root(where[0], False, False))
+    ledger = _ledger(folder)
+    _append(folder, "app.txt", "1\n")
+    ledger.start(_config(folder))
+    _until(lambda: _counted(ledger) == 1, "counted")
+    where[0] = "after"  # a share was mounted over the folder
+    _until(lambda: "after" in ledger._readers, "a reader for the new root")
+    _append(folder, "app.txt", "2\n")
+    _until(lambda: _counted(ledger) == 2, "read on")
+    _until(lambda: ledger.figures()["licenses"].files == 1, "told once")
+    ledger.stop()
+
+
+def test_an_archive_on_another_root_is_searched_by_its_own_reader(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "archive").mkdir()
+    monkeypatch.setattr(
+        ledger_module, "root_of", lambda path: Root("share" if "archive" in path else "disk", False, False)
+    )
+    config = _config(folder)
+    licenses = msgspec.structs.replace(config.logs.licenses, archive=str(folder / "archive"))
+    config = msgspec.structs.replace(config, logs=msgspec.structs.replace(config.logs, licenses=licenses))
+    ledger = _ledger(folder)
+    _append(folder, "app.txt", "1\n")
+    ledger.start(config)
+    _until(lambda: _counted(ledger) == 1 and ledger.figures()["licenses"].listed, "counted")
+    ledger.stop()
+    _append(folder, "app.txt", "2\n")
+    os.rename(folder / "app.txt", folder / "archive" / "app_20240101T000000Z.log")
+    _append(folder, "archive/app_20240101T000001Z.log", "3\n")
+    _append(folder, "app.txt", "4\n")
+    ledger = _ledger(folder)
+    ledger.start(config)
+    _until(lambda: _counted(ledger) == 4, "all generations read")
+    counters = ledger.published.counted.log_counters("licenses")
+    assert (counters.rotations, counters.lost_generations) == (2, 0)
+    ledger.stop()
+
+
+def test_a_full_disk_stops_neither_reading_nor_the_process(folder: Path) -> None:
+    import resource  # not on Windows
+
+    ledger = _ledger(folder)
+    ledger.start(_config(folder))
+    _append(folder, "app.txt", "1\n")
+    _until(lambda: _counted(ledger) == 1, "counted")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # no file may grow beyond: what SQLite meets is a full disk
+    try:
+        _append(folder, "app.txt", "2\n")
+        _until(lambda: _seen(ledger) == 2 and ledger.save_failures, "the fold goes on")
+        assert _counted(ledger) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    _append(folder, "app.txt", "3\n")
+    _until(lambda: _counted(ledger) == 3, "recovery without help")
+    ledger.stop()

@@ -50,7 +50,7 @@ class Held:
         """For each matching path of a closed file what its status was."""
         self.linked: set[str] = set()
         """Keys for which several paths stand."""
-        self.vacant: set[str] = set()
+        self.vacant: dict[str, None] = {}
         """Paths whose file has left, so that a new one is to be expected."""
         self.skipped: dict[str, tuple[int, ...]] = {}
         """Paths of files that are no logs, with their status."""
@@ -137,8 +137,9 @@ class Held:
         self.looked.pop(path, None)
         self.restless = True
         self.register.archive_due = True
-        if len(self.vacant) < MOST_VACANT:
-            self.vacant.add(path)
+        self.vacant[path] = None
+        if len(self.vacant) > MOST_VACANT:
+            del self.vacant[next(iter(self.vacant))]
         generation = self.generations[key]
         if generation.row.path != path:
             return  # a link to it

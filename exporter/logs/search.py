@@ -114,13 +114,15 @@ class Search:
             waiting |= growing
         self._give_up(searched, folders, waiting, batch)
         self._collapse(searched and not waiting, batch)
-        held.vacant.difference_update(matched)
+        for path in matched:
+            held.vacant.pop(path, None)
         self.matched = len({held.paths[path] for path in matched if path in held.paths})
         for path in held.skipped.keys() - set(matched):
             del held.skipped[path]
             held.healed(path)
-        if len(self._rejected) > MOST_COMPARED:
-            self._rejected.clear()
+        for table in (self._rejected, self._copies):
+            if len(table) > MOST_COMPARED:
+                table.clear()
         return batch
 
     def _list(self, listing: Listing) -> tuple[dict[str, list[Pattern]], set[str], bool]:
