@@ -76,7 +76,7 @@ class Journal:
                 user = event.user if isinstance(event, AccessDenied) else ""
                 with self._lock:
                     self._noted += 1
-                    note = _Note(self._noted, record.at, log, message, event, user, text_of(record))
+                    note = _Note(self._noted, record.at, log, message, event, user, text_of(record)[:LONGEST_TEXT])
                     self._notes.setdefault((log, message), deque(maxlen=KEPT_PER_MESSAGE)).append(note)
             # Most rows of the audit log are no license matter: only the Licenses log's unknown wordings tell something.
             if message == UNKNOWN and log == "licenses":
@@ -119,7 +119,7 @@ class Journal:
         )
 
     def _entry(self, note: _Note) -> Entry:
-        user, text = note.user, note.text[:LONGEST_TEXT]
+        user, text = note.user, note.text
         if not self.show_people:
             user, text = "<user>" if user else "", masked(text)
         return Entry(note.at, note.log, note.message, meaning_of(note.event), user, text)

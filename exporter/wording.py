@@ -35,6 +35,13 @@ def span(seconds: float) -> str:
     return " ".join(parts)
 
 
+def brief(at: float, now: float) -> str:
+    """An instant for a narrow column: `08:15:30 (5 min ago)` within a day, else `2026-11-02 08:15`."""
+    if abs(now - at) < 86400:
+        return f"{time.strftime('%H:%M:%S', time.gmtime(at))} ({ago(at, now)})"
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(at))
+
+
 def ago(at: float, now: float) -> str:
     """`3 h 10 min ago`, `in 2 h`, `at that moment`."""
     if abs(now - at) < 1:

@@ -173,7 +173,7 @@ def _refusals(seen: Evidence) -> list[Finding]:
             Finding(
                 verdict="users_refused",
                 severity="warning",
-                summary=f"{who} {were(seen.refused or 1)} refused within the hour; the license itself is not to blame."
+                summary=f"{who} {were(seen.refused or 1)} refused within the hour, though the license is not stale."
                 if seen.refused or denials
                 else "A license could not be allocated to a user within the hour.",
                 users_see=f"Those users: {REFUSAL} The others work.",
@@ -338,7 +338,7 @@ def _tail_blind(seen: Evidence) -> list[Finding]:
             if central
             else f"The exporter is blind on one side: it cannot read the log {listed(list(blind))}.",
             users_see="Not known." if central else "Nothing, as far as is known.",
-            evidence=tuple(blind.values()),
+            evidence=(*blind.values(), *(seen.probe_sentences() if central else ())),
             cure=(
                 "Run `qlik-license-exporter check`: it names the account and every path that is denied or missing.",
                 "Set the paths under `logs:`, or switch off what this machine does not have (`enabled: false`).",

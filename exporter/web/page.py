@@ -13,7 +13,7 @@ from exporter.probes import Phase
 from exporter.status import Probe, Qrs, Status, Timeline
 from exporter.status import status as status_made_of
 from exporter.verdict import Finding, Severity
-from exporter.wording import ago, count, instant, span
+from exporter.wording import ago, brief, count, instant, span
 
 REFRESH = 60
 """Seconds after which the page loads itself anew."""
@@ -231,7 +231,7 @@ def _refusals(status: Status) -> str:
             _REASONS[refusal.reason],
             "–" if refusal.users_last_hour is None else f"{refusal.users_last_hour:,}",
             f"{refusal.total:,}",
-            _when(refusal.last, status.now),
+            brief(refusal.last, status.now) if refusal.last is not None else "–",
         )
         for refusal in status.refusals
     ]
@@ -332,8 +332,9 @@ def _events(status: Status) -> str:
         heads = ["Last", "Times", "Meaning", "Text"]
         body = [
             [
-                _when(kind.last, status.now),
-                f"{kind.count:,}" + (f" since {instant(kind.first)}" if kind.count > 1 and kind.first else ""),
+                brief(kind.last, status.now) if kind.last is not None else "–",
+                f"{kind.count:,}"
+                + (f" since {brief(kind.first, status.now)}" if kind.count > 1 and kind.first else ""),
                 kind.meaning,
                 kind.text,
             ]
@@ -343,7 +344,9 @@ def _events(status: Status) -> str:
             heads.insert(3, "User")
             for row, kind in zip(body, status.events, strict=True):
                 row.insert(3, kind.user)
-        table = _table("Entries that mean something, those that say the same as one, newest first", heads, body)
+        table = _table(
+            "Entries that mean something, those that say the same as one, newest first; times are UTC", heads, body
+        )
     else:
         table = '<p class="soft">None since the exporter started.</p>'
     note = "" if status.people_shown else '<p class="soft">People, hosts, keys and numbers are masked.</p>'
