@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -55,7 +56,9 @@ def incident(show_people: bool = False) -> Observation:
     ]
     seats = {"professional": AccessType(10, 10, 7, 0, 1, 0), "analyzer": AccessType(50, 12, 9, 38, 0, 0)}
     overview = LicenseOverview(read_at=NOON - MINUTE, expiry=NOON + 200 * DAY, expired=False, valid=True,
-                               kind="signed_key", product="Qlik Sense", access=seats)  # fmt: skip
+                               kind="signed_key", product="Qlik Sense", access=seats, capacity_allocated=60_000.0,
+                               capacity_used=30_000.0, tokens=100.0, tokens_available=7.0,
+                               sessions_per_user_max=5.0)  # fmt: skip
     return observation(
         licenses, audit, probes=probes, qrs=board(overview), started=NOON - 2 * DAY, show_people=show_people
     )
@@ -151,6 +154,40 @@ def test_the_api_says_the_same_as_the_page_and_can_be_read_back():
     assert data["events"][0]["count"] == 5
     assert events["events"][0]["meaning"].startswith("user refused")
     assert events["unknown"][0]["count"] == 3
+
+
+def test_a_probes_certificate_clock_and_stages_and_what_was_bought_are_shown():
+    probed = msgspec.structs.replace(
+        result(NOON - 5, issuer_expected=False, issuer="Contoso <Proxy> CA", clock_skew=-300.0, proxied=True),
+        tls_version="TLSv1.3",
+        cert_expiry=NOON + 3 * DAY,
+        phases={"dns": 0.01, "connect": 0.02, "proxy": 0.03, "tls": 0.04, "http": 0.05},
+    )
+    seen = replace(
+        incident(), probes=[history([probed])], component_failures={"tail": 2, "web": 0}, state_last_save=NOON - 9
+    )
+    text = page_of(seen)
+    for told in (
+        "Reached</span> through the proxy",
+        "TLSv1.3, Contoso &lt;Proxy&gt; CA, NOT expected",
+        "2026-11-05 12:00:00 UTC, in 3 d",
+        "differs by 5 min",
+        "dns 10 ms, connect 20 ms, proxy 30 ms, tls 40 ms, http 50 ms",
+        "500 of 1,000 used this month",
+        "7 of 100 available",
+        "5 of 5",
+        "started anew: tail 2 times",
+        "state saved 9 s ago",
+    ):
+        assert told in text, told
+
+
+def test_a_lockout_that_is_due_and_a_backend_never_probed_are_said():
+    late = observation([*syncs(NOON - 7 * DAY, NOON - 6 * DAY), *syncs(NOON - DAY, NOON, error=NO_SUCH_HOST)],
+                       probes=[history([])])  # fmt: skip
+    text = page_of(late)
+    assert "Due 24 h ago" in text
+    assert "Not probed yet." in text
 
 
 def test_an_observation_of_nothing_makes_a_page_that_says_so():
