@@ -173,7 +173,7 @@ def test_the_bundle_is_complete_and_tells_what_is_in_it(site, tmp_path, capsys):
         files = json.loads(bundle.read("files.json"))
         verdict = json.loads(bundle.read("verdict.json"))
         status = json.loads(bundle.read("status.json"))
-        config = bundle.read("config.yml").decode()
+        config = json.loads(bundle.read("config.json"))
     assert all(name in contents for name in names if name != "CONTENTS.txt")
     assert "key" not in state
     assert all(isinstance(users, int) for users in state["refused"].values())
@@ -184,6 +184,6 @@ def test_the_bundle_is_complete_and_tells_what_is_in_it(site, tmp_path, capsys):
     ]
     assert verdict["verdict"]
     assert status["probes"][0]["results"][0]["reason"] == "proxy_connect"
-    assert "name: taught" in config
-    assert "role: backend" in config
-    assert "interval: 60s" in config or "interval: 1m" in config
+    assert config["messages"][0]["name"] == "taught"
+    assert config["probes"][0]["role"] == "backend"
+    assert config["license"]["grace"] == "5d"

@@ -21,7 +21,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-import yaml
 
 from exporter import __version__
 from exporter.commands.diagnose import as_json, told
@@ -45,7 +44,7 @@ SHORTEST_SECRET = 3
 
 CONTENTS = """What is in this bundle, made by qlik-license-exporter {version}:
 
-config.yml    the configuration; secrets, people, hosts and paths of your own are masked
+config.json   the configuration; secrets, people, hosts and paths of your own are masked
 verdict.txt   what is wrong, why, and what to do
 verdict.json  the same as data
 state.json    counters and instants; no user, not even as a hash, and no key
@@ -94,7 +93,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     judgement = judge(seen)
     files = {
         "CONTENTS.txt": CONTENTS.format(version=__version__),
-        "config.yml": yaml.safe_dump(_settings(config), sort_keys=False, allow_unicode=True),
+        "config.json": _json(_settings(config)),
         "verdict.txt": told(judgement, seen, given, Paint(io.StringIO())) + "\n",
         "verdict.json": _json(as_json(judgement)),
         "state.json": _json(_state(seen.state)),
