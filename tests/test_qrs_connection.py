@@ -25,8 +25,9 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from qrs_server import ACCESS, LICENSE, SECRETS, SESSIONS, Answer, FakeQrs, Site, license_answer, session
 
 from exporter.config import QrsConfig
-from exporter.qrs import LicenseOverview, QrsError, client, read_overview
+from exporter.qrs import LicenseOverview, QrsError, client
 from exporter.qrs.certificates import server_name_of
+from exporter.qrs.client import read_overview
 from exporter.qrs.failure import connection_failure
 
 pytestmark = pytest.mark.windows

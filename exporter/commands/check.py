@@ -14,7 +14,8 @@ from exporter.ledger import account
 from exporter.logs.files import Listing, NotALogError, Pattern, open_shared, root_of
 from exporter.logs.messages import catalogue_of
 from exporter.probes import CURES, ProbeResult, probe
-from exporter.qrs import QrsError, read_overview
+from exporter.qrs import QrsError
+from exporter.qrs.client import read_overview
 from exporter.web.security import Security
 
 Value = TypeVar("Value")

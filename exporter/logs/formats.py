@@ -403,19 +403,16 @@ def _table_instant(fields: list[bytes], place: int) -> float | None:
     if len(fields) <= place:
         return None
     text = fields[place]
+    known = _TABLE_SECONDS.get(text[:15] + text[19:])
     milliseconds = _MILLISECONDS.get(text[15:19])
-    if milliseconds is None or len(text) != 24:
-        return instant(text.decode("utf-8", "replace"))
-    second = text[:15] + text[19:]
-    known = _TABLE_SECONDS.get(second)
-    if known is None:
-        known = instant(f"{text[:15].decode('utf-8', 'replace')}.000{text[19:].decode('utf-8', 'replace')}")
-        if known is None:
-            return None
+    if known is not None and milliseconds is not None:
+        return known + milliseconds
+    at = instant(text.decode("utf-8", "replace"))
+    if at is not None and milliseconds is not None and len(text) == 24:
         if len(_TABLE_SECONDS) >= MOST_MINUTES:
             _TABLE_SECONDS.clear()
-        _TABLE_SECONDS[second] = known
-    return known + milliseconds
+        _TABLE_SECONDS[text[:15] + text[19:]] = round(at - milliseconds)
+    return at
 
 
 def _is_header(line: bytes) -> bool:

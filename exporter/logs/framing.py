@@ -66,10 +66,7 @@ def frame(data: bytes, encoding: Encoding, *, at_start: bool, skipping: bool, fi
         if not begin:
             return Framed([], [], len(data) - (len(data) % 2 if wide and not final else 0), not final)
     body = data[begin:] if begin else data
-    # A file of a Windows program ends all its lines in CR LF: then both go at once, without a look at each line.
-    both = not wide and not final and b"\r" in body and body.count(b"\r\n") == body.count(b"\n")
-    line_end = b"\r\n" if both else b"\n"
-    raw, ends = _split_wide(body, encoding) if wide else _split(body, line_end)
+    raw, ends, clean = _split_wide(body, encoding) if wide else _split(body)
     rest_at = ends[-1] if ends else 0
     rest = body[rest_at:]
     consumed = rest_at
@@ -84,20 +81,25 @@ def frame(data: bytes, encoding: Encoding, *, at_start: bool, skipping: bool, fi
     if begin:
         ends = [begin + end for end in ends]
     lines = _cleaned(raw, body, encoding, at_start)
-    if line_end == b"\n" and (wide or b"\r" in body):
+    if not clean or (final and b"\r" in body):
         lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
     return Framed(lines, ends, begin + consumed, skipping)
 
 
-def _split(body: bytes, line_end: bytes) -> tuple[list[bytes], list[int]]:
-    if b"\n" not in body:
-        return [], []
-    raw = body.split(line_end)
+def _split(body: bytes) -> tuple[list[bytes], list[int], bool]:
+    """The lines, where each ends, and whether none of them can end in a CR any more."""
+    breaks = body.count(b"\n")
+    # A Windows program ends all its lines in CR LF: then both go at once, without a look at each line.
+    raw = body.split(b"\r\n")
+    length = 2
+    if len(raw) - 1 != breaks:
+        raw = body.split(b"\n")
+        length = 1
     raw.pop()
-    return raw, list(accumulate(map(len(line_end).__add__, map(len, raw))))
+    return raw, list(accumulate(map(length.__add__, map(len, raw)))), length == 2 or b"\r" not in body
 
 
-def _split_wide(body: bytes, encoding: Encoding) -> tuple[list[bytes], list[int]]:
+def _split_wide(body: bytes, encoding: Encoding) -> tuple[list[bytes], list[int], bool]:
     raw: list[bytes] = []
     ends: list[int] = []
     begin = 0
@@ -105,7 +107,7 @@ def _split_wide(body: bytes, encoding: Encoding) -> tuple[list[bytes], list[int]
         raw.append(body[begin : end - 2])
         ends.append(end)
         begin = end
-    return raw, ends
+    return raw, ends, False
 
 
 def _after_line_end(body: bytes, encoding: Encoding, begin: int = 0) -> int:

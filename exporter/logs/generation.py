@@ -9,6 +9,8 @@ import hashlib
 import os
 import secrets
 from bisect import bisect_right
+from itertools import accumulate
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -119,6 +121,9 @@ def new_row(log: LogName, path: str, descriptor: int) -> FileRow:
     )
 
 
+_time_of = attrgetter("at")
+
+
 class Parsed:
     """Records that were read and not yet handed over."""
 
@@ -146,11 +151,7 @@ class Parsed:
     def keys(self) -> list[float]:
         """For each record the time that it is merged by: never before that of the record in front of it."""
         if not self._keys:
-            newest = float("-inf")
-            for record in self.records:
-                if record.at > newest:
-                    newest = record.at
-                self._keys.append(newest)
+            self._keys = list(accumulate(map(_time_of, self.records), max))
         return self._keys
 
     def up_to(self, horizon: float) -> int:
@@ -295,14 +296,16 @@ class Generation:
                 consumed = opened_at
         # A record without a usable time takes its predecessor's; a first one was written before the file's last
         # change, and before what stands behind it.
-        at = row.last_at
-        if at is None and split.records:
-            at = min([self.modified, *(record.at for record in split.records if record.at is not None)][:2])
-        for record in split.records:
-            if record.at is None:
-                record.at = at
-            else:
-                at = record.at
+        times = list(map(_time_of, split.records))
+        if None in times:
+            at = row.last_at
+            if at is None:
+                at = min([self.modified, *(time for time in times if time is not None)][:2])
+            for record in split.records:
+                if record.at is None:
+                    record.at = at
+                else:
+                    at = record.at
         return Parsed(row, data, framed, split, consumed)
 
     def take(self, count: int) -> tuple[list[Any], int]:

@@ -1,7 +1,6 @@
 """The Repository API (QRS): seats, minutes and expiry, read over mutual TLS from Qlik itself. Sends nothing but GET."""
 
 from exporter.qrs.board import QrsBoard, read_into, run_qrs, sync_seen
-from exporter.qrs.client import read_overview
 from exporter.qrs.failure import QrsError, Reason
 from exporter.qrs.overview import AccessType, LicenseOverview
 
@@ -12,7 +11,6 @@ __all__ = [
     "QrsError",
     "Reason",
     "read_into",
-    "read_overview",
     "run_qrs",
     "sync_seen",
 ]

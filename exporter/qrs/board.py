@@ -10,7 +10,6 @@ from typing import Never
 
 from exporter.config import QrsConfig
 from exporter.events import QrsLicenseRead
-from exporter.qrs.client import read_overview
 from exporter.qrs.failure import QrsError
 from exporter.qrs.overview import LicenseOverview
 
@@ -71,6 +70,9 @@ def sync_seen(overview: LicenseOverview, settings: QrsConfig) -> QrsLicenseRead 
 
 async def read_into(board: QrsBoard) -> LicenseOverview | None:
     """One read, kept on `board`; None where it failed."""
+    # Here, since its HTTP client takes longer to load than all the rest, and few sites need it.
+    from exporter.qrs.client import read_overview
+
     began = time.monotonic()
     try:
         overview = await read_overview(board.settings)
