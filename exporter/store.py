@@ -73,6 +73,9 @@ class Store:
         self._wall = wall
         self._database: sqlite3.Connection | None = None
         self._number = 0
+        self._owed_state: dict[str, bytes] = {}
+        self._owed_files: dict[str, bytes] = {}
+        """What was kept in a file that is gone, and is still to be written to the new one."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = _Lock(path)
@@ -97,13 +100,16 @@ class Store:
 
         Only what differs from what is kept already is written.
         """
-        changed_state = [(name, value) for name, value in state.items() if self.state.get(name) != value]
-        changed_files = [(key, value) for key, value in files.items() if self.files.get(key) != value]
-        dropped = [key for key in forgotten if key in self.files and key not in files]
         try:
-            if self._database is None:
-                self._connect()
+            if self._database is None or not self._is_there():
+                self._connect_again()
             assert self._database is not None  # noqa: S101  # connected just now
+            state = {**self._owed_state, **state}
+            kept = {key: value for key, value in self._owed_files.items() if key not in forgotten}
+            files = {**kept, **files}
+            changed_state = [(name, value) for name, value in state.items() if self.state.get(name) != value]
+            changed_files = [(key, value) for key, value in files.items() if self.files.get(key) != value]
+            dropped = [key for key in forgotten if key in self.files and key not in files]
             with self._transaction(self._database) as database:
                 database.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", changed_state)
                 database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", changed_files)
@@ -114,11 +120,40 @@ class Store:
             self._disconnect()
             raise StoreError(f"the state file {self.path} cannot be written: {_words(error)}") from error
         self._number += 1
+        self._owed_state, self._owed_files = {}, {}
         self.state.update(changed_state)
         self.files.update(changed_files)
         for key in dropped:
             del self.files[key]
         self._lock.note(self._number)
+
+    def _is_there(self) -> bool:
+        """Whether the file that is open is still the one that bears its name."""
+        try:
+            return os.path.samestat(os.stat(self.path), self._status)
+        except OSError:
+            return False
+
+    def _connect_again(self) -> None:
+        """Connect; where the file was deleted, replaced or damaged under us, write anew everything that is known."""
+        known_state, known_files = self.state, self.files
+        self._disconnect()
+        try:
+            if not self._is_there():
+                raise _UnusableError("was deleted or replaced while it was in use")
+            self._connect()
+        except _UnusableError as error:
+            self._owed_state, self._owed_files = (
+                {**known_state, **self._owed_state},
+                {**known_files, **self._owed_files},
+            )
+            reason = f"the state file {self.path} {error}"
+            aside = f"; what is there was set aside as {self._set_aside(reason)}" if os.path.lexists(self.path) else ""
+            log.error("%s%s; all that is known is written anew", reason, aside)
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock.renew()
+            self._begin(reset=False)
+            self._connect()
 
     def close(self) -> None:
         """Close the file and let go of its lock."""
@@ -233,6 +268,7 @@ class Store:
             raise
         self._database, self.state, self.files, self._number = database, state, files, number
         self.first_start, self.reset = first_start, reset
+        self._status = os.stat(self.path)
 
     @staticmethod
     def _check(database: sqlite3.Connection) -> None:
@@ -281,14 +317,34 @@ class _Lock:
 
     def __init__(self, path: Path) -> None:
         """Raises StoreLockedError, or OSError."""
-        self._descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, PRIVATE)
+        self._state_path = path
+        self._path = path.with_name(path.name + ".lock")
+        self.noted = self._take()
+
+    def _take(self) -> int:
+        """Lock the file. Returns the number of the last save that it tells."""
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, PRIVATE)
         words = os.read(self._descriptor, 100).split()
         numbers = [int(word) if word.isdigit() else 0 for word in (*words, b"", b"")]
         if not _locked(self._descriptor):
             os.close(self._descriptor)
-            raise StoreLockedError(path, numbers[0])
-        self.noted = numbers[1]
-        self.note(self.noted)
+            raise StoreLockedError(self._state_path, numbers[0])
+        self.note(numbers[1])
+        return numbers[1]
+
+    def renew(self) -> None:
+        """Take the lock again where its file was deleted. Raises OSError."""
+        try:
+            if os.path.samestat(os.stat(self._path), os.fstat(self._descriptor)):
+                return
+        except OSError:
+            pass  # it is gone, or was never taken again
+        self.release()
+        try:
+            self._take()
+        except StoreLockedError as error:
+            self._descriptor = -1
+            raise OSError(str(error)) from error
 
     def note(self, number: int) -> None:
         """Write down that save `number` is done. A failure is no harm: the note only serves to notice old copies."""

@@ -254,3 +254,37 @@ def test_a_killed_writer_loses_nothing_that_was_announced(path: Path) -> None:
         state, files = _kept(path)
         assert int(state["a.b"]) >= announced
         assert files["x"] == state["a.b"]
+
+
+def _deleted(path: Path) -> None:
+    for name in os.listdir(path.parent):
+        (path.parent / name).unlink()
+    path.parent.rmdir()
+
+
+def _replaced(path: Path) -> None:
+    (path.parent / "other").write_bytes(b"other")
+    os.replace(path.parent / "other", path)
+
+
+@pytest.mark.parametrize("lose", [_deleted, _replaced])
+@pytest.mark.parametrize("failed_first", [False, True], ids=["connected", "after a failure"])
+def test_a_file_that_is_taken_away_while_it_is_in_use_is_written_anew(  # type: ignore[no-untyped-def]  # a function
+    path: Path, lose, failed_first: bool
+) -> None:
+    store = Store(path, wall=lambda: 5.0)
+    store.save({"a.b": b"1", "a.c": b"1"}, {"x": b"1", "y": b"1"}, ())
+    if failed_first:
+        store._disconnect()
+    if sys.platform == "win32":
+        store._disconnect()  # else nobody can take it away
+        store._lock.release()
+    lose(path)
+    store.save({"a.b": b"2"}, {"z": b"1"}, ["y"])
+    with pytest.raises(StoreLockedError):
+        Store(path)
+    store.close()
+    again = Store(path, wall=lambda: 6.0)
+    again.close()
+    assert again.first_start == 5.0
+    assert _kept(path) == ({"a.b": b"2", "a.c": b"1"}, {"x": b"1", "z": b"1"})
