@@ -4,7 +4,6 @@ import errno
 import getpass
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,7 @@ def test_a_failed_probe_is_told_with_its_cure_and_is_no_fault_of_the_setup(
 
 
 @pytest.fixture
-def denied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def denied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Paths that this account may not read: root ignores their modes, so the system's calls say so."""
     paths: list[str] = []
 
@@ -78,7 +77,7 @@ def denied(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     monkeypatch.setattr(os, "open", guarded(os.open))
     monkeypatch.setattr(os, "scandir", guarded(os.scandir))
-    yield paths
+    return paths
 
 
 def test_every_denied_read_names_account_and_path(
