@@ -55,8 +55,10 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
 
     `stop` ends `run` once it is set, for a caller without signals (the Windows service); else signals do.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, or a process without a console
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # for as long as the process lives
+        if hasattr(stream := getattr(sys, name), "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a Windows pipe speaks cp1252
     words = list(sys.argv[1:] if argv is None else argv)
     name = _command_in(words)
