@@ -49,7 +49,7 @@ def test_the_state_file_of_a_running_exporter_is_left_alone(tmp_path: Path, caps
 
 def test_rolled_generations_count_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     site = Site(tmp_path)
-    at = 1_793_600_000.0
+    at = 1_700_000_000.0
     for number, stamp in ((1, "2026-11-01T08.00.00"), (2, "20261101T200000")):
         rolled = site.audit.with_name(f"QLIKNODE1_AuditSecurity_Repository_{stamp}Z.log")
         append_rows(rolled, refusal(at + number, f"user{number}"))
@@ -71,9 +71,9 @@ def test_every_probe_runs_once(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_an_attempt_settles_against_now(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     site = Site(tmp_path)
-    append(site.licenses, licenses_line(1_793_600_000, STALE), licenses_line(1_793_700_000, ATTEMPT))
+    append(site.licenses, licenses_line(1_700_000_000, STALE), licenses_line(1_700_100_000, ATTEMPT))
     _, seen, _ = once(capsys, site)
-    assert seen["qlik_license_sync_last_success_timestamp_seconds"] == 1_793_700_000
+    assert seen["qlik_license_sync_last_success_timestamp_seconds"] == 1_700_100_000
     assert seen['qlik_license_sync_success_source{source="inferred"}'] == 1
     assert seen["qlik_license_stale"] == 0
 
