@@ -224,7 +224,7 @@ def test_without_any_log_this_machine_is_blind(tmp_path, capsys):
 def test_a_terminal_sees_colours_and_a_bar_and_a_pipe_sees_neither(tmp_path):
     import pty
 
-    lines = [licenses_line(NOON - DAY + number / 10, "padding " + "x" * 400) for number in range(60_000)]
+    lines = [licenses_line(NOON - DAY + number / 10, "padding " + "x" * 400) for number in range(30_000)]
     folder = node(tmp_path, [*lines, licenses_line(NOON, ATTEMPT)])
     main_end, terminal = pty.openpty()
     command = [sys.executable, "-m", "exporter", "diagnose", str(folder)]

@@ -198,3 +198,14 @@ def test_rows_of_no_interest_are_unknown_by_their_wording_not_by_their_result_co
     counts = {row["template"]: row["count"] for row in map(json.loads, capsys.readouterr().out.splitlines())}
     assert sorted(counts.values()) == [1, 2]
     assert any("Result=404" in template for template in counts)
+
+
+def test_a_folders_rolled_files_are_explained_before_the_live_one(tmp_path, capsys):
+    name = "Q_AuditSecurity_Repository"
+    log(tmp_path, AUDIT_HEADER, refusal(NOON, "c"), name=f"{name}.txt")
+    log(tmp_path, AUDIT_HEADER, refusal(NOON - 60, "b"), name=f"{name}_20261102T115930Z.log")
+    log(tmp_path, AUDIT_HEADER, refusal(NOON - 120, "a"), name=f"{name}_2026-11-02T11.58.30Z.log")
+    users = 'qlik_license_access_denied_users{reason="no_access_pass"}'
+    lines = explained(capsys, tmp_path)
+    assert [line["time"] for line in lines] == [NOON - 120, NOON - 60, NOON]
+    assert [line["moved"][users] for line in lines] == [[0, 1], [1, 2], [2, 3]]

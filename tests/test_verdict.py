@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
+from hypothesis import given, settings, strategies
 from observed import (
     ATTEMPT,
     DAY,
@@ -29,6 +30,7 @@ from observed import (
 
 from exporter.config import LicenseConfig, MessageConfig, duration
 from exporter.observation import LogFigures
+from exporter.probes import REASONS
 from exporter.qrs import AccessType, LicenseOverview
 from exporter.status import Status
 from exporter.verdict import LIMITS, VERDICTS, WORST_FIRST, Judgement, judge, limits_of, rules, sync
@@ -590,3 +592,36 @@ def test_every_alert_that_a_finding_names_is_shipped():
         named |= set(re.findall(r'"(QlikLicense\w+)"', Path(module.__file__).read_text(encoding="utf-8")))
     assert len(named) > 15
     assert named <= set(shipped_alerts())
+
+
+REASONS_OR_NONE = (None, *REASONS)
+WORDS = (ATTEMPT, STALE, NO_SUCH_HOST, PROXY_407, UNTRUSTED, "something unheard of")
+
+
+@settings(deadline=None)
+@given(
+    entries=strategies.lists(
+        strategies.tuples(strategies.integers(0, 10 * 86400), strategies.sampled_from(WORDS)), max_size=25
+    ),
+    refusals=strategies.lists(
+        strategies.tuples(strategies.integers(0, 7200), strategies.sampled_from([None, 5])), max_size=15
+    ),
+    probed=strategies.lists(
+        strategies.tuples(strategies.integers(0, 30000), strategies.sampled_from(REASONS_OR_NONE)), max_size=12
+    ),
+    long_run=strategies.booleans(),
+)
+def test_whatever_was_observed_there_is_one_complete_verdict(entries, refusals, probed, long_run):
+    lines = [licenses_line(NOON - age, text) for age, text in sorted(entries, reverse=True)]
+    rows = [refusal(NOON - age, f"u{place}", sessions=sessions) for place, (age, sessions) in enumerate(refusals)]
+    results = [result(NOON - age, reason) for age, reason in sorted(probed, key=lambda one: -one[0])]
+    seen = observation(lines, rows, probes=[history(results)], started=NOON - 11 * DAY if long_run else None)
+    judgement = judge(seen)
+    findings = (judgement, *judgement.also)
+    assert len({finding.verdict for finding in findings}) == len(findings)
+    assert all(finding.summary and finding.evidence and finding.users_see for finding in findings)
+    assert (judgement.verdict == "well") == (judgement.severity == "ok")
+    criticals = [finding.severity == "critical" for finding in findings]
+    assert criticals == sorted(criticals, reverse=True)
+    if seen.state.stale() and NOON - seen.state.stale_verdict < LIMITS.stale_recent:
+        assert judgement.verdict == "license_stale"

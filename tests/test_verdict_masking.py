@@ -1,7 +1,7 @@
 """Masking: what names a person, a host, a key or a number never comes through; the wording of a message does."""
 
 import pytest
-from hypothesis import given, strategies
+from hypothesis import given, settings, strategies
 
 from exporter.masking import Templates, masked
 
@@ -100,6 +100,7 @@ def test_the_most_frequent_wording_comes_first_and_their_number_is_limited(monke
     ]
 
 
+@settings(deadline=None)
 @given(strategies.text(max_size=300))
 def test_masking_takes_any_text_and_leaves_no_long_number(text):
     shown = masked(text)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from exporter.config import Config
 from exporter.events import LOG_NAMES, LogName
-from exporter.logs.files import Listing, NotALogError, Pattern, open_shared, read_at, root_of
+from exporter.logs.files import Listing, NotALogError, Pattern, open_shared, read_at, rolled_name, root_of
 from exporter.logs.register import Batch
 from exporter.logs.tail import read_once
 
@@ -213,7 +213,13 @@ def _without_copies(files: Sequence[str], given: Given) -> list[str]:
             given.skipped["a copy of another file"] = given.skipped.get("a copy of another file", 0) + 1
             continue
         kept.append((path, head))
-    return sorted(path for path, _ in kept)
+    return sorted((path for path, _ in kept), key=_age)
+
+
+def _age(path: str) -> tuple[bool, str, str]:
+    """Rolled files in the order of their stamps, then those still written."""
+    rolled = rolled_name(os.path.basename(path))
+    return rolled is None, rolled.stamp if rolled else "", path
 
 
 def _begins_with(longer: str, shorter: str, size: int) -> bool:
