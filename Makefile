@@ -40,8 +40,8 @@ test-windows: .venv/development ## run the marked tests on a genuine Windows Pyt
 dist: .venv/development ## build wheel, sdist and SBOM reproducibly, and try them in a clean environment
 	$(BIN)/python deploy/release/dist.py
 
-deb: ## build the Debian package into dist/
-	deploy/debian/build dist
+deb: .venv/bin/python ## build the Debian package into dist/
+	PYTHON=$(BIN)/python deploy/debian/build dist
 
 clean: ## remove what make has made
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
