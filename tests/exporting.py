@@ -26,7 +26,30 @@ REPOSITORY = Path(__file__).parents[1]
 SAMPLES = Path(__file__).parent / "samples"
 TRACE_HEADER = "Sequence#\tTimestamp\tLevel\tHostname\tLogger\tThread\tId\tServiceUser\tMessage\tProxySessionId\tId2"
 
+_DEAD = """
+import os, time
+def dead_while(switch, path, really=os.stat):
+    def there():
+        try:
+            return bool(really(switch))
+        except OSError:
+            return False
+    def patiently(call):
+        def asked(asked_for=".", *rest, **more):
+            if not isinstance(asked_for, int) and os.fsdecode(asked_for).startswith(path):
+                while there():
+                    time.sleep(0.02)
+            return call(asked_for, *rest, **more)
+        return asked
+    os.scandir, os.stat, os.open = patiently(os.scandir), patiently(os.stat), patiently(os.open)
+"""
+
 Value = TypeVar("Value")
+
+
+def dead_while(switch: Path, path: Path) -> str:
+    """A prelude: whatever touches `path` does not come back while the file `switch` is there, as on a dead share."""
+    return f"{_DEAD}dead_while({str(switch)!r}, {str(path)!r})"
 
 
 def eventually(what: str, condition: Callable[[], Value], deadline: float = DEADLINE) -> Value:

@@ -17,9 +17,9 @@ from tests.exporting import (
     Site,
     append,
     append_rows,
+    dead_while,
     ended,
     process,
-    series,
     trace_row,
 )
 
@@ -136,20 +136,28 @@ def test_a_kill_at_any_moment_neither_loses_nor_doubles_a_record(tmp_path: Path)
 
 
 def test_state_gauges_are_absent_until_the_logs_were_read_and_scrapes_answer_meanwhile(tmp_path: Path) -> None:
-    site = Site(tmp_path)
-    line = licenses_line(time.time(), ATTEMPT) + "\n"
-    site.licenses.write_text(line * 150_000)
-    with process(site) as exporter:
-        first = exporter.ask("/metrics")
+    site, slow = Site(tmp_path), tmp_path / "the disk is slow"
+    append(site.licenses, licenses_line(time.time(), STALE))
+    slow.touch()
+    with process(site, prelude=dead_while(slow, site.licenses)) as exporter:
         ready = exporter.ask("/-/ready")
-        assert first.status == 200
-        assert ready.status == 503, "the log was read too quickly for this test: make it longer"
-        assert "licenses" in ready.text
-        seen = series(first.text)
+        assert (ready.status, "licenses" in ready.text) == (503, True)
+        seen = exporter.metrics()
         assert "qlik_license_stale" not in seen
         assert "qlik_license_sync_expected" not in seen
         assert seen[STALE_ERRORS] == 0
-        assert exporter.await_ready().value("qlik_license_stale") == 0
+        slow.unlink()
+        assert exporter.await_ready().value("qlik_license_stale") == 1
+
+
+def test_a_stop_does_not_wait_for_the_catching_up(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    line = licenses_line(time.time(), ATTEMPT) + "\n"
+    site.licenses.write_text(line * 300_000)
+    with process(site) as exporter:
+        began = time.monotonic()
+        assert exporter.stop() == 0
+        assert time.monotonic() - began < 3
 
 
 def test_a_missing_folder_counts_as_listed(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.exporting import (
     Site,
     append,
     append_rows,
+    dead_while,
     ended,
     eventually,
     process,
@@ -32,18 +33,6 @@ STALE_ERRORS = 'qlik_license_errors_total{error="stale"}'
 VERDICT_AT = "qlik_license_stale_last_verdict_timestamp_seconds"
 SAVE_FAILURES = "qlik_license_exporter_state_save_failures_total"
 NO_PASS = 'qlik_license_access_denied_users{reason="no_access_pass"}'
-
-STUCK = """
-import os, threading
-def stuck(call):
-    def patiently(path=".", *rest, **more):
-        if isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith({path!r}) and os.path.exists({switch!r}):
-            threading.Event().wait()
-        return call(path, *rest, **more)
-    return patiently
-os.scandir, os.stat, os.open = stuck(os.scandir), stuck(os.stat), stuck(os.open)
-"""
-"""Whatever touches `path` never comes back while the file `switch` is there: a share whose server is gone."""
 
 CLOCK = """
 import time
@@ -190,7 +179,7 @@ def test_a_dead_share_delays_only_itself_and_no_stop(site: Site, elsewhere: Path
     switch = site.folder / "the server is gone"
     append(elsewhere / "licenses.log", licenses_line(time.time(), ATTEMPT))
     site.settings["logs"]["licenses"]["paths"] = [str(elsewhere / "*.log")]
-    prelude = STUCK.format(path=str(elsewhere), switch=str(switch))
+    prelude = dead_while(switch, elsewhere)
     with process(site, prelude=prelude) as exporter:
         exporter.await_ready()
         switch.touch()
@@ -204,14 +193,21 @@ def test_a_dead_share_delays_only_itself_and_no_stop(site: Site, elsewhere: Path
 
 
 def test_a_dead_share_at_the_start_keeps_it_from_being_ready_and_from_nothing_else(site: Site, elsewhere: Path) -> None:
+    switch = site.folder / "the server is gone"
+    switch.touch()
+    append(elsewhere / "licenses.log", licenses_line(time.time(), STALE))
     site.settings["logs"]["licenses"]["paths"] = [str(elsewhere / "*.log")]
     append_rows(site.audit, refusal(time.time(), "user07"))
-    with process(site, prelude=STUCK.format(path=str(elsewhere), switch=str(elsewhere))) as exporter:
+    with process(site, prelude=dead_while(switch, elsewhere)) as exporter:
         exporter.await_value(NO_PASS, 1)
         seen = exporter.metrics()
         assert "qlik_license_stale" not in seen
         ready = exporter.ask("/-/ready")
         assert (ready.status, "licenses" in ready.text, "audit" in ready.text) == (503, True, False)
+        assert seen['qlik_license_exporter_component_failures_total{component="tail"}'] == 0
+        switch.unlink()
+        assert exporter.await_ready().value("qlik_license_stale") == 1
+        switch.touch()
         assert stopped(exporter) < 3
 
 
@@ -219,7 +215,7 @@ def test_a_configuration_on_a_dead_share_holds_up_neither_probes_nor_the_stop(si
     switch = site.folder / "the server is gone"
     target = f"127.0.0.1:{closed_port()}"
     site.settings["probes"] = [{"target": target, "protocol": "tcp", "proxy": "none", "interval": "1s"}]
-    prelude = STUCK.format(path=str(site.config_file), switch=str(switch))
+    prelude = dead_while(switch, site.config_file)
     with process(site, prelude=prelude) as exporter:
         exporter.await_ready()
         switch.touch()
