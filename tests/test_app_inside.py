@@ -20,7 +20,7 @@ from tests import qrs_server
 from tests.exporting import Running, Site, append, append_rows, eventually, series, thread
 from tests.live_programs import free_port
 from tests.observed import ATTEMPT, STALE, licenses_line, refusal, stamp
-from tests.probe_peers import closed_port
+from tests.probe_peers import closed_port, listening, silent
 
 
 @pytest.fixture(autouse=True)
@@ -141,6 +141,23 @@ def test_the_repository_api_is_a_source_of_seats_and_where_trusted_of_the_last_s
             everything = "".join(exporter.ask(path).text for path in ("/metrics", "/", "/api/v1/status", "/config"))
     for secret in qrs_server.SECRETS:
         assert secret not in everything
+
+
+def test_a_restart_keeps_the_last_success_of_a_probe_and_begins_its_counters_anew(site: Site) -> None:
+    site.settings["probes"] = [{"target": "127.0.0.1:0", "protocol": "tcp", "proxy": "none", "interval": "1s"}]
+    with listening(silent) as port:
+        target = f"127.0.0.1:{port}"
+        labels = f'{{role="other",target="{target}"}}'
+        site.settings["probes"][0]["target"] = target
+        with thread(site) as exporter:
+            exporter.await_value(f"qlik_license_probe_success{labels}", 1)
+            before = exporter.metrics()
+    with thread(site) as exporter:
+        after = exporter.metrics()
+        kept = "qlik_license_probe_last_success_timestamp_seconds"
+        assert after[f"{kept}{labels}"] == pytest.approx(before[f"{kept}{labels}"], abs=2)
+        exporter.await_value(f"qlik_license_probe_success{labels}", 0)
+        assert exporter.metrics()[f"{kept}{labels}"] == after[f"{kept}{labels}"]
 
 
 def test_the_textfile_holds_what_a_scrape_would_show(site: Site) -> None:

@@ -59,6 +59,25 @@ def test_rolled_generations_count_in_their_order(tmp_path: Path, capsys: pytest.
     assert seen['qlik_license_access_denials_total{reason="no_access_pass"}'] == 3
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"caller":"sync.go:290","message":"re-syncing assignments with the backend","timest',
+        '{"caller":"sync.go:290","message":"re-syncing assignments with the backend',
+        "re-syncing assignments with the backend",
+        '2026-11-02T08:15:00Z INFO re-syncing assignments with the backend {"caller":"sync.go:290"',
+    ],
+)
+def test_what_can_be_recognised_in_a_broken_line_is_recognised(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    site = Site(tmp_path)
+    append(site.licenses, line)
+    _, seen, _ = once(capsys, site)
+    assert seen["qlik_license_sync_attempts_total"] == 1
+    assert seen['qlik_license_exporter_log_malformed_records_total{log="licenses"}'] == 1
+
+
 def test_every_probe_runs_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     site = Site(tmp_path)
     target = f"127.0.0.1:{closed_port()}"

@@ -229,10 +229,12 @@ def _epoch_instant(value: object) -> float | None:
 
 _decode_typed = msgspec.json.Decoder(LicensesRecord, strict=True).decode
 _decode_any = msgspec.json.Decoder(strict=True).decode
-_PAIR = re.compile(rb'"((?:[^"\\]|\\.){1,64})"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",{}\[\]]+))')
+_PAIR = re.compile(rb'"((?:[^"\\]|\\.){1,64})"\s*:\s*(?:"((?:[^"\\]|\\.)*)(?:"|\Z)|([^\s",{}\[\]]+))')
+"""A pair of a JSON object; the last one of a line that was cut off has no closing quote."""
 _FIELDS = {
     field.encode_name: field.name for field in msgspec.structs.fields(LicensesRecord) if field.encode_name[0] != " "
 }
+_TEXTS = _FIELDS.keys() - {"timestamp"}
 _TELLING = re.compile(r"err|message|msg|reason|cause|detail|code", re.IGNORECASE)
 """Names of JSON keys whose text may say what went wrong, wherever they stand."""
 
@@ -307,6 +309,8 @@ def _odd_record(line: bytes) -> LicensesRecord:
         pairs = {}
         for name, text, bare in _PAIR.findall(line[:LONGEST_TEXT]):
             pairs.setdefault(_unescaped(name), _unescaped(text or bare))
+        if not pairs.keys() & _TEXTS:
+            pairs["message"] = line[:LONGEST_TEXT].decode("utf-8", "replace")  # no JSON at all
         malformed = True
     record = LicensesRecord(malformed=malformed)
     for encoded, field in _FIELDS.items():
