@@ -94,6 +94,7 @@ class Ledger:
             state = self._restored(store)
         self.published = Published(state, state)
         self.last_save: float | None = None
+        self._saved_at = float("-inf")
         self.save_failures = 0
         self.component_failures = {"tail": 0, "store": 0}
         self._unsaved_rows: dict[str, bytes] = {}
@@ -331,7 +332,7 @@ class Ledger:
                 return
 
     def _until_due(self) -> float:
-        return SAVE_SECONDS if self.last_save is None else self.last_save + SAVE_SECONDS - self._clock.wall()
+        return self._saved_at + SAVE_SECONDS - self._clock.monotonic()
 
     def _commit(self, tasks: list[_Task]) -> None:
         """Fold, save, publish: in this order, whatever happens."""
@@ -361,7 +362,7 @@ class Ledger:
             log.info("the state file can be saved again")
         self._unsaved = False
         self._unsaved_rows, self._unsaved_forgotten = {}, set()
-        self.last_save = now
+        self.last_save, self._saved_at = now, self._clock.monotonic()
         self.published = Published(state, state)
         self._step("exposed")
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from tailing import Driven, disk_folder
 
+from exporter.logs.search import History
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -14,13 +16,17 @@ def folder() -> Iterator[Path]:
         yield path
 
 
-def test_5000_idle_files_are_not_held_and_hardly_looked_at(folder: Path) -> None:
-    driven = Driven(folder)
+@pytest.mark.parametrize("history", ["count", "restate"])
+def test_5000_idle_files_are_not_held_and_hardly_looked_at(folder: Path, history: History) -> None:
+    driven = Driven(folder, history=history)
     for number in range(5_000):
-        driven.write(f"{number:04}.txt", "1\n")
+        driven.write(f"{number:04}.txt", "1\n2\n")
     driven.start()
+    began = time.process_time()
+    driven.tick(polls=1)
+    assert len(driven.records) == 10_000
+    assert time.process_time() - began < 10, "the time grows with the number of files, not with its square"
     driven.tick(polls=5, seconds=11)
-    assert driven.count == 5_000
     assert driven.tail is not None
     assert driven.tail.handles == 0
     began = time.process_time()
@@ -29,9 +35,9 @@ def test_5000_idle_files_are_not_held_and_hardly_looked_at(folder: Path) -> None
         driven.poll()
     spent = time.process_time() - began
     assert spent < 0.2, "ten seconds of polling, with one discovery, may take 2 % of a core"
-    driven.append("0042.txt", "2\n")
+    driven.append("0042.txt", "3\n")
     driven.tick(polls=1)
-    assert driven.count == 5_001
+    assert driven.texts[-1] == "3"
 
 
 def test_a_million_lines_flow_through_the_tail(folder: Path) -> None:
@@ -44,3 +50,20 @@ def test_a_million_lines_flow_through_the_tail(folder: Path) -> None:
     driven.tick(polls=1)
     assert sum(batch.read_bytes for batch in driven.batches) == 2_000_000
     assert time.process_time() - began < 4
+
+
+def test_hundreds_of_files_that_catch_up_together_take_no_time_for_each_other(folder: Path) -> None:
+    driven = Driven(folder, history="restate")
+    for number in range(600):
+        lines = (
+            f'{{"n":{line},"timestamp":"2023-11-14T{line // 60:02}:{line % 60:02}:{number % 60:02}Z"}}\n'
+            for line in range(400)
+        )
+        driven.write(f"{number:03}.txt", "".join(lines))
+    driven.start()
+    began = time.process_time()
+    driven.tick(polls=1)
+    assert len(driven.records) == 240_000
+    assert time.process_time() - began < 20
+    times = [record.at for record in driven.records]
+    assert times == sorted(times)

@@ -263,7 +263,7 @@ class Generation:
         if encoding != row.encoding:
             parsed.row = self.row = msgspec.structs.replace(row, encoding=encoding)
         if in_history:
-            self.behind = True
+            self.behind = self.size > row.offset + len(body) or (self.behind and wanted < to_mark)
             for record in parsed.records:
                 record.counts = False
         if parsed.records:

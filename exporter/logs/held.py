@@ -87,9 +87,11 @@ class Held:
 
     def opened(self, generation: Generation, descriptor: int, path: str) -> None:
         """The generation's file is open as `descriptor`."""
-        here = files.identity(os.fstat(descriptor))
+        status = os.fstat(descriptor)
+        here = files.identity(status)
         generation.descriptor = descriptor
         generation.behind = True
+        generation.size = max(generation.size, status.st_size)
         if here != generation.row.identity or path != generation.row.path:
             generation.row = msgspec.structs.replace(generation.row, device=here.device, number=here.number, path=path)
         self.open[generation.row.key] = generation
@@ -111,16 +113,18 @@ class Held:
         return files.open_shared(path)
 
     def _close_one(self) -> bool:
-        """Close the open file that can best be spared."""
-
-        def cost(generation: Generation) -> tuple[bool, bool, float]:
-            return (generation.left_at is not None, generation.behind or generation.parsed is not None,
-                    generation.quiet_since)  # fmt: skip
-
-        generation = min(self.open.values(), key=cost, default=None)
-        if generation is None:
+        """Close an open file: the one opened longest ago of those that can best be spared."""
+        spare = first = None
+        for generation in self.open.values():
+            if generation.left_at is None:
+                first = first or generation
+                if not generation.behind and generation.parsed is None:
+                    spare = generation
+                    break
+        least = spare or first or next(iter(self.open.values()), None)
+        if least is None:
             return False
-        self.rest(generation)
+        self.rest(least)
         return True
 
     def rest(self, generation: Generation) -> None:

@@ -9,15 +9,15 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from exporter.events import LogName
 from exporter.logs import files
-from exporter.logs.files import NotALogError, Pattern, Root, rolled_name
+from exporter.logs.files import NotALogError, Pattern, Root
 from exporter.logs.generation import SMALLEST_READ, Generation, RewrittenError, new_row
 from exporter.logs.held import MOST_HANDLES, Held, look
+from exporter.logs.merge import Merge, Taken, take_alone
 from exporter.logs.register import Batch, Clock, Register, Trouble
 from exporter.logs.search import QUIET_SECONDS, History, Search
 
@@ -108,18 +108,35 @@ class Tail:
         for path in self._held.vacant:
             self._held.beat()
             self._held.restless |= os.path.lexists(path)
-        readers = [*self._held.awake.values(), *self._held.open.values()]
-        spent = 0
-        while readers and spent < BATCH_BYTES:
-            most = max(SMALLEST_READ, BATCH_BYTES // len(readers))
-            for generation in readers:
-                if generation.parsed is None and now >= generation.retry_at:
+        merge = Merge()
+        hungry: list[Generation] = []
+        for generation in self._held.active:
+            if generation.parsed is None:
+                hungry.append(generation)
+            else:
+                merge.add(generation)
+        spent, alone = 0, len(self._held.active) == 1
+        while spent < BATCH_BYTES:
+            most = max(SMALLEST_READ, BATCH_BYTES // max(1, len(hungry)))
+            unfilled: list[Generation] = []
+            parsed: list[Generation] = []
+            for generation in hungry:
+                if now >= generation.retry_at:
                     spent += self._fill(generation, now, most, batch)
-            spent += self._hand_over(batch)
-            readers = [
-                generation for generation in self._held.active if generation.behind or generation.parsed is not None
-            ]
-            if all(now < generation.retry_at for generation in readers):
+                    if generation.parsed is not None:
+                        parsed.append(generation)
+                    elif generation.behind and not generation.failures:
+                        unfilled.append(generation)  # not read far enough to know how old its next record is
+            for generation in parsed if not alone else ():
+                merge.add(generation)
+            if unfilled:
+                hungry = unfilled
+                continue
+            taken = take_alone(parsed[0]) if alone and parsed else merge.take()
+            self._hand_over(taken, batch)
+            spent += taken.read_bytes
+            hungry = [generation for generation in taken.generations if generation.parsed is None and generation.behind]
+            if not taken.records:
                 break
         self._finish_files(now, batch)
         self._finish_batch(batch, read=self._held.errors == errors_before)
@@ -166,7 +183,7 @@ class Tail:
         self._held.healed(row.path)
         generation.failures = 0
         if done:
-            batch.read_bytes += done
+            batch.read_bytes += done if row.mark <= row.offset else 0  # history counts nothing
             self._held.save(generation, batch)
         if not generation.behind and generation.parsed is None:
             self._held.awake.pop(row.key, None)
@@ -246,48 +263,17 @@ class Tail:
         self._held.awake[key] = generation
         self._held.failed(generation.row.path, error)
 
-    def _hand_over(self, batch: Batch) -> int:
-        """Move parsed records into the batch, merged by time; return their bytes.
-
-        Of a file with more to read only what is older than all that may still come from the others.
-        """
-        ready, horizon = [], float("inf")
-        for generation in self._held.active:
-            if generation.parsed is not None:
-                ready.append(generation)
-                if generation.behind:
-                    horizon = min(horizon, generation.parsed.keys[-1])
-            elif generation.behind and not generation.failures:
-                return 0  # not read far enough to know how old its next record is
-        if not ready:
-            return 0
-        ready.sort(key=_age_order)
-        done = 0
-        parts: list[tuple[list[float], list[Any]]] = []
-        for generation in ready:
-            parsed = generation.parsed
-            assert parsed is not None  # noqa: S101  # chosen for it
-            count = len(parsed.records) if len(ready) == 1 else parsed.up_to(horizon)
-            if count == parsed.done:
-                continue
-            keys = parsed.keys[parsed.done : count] if len(ready) > 1 else []
-            records, length = generation.take(count)
-            done += length
-            parts.append((keys, records))
+    def _hand_over(self, taken: Taken, batch: Batch) -> None:
+        """Move records into the batch, with the rows behind them. History is no part of what was counted as read."""
+        for generation in taken.generations:
             self._held.save(generation, batch)
             if generation.parsed is None and not generation.behind:
                 self._held.awake.pop(generation.row.key, None)
-        if len(parts) == 1:
-            records = parts[0][1]
-        else:
-            keys = [key for keys, _ in parts for key in keys]
-            records = [record for _, records in parts for record in records]
-            records = [records[index] for index in sorted(range(len(keys)), key=keys.__getitem__)]
         if self._history == "ignore":
-            records = [record for record in records if record.counts]
-        batch.records.extend(records)
-        batch.read_bytes += done
-        return done
+            batch.records.extend(record for record in taken.records if record.counts)
+        else:
+            batch.records.extend(taken.records)
+        batch.read_bytes += taken.read_bytes - taken.history_bytes
 
     def _finish_files(self, now: float, batch: Batch) -> None:
         """Let go of files that nothing more comes from."""
@@ -373,12 +359,6 @@ _STALE = frozenset(
     if hasattr(errno, name)
 )
 """Errors after which a handle is of no more use."""
-
-
-def _age_order(generation: Generation) -> tuple[bool, str, str]:
-    """Rolled generations first, in the order of their stamps."""
-    rolled = rolled_name(os.path.basename(generation.row.path))
-    return (rolled is None, rolled.stamp if rolled else "", generation.row.path)
 
 
 def read_once(
