@@ -442,6 +442,7 @@ def test_an_archive_on_another_root_is_searched_by_its_own_reader(
     _append(folder, "app.txt", "1\n")
     ledger.start(config)
     _until(lambda: _counted(ledger) == 1 and ledger.figures()["licenses"].listed, "counted")
+    _until(lambda: str(folder / "archive") in ledger._books["licenses"].listed, "the archive listed")
     ledger.stop()
     _append(folder, "app.txt", "2\n")
     os.rename(folder / "app.txt", folder / "archive" / "app_20240101T000000Z.log")

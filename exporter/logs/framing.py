@@ -81,8 +81,10 @@ def frame(data: bytes, encoding: Encoding, *, at_start: bool, skipping: bool, fi
     if begin:
         ends = [begin + end for end in ends]
     lines = _cleaned(raw, body, encoding, at_start)
-    if not clean or (final and b"\r" in body):
+    if not clean:
         lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
+    elif final and rest:  # only the unterminated last line can still end in one
+        lines[-1] = lines[-1].removesuffix(b"\r")
     return Framed(lines, ends, begin + consumed, skipping)
 
 

@@ -96,6 +96,8 @@ class Register:
     """For each unbound row the complete searches that did not find it."""
     rolled_names: dict[Rolled, str] = field(default_factory=dict)
     """The generations that are known by name, with their row's key."""
+    rolls: dict[str, object] = field(default_factory=dict)
+    """The rows whose roll was counted by this process, each with a mark of who was first."""
     archive_due: bool = True
     """Whether something may have been missed that the archive holds."""
     places: set[str] = field(default_factory=set)
@@ -108,9 +110,15 @@ class Register:
             if rolled := rolled_name(os.path.basename(row.path)):
                 self.rolled_names[rolled] = key
 
+    def counts_roll(self, row: FileRow) -> bool:
+        """Whether it is now to be counted that the generation was rolled: once, whichever tail sees it first."""
+        mark = object()
+        return not row.rolled and self.rolls.setdefault(row.key, mark) is mark
+
     def forget(self, key: str, batch: Batch) -> None:
         """Drop a row: nobody will ask for it any more."""
         self.rows.pop(key, None)
+        self.rolls.pop(key, None)
         self.unbound.pop(key, None)
         self.misses.pop(key, None)
         batch.rows.pop(key, None)

@@ -298,7 +298,7 @@ class Search:
 
     def _found_again(self, generation: Generation, path: str, matches: bool, batch: Batch) -> None:
         """A generation that we hold bears the name `path` now."""
-        if not generation.row.rolled:
+        if self._held.register.counts_roll(generation.row):
             batch.rotations += 1
         generation.row = msgspec.structs.replace(generation.row, path=path, rolled=True)
         generation.grew = False
@@ -407,8 +407,8 @@ class Search:
             os.close(descriptor)  # another root's tail was faster
             return False
         self._held.register.misses.pop(row.key, None)
-        if not self._same_path(row.path, path) and not row.rolled:
-            batch.rotations += 1
+        if not self._same_path(row.path, path):
+            batch.rotations += self._held.register.counts_roll(row)
             row = msgspec.structs.replace(row, rolled=True)
         mark = os.fstat(descriptor).st_size if row.mark == UNKNOWN_MARK else row.mark
         row = msgspec.structs.replace(row, path=path, final=False, gone=0.0, lost=False, mark=mark)
@@ -463,15 +463,17 @@ class Search:
 
     def _count_rolls(self, path: str, batch: Batch) -> None:
         """Another file has taken `path`: those that had it before were rolled."""
+        register = self._held.register
         for generation in self._held.active:
-            if generation.left_at is not None and generation.row.path == path and not generation.row.rolled:
+            if generation.left_at is not None and generation.row.path == path and register.counts_roll(generation.row):
                 batch.rotations += 1
                 generation.row = msgspec.structs.replace(generation.row, rolled=True)
                 self._held.save(generation, batch)
-        register = self._held.register
         for row in (*register.unbound.values(), *self._index.final):
-            if row.path == path and not row.rolled and not row.lost and row.key in register.rows:
-                batch.rotations += 1
+            if row.path != path or row.lost or row.key not in register.rows or not register.counts_roll(row):
+                continue
+            batch.rotations += 1
+            if len(register.places) == 1:  # else another root's tail may have found it by now, and its row is newer
                 register.rows[row.key] = batch.rows[row.key] = msgspec.structs.replace(row, rolled=True)
                 if row.key in register.unbound:
                     register.unbound[row.key] = register.rows[row.key]
@@ -639,7 +641,7 @@ class Search:
             agreed = [place for place, _ in register.misses[key]]
             if any(agreed.count(place) < SEARCHES for place in register.places):
                 continue
-            if register.misses.pop(key, None) is None:
+            if register.misses.pop(key, None) is None or register.unbound.pop(key, None) is None:
                 continue  # another root's tail was faster
             if row.offset and not row.mark and (row.rolled or now - row.changed < UNMISSED_SECONDS):
                 batch.lost_generations += 1
