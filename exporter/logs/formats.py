@@ -356,6 +356,7 @@ def _split_table(lines: list[bytes], header: bytes | None, final: bool, usual: b
     starts: list[int] = []
     opened = -1  # the index of the open record's first line
     tabs = 0
+    seconds, milliseconds = _TABLE_SECONDS, _MILLISECONDS
 
     def close(end: int, malformed: bool) -> None:
         text = b"\n".join(lines[opened:end])
@@ -370,8 +371,11 @@ def _split_table(lines: list[bytes], header: bytes | None, final: bool, usual: b
                 close(index, malformed=True)
                 opened = -1
             tabs = line.count(b"\t")
-            if tabs >= columns.tabs:  # nearly all rows: whole, in one line
-                at = _table_instant(fields, stamp)
+            if tabs >= columns.tabs:  # nearly all rows: whole, in one line, in the same second as the one before
+                text = fields[stamp]
+                second = seconds.get(text[:15] + text[19:])
+                fraction = milliseconds.get(text[15:19])
+                at = second + fraction if second is not None and fraction is not None else _table_instant(fields, stamp)
                 records.append(kind(at=at, malformed=at is None, raw=line, columns=columns))
                 starts.append(index)
             else:
@@ -403,15 +407,12 @@ _TABLE_SECONDS: dict[bytes, float] = {}
 
 
 def _table_instant(fields: list[bytes], place: int) -> float | None:
-    """The time in a row's fields. Rows share their second with their neighbours: only the milliseconds are parsed."""
+    """The time in a row's fields, and its second remembered: rows share it with their neighbours."""
     if len(fields) <= place:
         return None
     text = fields[place]
-    known = _TABLE_SECONDS.get(text[:15] + text[19:])
-    milliseconds = _MILLISECONDS.get(text[15:19])
-    if known is not None and milliseconds is not None:
-        return known + milliseconds
     at = instant(text.decode("utf-8", "replace"))
+    milliseconds = _MILLISECONDS.get(text[15:19])
     if at is not None and milliseconds is not None and len(text) == 24:
         if len(_TABLE_SECONDS) >= MOST_MINUTES:
             _TABLE_SECONDS.clear()
