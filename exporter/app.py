@@ -7,6 +7,7 @@ event loop here; the web server has its own. A scrape only reads what they have 
 import asyncio
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -47,6 +48,8 @@ STOP_SECONDS = 2.5
 """How long the parts have to end, all at the same time: a stop takes less than 3 s, whatever hangs (hazard 121)."""
 CONFIG_WATCH = 2.0
 """Seconds between two looks at the configuration file."""
+
+_PATH = re.compile(r"(?<![\w:/])(?:[A-Za-z]:)?[/\\][^\s`:]*")
 
 _log = logging.getLogger(__name__)
 
@@ -160,7 +163,7 @@ class Exporter:
     def reload(self) -> str | None:
         """Read the configuration again; returns once it is in force.
 
-        A bad one changes nothing: what is wrong with it is returned, without its path.
+        A bad one changes nothing: what is wrong with it is returned, without any path of this machine.
         """
         with self._reloading:
             try:
@@ -169,7 +172,7 @@ class Exporter:
             except ConfigError as error:
                 self._reload_successful = False
                 _log.error("configuration not used: %s", error)
-                return f"{error.key}: {error.problem}" if error.key else error.problem
+                return _PATH.sub("<path>", f"{error.key}: {error.problem}" if error.key else error.problem)
             self._reload_successful, self._reload_success = True, time.time()
             self._in_force.clear()
             self._next = config

@@ -69,6 +69,25 @@ def test_a_bad_configuration_changes_nothing_and_is_told(site: Site, exporter: E
     assert exporter.value(SUCCESSFUL) == 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"qrs": {"key_password_file": "/srv/secret/word"}},
+            "qrs.key_password_file: <path>: cannot be read: No such file",
+        ),
+        ({"logs": {"licenses": {"paths": "C:\\Qlik\\*.log"}}}, "logs.licenses.paths: found `<path>`, expected a list"),
+        ({"qrs": {"url": "http://x"}}, "qrs.url: found `http://x`, expected https://host:port"),
+    ],
+)
+def test_no_answer_tells_a_path_of_this_machine(
+    site: Site, exporter: ExporterThread, settings: dict[str, object], said: str
+) -> None:
+    site.settings.update(settings)
+    site.configured()
+    assert said in exporter.ask("/-/reload", "POST").text
+
+
 def test_a_file_that_is_gone_changes_nothing_and_is_told(site: Site, exporter: ExporterThread) -> None:
     site.config_file.unlink()
     answer = exporter.ask("/-/reload", "POST")
