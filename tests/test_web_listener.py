@@ -476,3 +476,22 @@ def test_a_process_with_a_server_that_nobody_stops_still_ends(tmp_path: Path) ->
         timeout=DEADLINE,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_port_that_a_killed_program_still_holds_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "TAKEN_TRIES", 100)
+    monkeypatch.setattr(listener, "TAKEN_PAUSE", 0.05)
+    holder = socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{holder.getsockname()[1]}"
+    threading.Timer(0.3, holder.close).start()
+    for opened in listener.listening_sockets(address):
+        opened.close()
+
+
+def test_a_port_that_stays_taken_is_an_error_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "TAKEN_TRIES", 3)
+    monkeypatch.setattr(listener, "TAKEN_PAUSE", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        address = f"127.0.0.1:{holder.getsockname()[1]}"
+        with pytest.raises(listener.ListenError, match="in use by another program"):
+            listener.listening_sockets(address)

@@ -57,6 +57,13 @@ PORT_TRIES = 20
 """Tries to find a port that is free in both families, when asked for any."""
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+TAKEN_TRIES = 20 if sys.platform == "win32" else 1
+"""Windows keeps a port for the connections of a killed program, for as long as their other ends last: a service that
+is started anew would find it taken. Elsewhere SO_REUSEADDR says that those do not count."""
+TAKEN_PAUSE = 0.5
+"""Seconds between two tries."""
+_TAKEN = {errno.EADDRINUSE, 10048, 10013}  # Windows' own numbers for a port that is taken, or taken exclusively
+
 _FAMILY_MISSING = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT, errno.EINVAL}
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -103,7 +110,7 @@ def _bound(address: str, host: str, port: int) -> list[socket.socket]:
     for family, place in places:
         wanted = sockets[0].getsockname()[1] if sockets and port == 0 else port
         try:
-            sockets.append(_listening(family, (place[0], wanted, *place[2:]), only_v6=not host))
+            sockets.append(_freed(family, (place[0], wanted, *place[2:]), only_v6=not host))
         except OSError as error:
             if error.errno in _FAMILY_MISSING and len(places) > 1:
                 missing.append(f"{place[0]}: {_reason(error)}")
@@ -118,6 +125,20 @@ def _bound(address: str, host: str, port: int) -> list[socket.socket]:
     for text in missing:
         _log.warning("not listening on %s", text)
     return sockets
+
+
+def _freed(family: int, place: tuple[Any, ...], only_v6: bool) -> socket.socket:
+    """The listening socket, waited for where the port may still be held by connections of a program that was killed."""
+    for left in range(TAKEN_TRIES - 1, 0, -1):
+        try:
+            return _listening(family, place, only_v6)
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
+            if left == TAKEN_TRIES - 1:
+                _log.warning("port %d is in use; waiting for it to be free", place[1])
+        time.sleep(TAKEN_PAUSE)
+    return _listening(family, place, only_v6)
 
 
 def _listening(family: int, place: tuple[Any, ...], only_v6: bool) -> socket.socket:
