@@ -82,5 +82,5 @@ def test_the_readmes_links_lead_somewhere() -> None:
 
 def test_no_registry_and_no_path_of_a_machine_is_named() -> None:
     text = README.read_text("utf-8")
-    for forbidden in ("py" + "pi.org", "pythonhosted", "/work" + "/", "registry.npm"):
+    for forbidden in ("py" + "pi.org", "python" + "hosted", "/work" + "/", "registry.npm"):
         assert forbidden not in text
