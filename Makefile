@@ -29,12 +29,13 @@ test: .venv/development ## set up and run everything that CI runs
 	$(BIN)/mypy
 	$(BIN)/mypy --platform win32
 	$(BIN)/python -m pytest -n $(shell nproc) --cov --cov-report=term --cov-fail-under=95
+	tests/windows/run
 
 bench: .venv/development ## measure speed against Debian's mtail, in the same run
 	@tests/packages $(BENCH_PACKAGES)
 	$(BIN)/python -m tests.bench
 
-test-windows: .venv/development ## run the marked tests on a genuine Windows Python under Wine
+test-windows: ## of these, only the tests on a genuine Windows Python under Wine
 	tests/windows/run
 
 dist: .venv/development ## build wheel, sdist and SBOM reproducibly, and try them in a clean environment

@@ -138,7 +138,8 @@ def test_a_host_name_is_served_at_every_address_it_has() -> None:
 
 @pytest.mark.windows
 @pytest.mark.parametrize("host", ["", "127.0.0.1", "[::1]", "localhost"])
-def test_a_taken_port_is_an_error_that_names_the_address(host: str) -> None:
+def test_a_taken_port_is_an_error_that_names_the_address(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "TAKEN_PAUSE", 0.01)
     taken = socket.socket(socket.AF_INET6 if host == "[::1]" else socket.AF_INET)
     with taken:
         taken.bind((host.strip("[]").replace("localhost", "127.0.0.1"), 0))
