@@ -29,14 +29,14 @@ test: .venv/development ## set up and run everything that CI runs
 	$(BIN)/mypy
 	$(BIN)/mypy --platform win32
 	$(BIN)/python -m pytest -n $(shell nproc) --cov --cov-report=term --cov-fail-under=95
-	tests/windows/run
+	PYTHON=$(BIN)/python tests/windows/run
 
 bench: .venv/development ## measure speed against Debian's mtail, in the same run
 	@tests/packages $(BENCH_PACKAGES)
 	$(BIN)/python -m tests.bench
 
-test-windows: ## of these, only the tests on a genuine Windows Python under Wine
-	tests/windows/run
+test-windows: .venv/bin/python ## of these, only the tests on a genuine Windows Python under Wine
+	PYTHON=$(BIN)/python tests/windows/run
 
 dist: .venv/development ## build wheel, sdist and SBOM reproducibly, and try them in a clean environment
 	$(BIN)/python deploy/release/dist.py
