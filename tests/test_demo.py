@@ -1,17 +1,23 @@
 """The demo plays its incident on the real programs, and each chapter ends with the verdict that it should have."""
 
 import contextlib
+import json
 import re
 import shutil
+import signal
+import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 from exporter.cli import main
 from exporter.commands import demo
+from exporter.commands.demo_site import Repository
 
 PACE = 3.0
 """Times as fast as people see it: 20 s stand for the five days."""
@@ -31,6 +37,9 @@ def test_the_demo_tells_its_story_with_the_right_verdicts_and_notifications(caps
     )
     assert lockout < told.index("the license is stale, and users are refused") < stale
     assert "RESOLVED critical QlikLicenseStale" in told[stale:]
+    assert "Few professional seats are left at demo" in told[told.index("The last free seat is given away") :]
+    assert re.search(r"verdict: license_stale.* 5 of 25 seats free", told), "not for want of seats"
+    assert re.search(r"verdict: seats_exhausted.* 0 of 25 seats free", told)
     assert re.search(r"[1-9]\d* no_access_pass, [1-9]\d* parallel_sessions", told)
     folder = re.search(r"log files +(\S+)", told)
     assert folder
@@ -55,9 +64,8 @@ def test_a_pace_that_cannot_be_played_is_refused(capsys: pytest.CaptureFixture[s
     assert "--pace" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_it_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    import signal
-
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_stops_it_ends_it_at_once_and_leaves_nothing_behind(number: signal.Signals) -> None:
     player = subprocess.Popen(
         [sys.executable, "-m", "exporter", "demo"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -66,9 +74,9 @@ def test_ctrl_c_ends_it_at_once_and_leaves_nothing_behind(tmp_path: Path) -> Non
     for line in player.stdout:
         if found := re.search(r"log files +(\S+)", line):
             folder = found[1]
-        if "verdict" in line or "last sync" in line:
+        if "All is well" in line:
             break
-    player.send_signal(signal.SIGINT)
+    player.send_signal(number)
     begun = time.monotonic()
     rest = player.communicate(timeout=30)[0]
     assert player.returncode == 0
@@ -77,3 +85,20 @@ def test_ctrl_c_ends_it_at_once_and_leaves_nothing_behind(tmp_path: Path) -> Non
     assert time.monotonic() - begun < 15
     assert folder
     assert not Path(folder).exists()
+    assert not [one for one in psutil.process_iter(["cmdline"]) if folder in " ".join(one.info["cmdline"] or ())]
+
+
+def test_the_repository_of_the_demo_answers_only_who_holds_the_certificate(tmp_path: Path) -> None:
+    repository = Repository(tmp_path)
+    try:
+        trusting = ssl.create_default_context(cafile=str(tmp_path / "client.pem"))
+        with (
+            pytest.raises((ssl.SSLError, ConnectionError)),
+            urllib.request.urlopen(repository.url, context=trusting, timeout=10),
+        ):
+            pass
+        trusting.load_cert_chain(tmp_path / "client.pem", tmp_path / "client_key.pem")
+        with urllib.request.urlopen(f"{repository.url}/qrs/license", context=trusting, timeout=10) as answer:
+            assert json.load(answer)["isExpired"] is False
+    finally:
+        repository.close()

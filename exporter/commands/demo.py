@@ -1,5 +1,6 @@
-"""`demo`: plays a license incident in two minutes, on the stock exporter, with real log files and a real backend that
-goes away; with Prometheus and Alertmanager beside it where they are installed. Loopback only; removes what it made.
+"""`demo`: plays a license incident in two minutes, on the stock exporter, with real log files, a real backend that goes
+away and a Repository API; with Prometheus and Alertmanager beside it where they are installed. Loopback only; removes
+what it made.
 """
 
 import argparse
@@ -7,20 +8,30 @@ import contextlib
 import json
 import re
 import shutil
-import socket
+import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+from exporter.commands.demo_site import (
+    SEATS,
+    SEATS_FREE,
+    SESSIONS_AT_MOST,
+    Backend,
+    Node,
+    Repository,
+    Silent,
+    close,
+    free_port,
+    serve,
+)
 from exporter.commands.scaled_rules import scaled
 from exporter.config import Config
 
@@ -35,11 +46,9 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 """In a clone; an installed package has none, and the demo then plays without Prometheus."""
 RULES = DEPLOY / "prometheus" / "qlik-license.rules.yml"
 ROUTES = DEPLOY / "alertmanager" / "alertmanager.yml"
-AUDIT_HEADER = (
-    "Sequence#\tProductVersion\tTimestamp\tHostName\tId\tDescription\tProxySessionId\tProxyPackageId\t"
-    "RequestSequenceId\tUserDirectory\tUserId\tObjectId\tObjectName\tSecurityClass\tClientHostAddress\tService\t"
-    "Origin\tContext\tCommand\tResult\tMessage\tChecksum\r\n"
-)
+EVERYONE = tuple(f"user{number:02}" for number in range(12))
+THE_BUSY_ONE = ("user20",)
+THE_NEW_ONE = ("user21",)
 
 
 @dataclass(frozen=True)
@@ -49,12 +58,19 @@ class Chapter:
     begins: float
     title: str
     verdict: str
-    reachable: bool
+    reachable: bool = True
+    """Whether the backend answers."""
     stale: bool = False
+    """Whether the Licenses service says so at each attempt."""
+    refused: tuple[str, ...] = ()
+    """Who asks for an access pass, and gets none."""
+    refused_a_sixth: tuple[str, ...] = ()
+    """Who holds all the sessions that one user may have, and asks for one more."""
+    seats_free: int = SEATS_FREE
 
 
 CHAPTERS = (
-    Chapter(0.0, "All is well: the Licenses service syncs, the backend answers.", "well", reachable=True),
+    Chapter(0.0, "All is well: the Licenses service syncs, the backend answers.", "well"),
     Chapter(
         0.25,
         "The backend goes away. Nobody notices: users still get in, and Qlik says nothing.",
@@ -69,17 +85,27 @@ CHAPTERS = (
     ),
     Chapter(
         1.26,
-        "The five days are over: the license is stale, and users are refused.",
+        f"The five days are over: the license is stale, and users are refused, though {SEATS_FREE} seats are free.",
         "license_stale",
         reachable=False,
         stale=True,
+        refused=EVERYONE,
+        refused_a_sixth=THE_BUSY_ONE,
     ),
     Chapter(
         1.55,
         "The firewall is open again, the Dispatcher was restarted: the next sync succeeds. What is left is one user "
         "with five sessions.",
         "parallel_sessions",
-        reachable=True,
+        refused_a_sixth=THE_BUSY_ONE,
+    ),
+    Chapter(
+        1.70,
+        "The last free seat is given away, and a new user is refused. The same sentence, another cause: the Repository "
+        "API tells that it is plain shortage.",
+        "seats_exhausted",
+        refused=THE_NEW_ONE,
+        seats_free=0,
     ),
 )
 
@@ -95,7 +121,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     if not 0 < arguments.pace <= 5:
         print("--pace: expected more than 0 and at most 5", file=sys.stderr)
         return 2
-    with contextlib.ExitStack() as ends:
+    with _stopped_by_signals(), contextlib.ExitStack() as ends:
         folder = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="qlik-license-demo-")))
         try:
             return 0 if _Demo(folder, arguments.pace, ends).play(arguments.rounds) else 1
@@ -104,14 +130,32 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
             return 0
 
 
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """What ends a program from outside (a `kill`, a closed terminal) is taken for Ctrl-C: nothing is left behind."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+    before = [(number, signal.signal(number, stop)) for number in wanted]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
 class _Demo:
     def __init__(self, folder: Path, pace: float, ends: contextlib.ExitStack) -> None:
         self._folder, self._pace, self._ends = folder, pace, ends
         self._grace = GRACE / pace
         self._started = time.monotonic()
-        self._backend = _Backend()
+        self._backend = Backend()
         ends.callback(self._backend.close)
-        self._exporter_port = _free_port(10188)
+        self._repository = Repository(folder)
+        ends.callback(self._repository.close)
+        self._exporter_port = free_port(10188)
         self._prometheus = shutil.which("prometheus")
         self._alertmanager = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
 
@@ -136,9 +180,9 @@ class _Demo:
                 "Prometheus, Alertmanager or the rules of a clone are missing: logs, metrics and page alone"
             )
             return places
-        receiver = _serve(_Notifications(self._say))
-        self._ends.callback(_close, receiver)
-        prometheus, alertmanager = _free_port(9190), _free_port(9193)
+        receiver = serve(_notifications(self._say))
+        self._ends.callback(close, receiver)
+        prometheus, alertmanager = free_port(9190), free_port(9193)
         home = self._folder / "monitoring"
         home.mkdir()
         (home / "rules.yml").write_text(scaled(RULES.read_text("utf-8"), self._grace / REAL_GRACE), "utf-8")
@@ -184,13 +228,15 @@ class _Demo:
 
     def _round(self, number: int) -> bool:
         home = self._folder / f"round-{number}"
-        node = _Node(home / "Log", self._backend.port)
+        node = Node(home / "Log")
         self._backend.open()
         config = home / "config.yml"
         settings = _EXPORTER.format(
             log=node.folder.as_posix(),
             state=(home / "state.db").as_posix(),
             backend=self._backend.port,
+            repository=self._repository.url,
+            certificates=self._folder.as_posix(),
             grace=f"{self._grace * 1000:.0f}ms",
             settle=f"{2000 / self._pace:.0f}ms",
         )
@@ -206,20 +252,24 @@ class _Demo:
             _end(exporter)
             shutil.rmtree(home, ignore_errors=True)
 
-    def _chapters(self, number: int, node: "_Node", exporter: "subprocess.Popen[bytes]") -> bool:
+    def _chapters(self, number: int, node: Node, exporter: "subprocess.Popen[bytes]") -> bool:
         begun = time.monotonic()
         ends = [chapter.begins * self._grace for chapter in CHAPTERS[1:]] + [ROUND / self._pace]
         good = True
         for chapter, end in zip(CHAPTERS, ends, strict=True):
             self._say(f"[{time.monotonic() - begun:4.0f} s] {chapter.title}")
             (self._backend.open if chapter.reachable else self._backend.close)()
-            writer = node.writer(chapter, SYNC_EVERY / self._pace)
+            self._repository.seats_free = chapter.seats_free
+            self._repository.sessions = SESSIONS_AT_MOST if chapter.refused_a_sixth else 1
+            due = time.monotonic()
             told = time.monotonic()
             while time.monotonic() - begun < end:
                 if exporter.poll() is not None:
                     self._say((self._folder / "exporter.log").read_text("utf-8", "replace")[-2000:])
                     raise SystemExit("the exporter has ended")
-                next(writer)
+                if time.monotonic() >= due:
+                    due += SYNC_EVERY / self._pace
+                    self._write(node, chapter)
                 if time.monotonic() - told > 10 / self._pace:
                     told = time.monotonic()
                     self._say(f"[{told - begun:4.0f} s]     {self._figures()}")
@@ -231,6 +281,18 @@ class _Demo:
             self._say(f"[{time.monotonic() - begun:4.0f} s]     verdict: {verdict}, {said}. {self._figures()}")
         self._say(f"Round {number} is over.\n")
         return good
+
+    def _write(self, node: Node, chapter: Chapter) -> None:
+        """What the node logs around one sync attempt."""
+        node.sync_attempt()
+        if not chapter.reachable:
+            node.backend_error(self._backend.port)
+        if chapter.stale:
+            node.stale_verdict()
+        for user in chapter.refused:
+            node.refusal(user)
+        for user in chapter.refused_a_sixth:
+            node.refusal(user, sessions=SESSIONS_AT_MOST)
 
     def _metrics(self) -> str:
         try:
@@ -263,168 +325,34 @@ class _Demo:
         for reason in ("no_access_pass", "parallel_sessions"):
             refused = value(f'qlik_license_access_denials_total{{reason="{reason}"}}') or 0
             parts.append(f"{refused:.0f} {reason}")
+        free = value('qlik_license_access_available{access_type="professional"}')
+        parts.append("seats not known yet" if free is None else f"{free:.0f} of {SEATS} seats free")
         return ", ".join(parts)
 
 
 def _hurried(routes: str, url: str) -> str:
-    """The shipped Alertmanager configuration, without its patience, and with the demo as every receiver."""
+    """The shipped Alertmanager configuration, without its patience, and with the demo as every receiver: also of what
+    is otherwise seen on dashboards only.
+    """
+    routes = routes.replace("- name: nobody\n", "- name: nobody\n    webhook_configs:\n      - url: http://demo/\n")
     routes = re.sub(r"group_wait: \w+", "group_wait: 1s", routes)
     routes = re.sub(r"group_interval: \w+", "group_interval: 1s", routes)
     return re.sub(r"^(\s+- url: )http\S+", lambda found: found[1] + url, routes, flags=re.MULTILINE)
 
 
-# --- what the exporter watches ----------------------------------------------------------------------------------------
-
-
-class _Node:
-    """A Qlik node's log folders, written in the published shapes."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.folder = folder
-        self._licenses = folder / "Licenses" / "licenses.log"
-        self._audit = folder / "Repository" / "Audit" / "QLIKNODE1_AuditSecurity_Repository.txt"
-        self._port, self._rows = port, 0
-        self._licenses.parent.mkdir(parents=True)
-        self._audit.parent.mkdir(parents=True)
-        self._append(self._audit, "\ufeff" + AUDIT_HEADER)
-
-    def writer(self, chapter: Chapter, every: float) -> Iterator[None]:
-        """Each step writes what is due in `chapter`."""
-        due = time.monotonic()
-        while True:
-            if time.monotonic() >= due:
-                due += every
-                self._sync_attempt()
-                if not chapter.reachable:
-                    self._backend_error()
-                if chapter.stale:
-                    self._stale_verdict()
-                    for user in range(12):
-                        self._refusal(f"user{user:02}", None)
-                    self._refusal("user20", 5)
-            yield
-
-    def _append(self, file: Path, text: str) -> None:
-        with file.open("a", encoding="utf-8", newline="") as stream:
-            stream.write(text)
-
-    def _line(self, **pairs: object) -> None:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "0Z"
-        self._append(self._licenses, json.dumps({**pairs, "timestamp": now}, separators=(",", ":")) + "\n")
-
-    def _sync_attempt(self) -> None:
-        self._line(
-            caller="sync.go:290",
-            level="info",
-            licenseNumber="XXXXXXXX",
-            message="re-syncing assignments with the backend",
-        )
-
-    def _backend_error(self) -> None:
-        error = f"dial tcp 127.0.0.1:{self._port}: connect: connection refused"
-        self._line(caller="sync.go:311", level="info", message=f"sync failed: {error}")
-
-    def _stale_verdict(self) -> None:
-        text = "Too much time has passed since the last license update"
-        self._line(
-            caller="handler.go:44",
-            errorMessage=text,
-            errorType="LICENSES-OutdatedLicense",
-            level="info",
-            statusCode=403,
-        )
-
-    def _refusal(self, user: str, sessions: int | None) -> None:
-        self._rows += 1
-        now = datetime.now().astimezone()
-        at = now.strftime("%Y%m%dT%H%M%S.") + f"{now.microsecond // 1000:03}" + now.strftime("%z")
-        message = "Login access denied for SessionID: 'x', Hostname: \"10.0.0.21\", OperationType: 'UsageDenied'"
-        if sessions is not None:
-            message = (
-                f"Access was denied for User: 'CONTOSO\\{user}', with AccessID 'x', SessionID: 'x', "
-                f"SessionCount: '{sessions}', Hostname: '::1', OperationType: 'UsageDenied'"
-            )
-        row = [str(self._rows), "14.54.7.0", at, "QLIKNODE1", "x"]
-        row += [
-            "Command=License user access;Result=403;ResultText=Error: Access denied",
-            "0",
-            "0",
-            "0",
-            "CONTOSO",
-            user,
-        ]
-        row += ["0", "Not available", "Security", "10.0.0.21", "Repository", "Not available", "/repository"]
-        row += ["License user access", "403", message, "x"]
-        self._append(self._audit, "\t".join(row) + "\r\n")
-
-
-class _Backend:
-    """Answers 404 on loopback, as license.qlikcloud.com does, until it is closed."""
-
-    def __init__(self) -> None:
-        self.port = _free_port(0)
-        self._server: ThreadingHTTPServer | None = None
-
-    def open(self) -> None:
-        """Answer from now on."""
-        if self._server is None:
-            self._server = _serve(_NotFound, self.port)
-
-    def close(self) -> None:
-        """Refuse connections from now on."""
-        if self._server is not None:
-            _close(self._server)
-            self._server = None
-
-
-class _NotFound(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(404)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-def _Notifications(say: Callable[[str], None]) -> type[BaseHTTPRequestHandler]:  # noqa: N802  # makes a class
+def _notifications(say: Callable[[str], None]) -> type[BaseHTTPRequestHandler]:
     """The handler of Alertmanager's webhook: shows each notification as it was received."""
 
-    class Received(_NotFound):
-        def do_POST(self) -> None:
+    class Received(Silent):
+        def do_POST(self) -> None:  # noqa: N802  # http.server's name for it
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             for alert in json.loads(body).get("alerts", ()):
                 labels, texts = alert["labels"], alert["annotations"]
                 what = f"{alert['status'].upper()} {labels['severity']} {labels['alertname']}"
                 say(f"        >> received: {what}: {texts.get('summary', '')}")
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.answer(200)
 
     return Received
-
-
-def _serve(handler: type[BaseHTTPRequestHandler], port: int = 0) -> ThreadingHTTPServer:
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    return server
-
-
-def _close(server: ThreadingHTTPServer) -> None:
-    server.shutdown()
-    server.server_close()
-
-
-def _free_port(wanted: int) -> int:
-    """`wanted` where it is free on loopback, else any."""
-    for port in (wanted, 0):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            if sys.platform != "win32":  # there the option would let two programs share a port
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
-    raise OSError("no free port on loopback")
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -446,7 +374,15 @@ poll_interval: 200ms
 discovery_interval: 1s
 license: {{grace: {grace}, settle: {settle}}}
 probes:
-  - {{target: 'localhost:{backend}', role: backend, protocol: http, interval: 1s, timeout: 1s, proxy: none}}
+  - {{target: '127.0.0.1:{backend}', role: backend, protocol: http, interval: 1s, timeout: 1s, proxy: none}}
+qrs:
+  enabled: true
+  url: {repository}
+  sessions_url: {repository}
+  certificate: '{certificates}/client.pem'
+  key: '{certificates}/client_key.pem'
+  ca_file: '{certificates}/client.pem'
+  interval: 1s
 state: {{file: '{state}'}}
 """
 
