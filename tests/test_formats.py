@@ -194,3 +194,23 @@ def test_a_line_that_belongs_to_no_row_is_an_orphan() -> None:
 def test_empty_lines_are_no_records() -> None:
     for log in LOG_NAMES:
         assert split(log, [b"", b"  ", b""], None, True).records == []
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["20110805T1456", "2011-08-05T14:56:", "20110805T1457", "20110231T1456", "1970"]),
+            st.sampled_from(["57", "58", "00", "60", "61", "5", ""]),
+            st.sampled_from(["", ".0", ".000", ".250", ",250", ".1234567", ".1²3"]),
+            st.sampled_from(["+0200", "-0930", "Z", "+02:00", "+1700", ""]),
+        ).map("".join),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_rows_read_at_once_have_the_times_that_each_has_alone(times: list[str]) -> None:
+    """Seconds and minutes of neighbours are remembered: that may never show."""
+    lines = [f"{number}\t1\t{text}".encode() + b"\t" * 20 for number, text in enumerate(times)]
+    for _ in range(2):
+        records = split("repository_audit", lines, None, final=True).records
+        assert [record.at for record in records] == [instant(text) for text in times]

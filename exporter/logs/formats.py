@@ -181,7 +181,8 @@ def instant(text: str) -> float | None:
 _SECONDS = {f"{second:02}": float(second) for second in range(61)}
 _MINUTES: dict[str, float] = {}
 """The start of each minute seen, by the text of its UTC time without the seconds."""
-MOST_MINUTES = 4096
+MOST_REMEMBERED = 4096
+"""Times of each kind that are remembered."""
 
 
 def _any_instant(text: str) -> float | None:
@@ -201,9 +202,7 @@ def _any_instant(text: str) -> float | None:
     if not EARLIEST <= at < LATEST:
         return None
     if text[-1:] == "Z" and text[16:17] == ":":
-        if len(_MINUTES) >= MOST_MINUTES:
-            _MINUTES.clear()
-        _MINUTES[text[:17]] = at
+        _remember(_MINUTES, text[:17], at)
     return at + int(second) + (float(f".{fraction}") if fraction else 0.0)
 
 
@@ -351,73 +350,98 @@ def _columns(header: bytes, usual: bytes) -> Columns:
 def _split_table(lines: list[bytes], header: bytes | None, final: bool, usual: bytes, kind: type[TableRecord]) -> Split:
     """Frame rows: a row starts with a number, and goes on over raw line breaks until it has all its tabs."""
     columns = _columns(header or usual, usual)
-    stamp = columns.timestamp
+    if whole := _whole_rows(lines, columns, kind):
+        return Split(whole, range(len(lines)), 0, header)
     records: list[Record] = []
     starts: list[int] = []
     opened = -1  # the index of the open record's first line
     tabs = 0
-    seconds, milliseconds = _TABLE_SECONDS, _MILLISECONDS
 
     def close(end: int, malformed: bool) -> None:
         text = b"\n".join(lines[opened:end])
-        at = _table_instant(text.split(b"\t", stamp + 1), stamp)
+        fields = text.split(b"\t", columns.timestamp + 1)
+        at = _row_time(fields[columns.timestamp]) if len(fields) > columns.timestamp else None
         records.append(kind(at=at, malformed=at is None or malformed, raw=text, columns=columns))
         starts.append(opened)
 
     for index, line in enumerate(lines):
-        fields = line.split(b"\t", stamp + 1)
-        if fields[0].isdigit() and len(fields) > 1:
+        number, tab, _ = line.partition(b"\t")
+        if tab and number.isdigit():
             if opened >= 0:
                 close(index, malformed=True)
-                opened = -1
-            tabs = line.count(b"\t")
-            if tabs >= columns.tabs:  # nearly all rows: whole, in one line, in the same second as the one before
-                text = fields[stamp]
-                second = seconds.get(text[:15] + text[19:])
-                fraction = milliseconds.get(text[15:19])
-                at = second + fraction if second is not None and fraction is not None else _table_instant(fields, stamp)
-                records.append(kind(at=at, malformed=at is None, raw=line, columns=columns))
-                starts.append(index)
-            else:
-                opened = index
+            opened, tabs = index, line.count(b"\t")
         elif _is_header(line):  # log4net writes it anew each time it opens the file (hazard 66)
             if opened >= 0:
                 close(index, malformed=True)
-                opened = -1
+            opened = -1
             header = line
             columns = _columns(header, usual)
-            stamp = columns.timestamp
         elif opened >= 0:
-            tabs += len(fields) - 1 if len(fields) <= stamp + 1 else line.count(b"\t")
-            if tabs >= columns.tabs:
-                close(index + 1, malformed=False)
-                opened = -1
+            tabs += line.count(b"\t")
         elif line.strip():
             records.append(Record(malformed=True, orphan=True, raw=line))
             starts.append(index)
+        if opened >= 0 and tabs >= columns.tabs:
+            close(index + 1, malformed=False)
+            opened = -1
     if opened >= 0 and final:
         close(len(lines), malformed=True)
         opened = -1
     return Split(records, starts, len(lines) - opened if opened >= 0 else 0, header)
 
 
+def _whole_rows(lines: list[bytes], columns: Columns, kind: type[TableRecord]) -> list[TableRecord]:
+    """The rows where each line is a whole one with a time, which is nearly always; nothing where any is not."""
+    stamp, tabs = columns.timestamp, columns.tabs
+    texts = [
+        fields[stamp]
+        for line in lines
+        if line.count(b"\t") >= tabs >= stamp and (fields := line.split(b"\t", stamp + 1))[0].isdigit()
+    ]
+    if len(texts) < len(lines):
+        return []
+    seconds, milliseconds = _ROW_SECONDS, _MILLISECONDS
+    times = [
+        second + fraction  # nearly all rows share their second with the one before
+        if (second := seconds.get(text[:15] + text[19:])) is not None
+        and (fraction := milliseconds.get(text[15:19])) is not None
+        else _row_time(text)
+        for text in texts
+    ]
+    if None in times:
+        return []
+    return [kind(at=at, raw=line, columns=columns) for at, line in zip(times, lines, strict=True)]
+
+
 _MILLISECONDS = {f".{number:03}".encode(): number / 1000 for number in range(1000)}
-_TABLE_SECONDS: dict[bytes, float] = {}
-"""The start of each second seen, by the text of its time without the milliseconds."""
+_ROW_SECONDS: dict[bytes, float] = {}
+"""The start of each second seen, by the text of a row's time without the milliseconds."""
+_ROW_MINUTES: dict[bytes, float] = {}
+"""The start of each minute seen, by that text without the seconds as well."""
 
 
-def _table_instant(fields: list[bytes], place: int) -> float | None:
-    """The time in a row's fields, and its second remembered: rows share it with their neighbours."""
-    if len(fields) <= place:
-        return None
-    text = fields[place]
-    at = instant(text.decode("utf-8", "replace"))
-    milliseconds = _MILLISECONDS.get(text[15:19])
-    if at is not None and milliseconds is not None and len(text) == 24:
-        if len(_TABLE_SECONDS) >= MOST_MINUTES:
-            _TABLE_SECONDS.clear()
-        _TABLE_SECONDS[text[:15] + text[19:]] = round(at - milliseconds)
-    return at
+def _row_time(text: bytes) -> float | None:
+    """What `20110805T145657.000+0200` or any other spelling names; its second and minute are remembered."""
+    fraction = _MILLISECONDS.get(text[15:19])
+    seconds = _SECONDS.get(text[13:15].decode("latin-1"))
+    if fraction is None or seconds is None or len(text) != 24:
+        return instant(text.decode("utf-8", "replace"))
+    minute = text[:13] + text[19:]
+    start = _ROW_MINUTES.get(minute)
+    if start is None:
+        at = instant(text.decode("utf-8", "replace"))
+        if at is None:
+            return None
+        start = round(at - seconds - fraction)
+        _remember(_ROW_MINUTES, minute, start)
+    _remember(_ROW_SECONDS, text[:15] + text[19:], start + seconds)
+    return start + seconds + fraction
+
+
+def _remember(known: dict[Any, float], text: object, at: float) -> None:
+    if len(known) >= MOST_REMEMBERED:
+        known.clear()
+    known[text] = at
 
 
 def _is_header(line: bytes) -> bool:

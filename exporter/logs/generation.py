@@ -296,11 +296,11 @@ class Generation:
                 consumed = opened_at
         # A record without a usable time takes its predecessor's; a first one was written before the file's last
         # change, and before what stands behind it.
-        times = list(map(_time_of, split.records))
-        if None in times:
+        if None in map(_time_of, split.records):
             at = row.last_at
             if at is None:
-                at = min([self.modified, *(time for time in times if time is not None)][:2])
+                known = (record.at for record in split.records if record.at is not None)
+                at = min(self.modified, next(known, self.modified))
             for record in split.records:
                 if record.at is None:
                     record.at = at

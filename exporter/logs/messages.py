@@ -6,9 +6,7 @@ event. Texts are small letters and are looked for anywhere in the record's texts
 """
 
 import re
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
 from exporter.config import Config, ConfigError, MessageConfig
@@ -341,21 +339,18 @@ class Catalogue:
         return found
 
     def _recognise_some_audit_rows(self, records: Sequence[Record]) -> list[Recognised]:
-        rows = [record.raw for record in records]
-        text = b"\n".join(rows)
-        if self._taught.get("repository_audit") or not text.isascii():
-            # A taught pattern may match anything; and beyond ASCII, places in the text would not lead to their rows.
+        if self._taught.get("repository_audit"):  # a site's pattern may match anything
             return [self._audit_row(record) for record in records]
-        lowered = text.decode("ascii").lower()
+        # No row holds a NUL: however the letters change their length, as many stand before a place as rows do.
+        text = b"\0".join([record.raw for record in records]).decode("utf-8", "replace").lower()
         found = [_NOTHING] * len(records)
-        ends: list[int] = []
         for wanted in self._wanted:
-            at = lowered.find(wanted)
+            at = text.find(wanted)
             while at >= 0:
-                ends = ends or list(accumulate(len(row) + 1 for row in rows))
-                index = bisect_right(ends, at)
+                index = text.count("\0", 0, at)
                 found[index] = self._audit_row(records[index])
-                at = lowered.find(wanted, ends[index])
+                row_end = text.find("\0", at)
+                at = text.find(wanted, row_end) if row_end >= 0 else -1
         return found
 
     def _audit_row(self, record: Record) -> Recognised:

@@ -5,8 +5,6 @@ import re
 import ssl
 from typing import Literal
 
-import aiohttp
-
 from exporter.config import QrsConfig
 
 Reason = Literal[
@@ -39,6 +37,8 @@ def unwanted_status(path: str, status: int) -> QrsError:
 
 def connection_failure(path: str, error: Exception, settings: QrsConfig) -> QrsError:
     """aiohttp's failure in our words; its own text would name the host."""
+    import aiohttp  # here, where it is loaded already: it takes longer to load than all the rest
+
     cause = _cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _untrusted(cause, settings)
