@@ -31,7 +31,6 @@ from exporter.observation import Observation
 from exporter.probes import ProbeBoard, Prober, ProbeResult, run_probe
 from exporter.qrs import LicenseOverview, QrsBoard, run_qrs, sync_seen
 from exporter.status import events_of, status_of
-from exporter.store import Store
 from exporter.textfile import TextfileWriter
 from exporter.verdict import judge
 from exporter.web.page import SCRIPT, STYLE, page_of
@@ -71,7 +70,7 @@ class Exporter:
     """One running exporter: what observes, what answers, and how both end. Is the web server's `Application`."""
 
     def __init__(self, config: Config, options: Options) -> None:
-        """Nothing runs yet. Raises ConfigError, and StoreError where the state file is held by another process."""
+        """Nothing runs yet. Raises ConfigError, and StoreLockedError where another process has the state file."""
         self._options = options
         self._config = config
         self._catalogue = self._catalogue_of(config)
@@ -89,7 +88,7 @@ class Exporter:
         self._reloading = threading.Lock()
         self._reload_asked = False
         security = Security(options.web_config_file)
-        self._ledger = Ledger(Store(state_file_of(config)), self._rules, self._journal.note)
+        self._ledger = Ledger(state_file_of(config), self._rules, self._journal.note, self._journal.clear)
         collectors = [LicenseCollector(self.observe), *process_collectors()]
         self._collector = Isolated(collectors, lambda: self._failed("web"))
         self._web = WebServer(self, security, lambda: self._failed("web"), styles=[STYLE], scripts=[SCRIPT])
@@ -148,9 +147,12 @@ class Exporter:
         return self._collector
 
     def ready(self) -> tuple[bool, str]:
-        """Whether every log has been read to the end found when this process first listed it."""
+        """Whether every log has been read to the end found when this process first listed it, and what is amiss."""
         waiting = [log for log, figures in self._ledger.figures().items() if not figures.listed]
-        return not waiting, f"not read to their end yet: {', '.join(waiting)}" if waiting else "ready"
+        amiss = [f"not read to their end yet: {', '.join(waiting)}"] if waiting else []
+        if not self._ledger.saves:
+            amiss.append("the state cannot be saved, and counters wait")
+        return not waiting, "; ".join(amiss)
 
     def config_yaml(self) -> str:
         """The settings in force, masked."""

@@ -83,6 +83,12 @@ class Journal:
                 with self._lock:
                     self._unknown.add(log, text_of(record), record.at)
 
+    def clear(self) -> None:
+        """Forget everything: the logs are read anew."""
+        with self._lock:
+            self._notes.clear()
+            self._unknown = Templates(self.show_people)
+
     def entries(self, most: int = SHOWN) -> list[Entry]:
         """The newest entries, newest first."""
         with self._lock:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,7 +26,7 @@ from exporter.logs.reader import Assignment, Reader
 from exporter.logs.register import Batch, Clock, LogBook, Register
 from exporter.logs.tail import Tail
 from exporter.observation import LogFigures
-from exporter.store import Store, StoreError
+from exporter.store import Store, StoreError, StoreLockedError
 
 SAVE_SECONDS = 300.0
 """The state is saved at least so often, also when nothing changed."""
@@ -51,8 +52,8 @@ class Published(NamedTuple):
 
     state: LicenseState
     """The newest fold: gauges come from it."""
-    counted: LicenseState
-    """The last durable one: durable counters come from it."""
+    counted: LicenseState | None
+    """The last durable one: durable counters come from it. None until the state file is open: then none is known."""
 
 
 class _Task:
@@ -70,29 +71,30 @@ class Ledger:
 
     def __init__(
         self,
-        store: Store,
+        path: Path,
         rules: Rules,
         noted: Callable[[LogName, list[Any], Rules], None] = lambda log, records, rules: None,
+        begun_anew: Callable[[], None] = lambda: None,
         *,
         clock: Clock | None = None,
         step: Callable[[str], None] = lambda name: None,
     ) -> None:
-        """`noted` is told each batch of records once it is folded. `step` is told each step of a commit, for tests
-        that stop the process there. Raises StoreError."""
-        self._store = store
+        """Opens the state file `path`; where it cannot be had now, the committer tries again.
+
+        `noted` is told each batch of records once it is folded, `begun_anew` before the same records come once more.
+        `step` is told each step of a commit, for tests that stop the process there. Raises StoreLockedError.
+        """
+        self._path = path
+        self._store: Store | None = None
         self._rules = rules
         self._noted = noted
+        self._begun_anew = begun_anew
         self._clock = clock or Clock()
         self._step = step
         self._shards: set[str] = set()
         self._rows: dict[LogName, dict[str, FileRow]] = {}
         self._books: dict[LogName, LogBook] = {}
-        try:
-            state = self._restored(store)
-        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-            store.start_anew(f"the state file {store.path} is damaged: {error}")
-            state = self._restored(store)
-        self.published = Published(state, state)
+        self.published = Published(new_state(), None)
         self.last_save: float | None = None
         self._saved_at = float("-inf")
         self.save_failures = 0
@@ -118,14 +120,19 @@ class Ledger:
     # --- for the application -----------------------------------------------------------------------------------------
 
     @property
-    def first_start(self) -> float:
-        """The instant when this state file was first used."""
-        return self._store.first_start
+    def first_start(self) -> float | None:
+        """The instant when this state file was first used; None until it is open."""
+        return self._store.first_start if self._store else None
 
     @property
     def reset(self) -> float | None:
-        """The instant when earlier counts were last found to be gone or old; None: never."""
-        return self._store.reset
+        """The instant when earlier counts were last found to be gone or old; None: never, or not known yet."""
+        return self._store.reset if self._store else None
+
+    @property
+    def saves(self) -> bool:
+        """Whether the state was saved when that was last tried."""
+        return not self._unsaved
 
     def start(self, config: Config) -> None:
         """Begin to commit, and to read the logs."""
@@ -150,7 +157,7 @@ class Ledger:
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join(max(0.1, deadline - self._clock.monotonic()))
-        if not self._thread.is_alive():
+        if self._store and not self._thread.is_alive():
             self._store.close()
 
     def submit_event(self, event: OutsideEvent) -> None:
@@ -335,7 +342,9 @@ class Ledger:
         return self._saved_at + SAVE_SECONDS - self._clock.monotonic()
 
     def _commit(self, tasks: list[_Task]) -> None:
-        """Fold, save, publish: in this order, whatever happens."""
+        """Open the state file where that is still to be done; then fold, save, publish: in this order."""
+        if self._store is None:
+            self._tried(self._open)
         state = self.published.state.copy()
         now = self._clock.wall()
         for task in tasks:
@@ -343,19 +352,16 @@ class Ledger:
                 task.accepted = task.epoch == self._epoch
                 if task.accepted:
                     state = self._folded(state, task.work, now)
-                    self._keep_rows(task.work)
             else:
                 state.fold(task.work, now, self._rules)
         self._step("folded")
         values = self._encoded(state)
-        try:
-            self._store.save(values, self._unsaved_rows, self._unsaved_forgotten)
-        except StoreError as error:
-            self.save_failures += 1
-            if self.save_failures == 1 or not self._unsaved:
-                log.error("%s; counters wait, gauges go on", error)
-            self._unsaved = True
-            self.published = Published(state, self.published.counted)
+        for task in tasks:
+            if isinstance(task.work, Batch) and task.accepted:
+                self._keep_rows(task.work)
+        self.published = Published(state, self.published.counted)
+        store = self._store
+        if store is None or not self._tried(lambda: store.save(values, self._unsaved_rows, self._unsaved_forgotten)):
             return
         self._step("saved")
         if self._unsaved and self.save_failures:
@@ -365,6 +371,45 @@ class Ledger:
         self.last_save, self._saved_at = now, self._clock.monotonic()
         self.published = Published(state, state)
         self._step("exposed")
+
+    def _tried(self, act: Callable[[], None]) -> bool:
+        """Whether `act` on the state file succeeded. A failure is counted, and said once until saving works again."""
+        try:
+            act()
+        except StoreError as error:
+            if isinstance(error, StoreLockedError) and self._config is None:
+                raise  # at the start: another exporter does this one's work
+            self.save_failures += 1
+            if self.save_failures == 1 or not self._unsaved:
+                log.error("%s; counters wait, gauges go on", error)
+            self._unsaved = True
+            return False
+        return True
+
+    def _open(self) -> None:
+        """Open the state file. What it holds takes the place of what was folded without it, for that is only a part.
+
+        Where it holds nothing yet, all that was folded since the start is saved to it: none of that is history.
+        Raises StoreError.
+        """
+        store = Store(self._path, self._clock.wall)
+        try:
+            try:
+                state = self._restored(store)
+            except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+                store.start_anew(f"is damaged: {error}")
+                state = None
+        except BaseException:
+            store.close()
+            raise
+        self._store = store
+        if state is None:
+            return
+        self.published = Published(state, state)
+        self._unsaved_rows, self._unsaved_forgotten = {}, set()
+        self._epoch += 1  # what is under way belongs to what was folded before
+        self._place_anew = self._config is not None
+        self._begun_anew()
 
     def _folded(self, before: LicenseState, batch: Batch, now: float) -> LicenseState:
         """The state after `batch`. A record that the fold cannot bear is left out: it must not stop all others."""
@@ -418,28 +463,34 @@ class Ledger:
 
     # --- between the state and the store's bytes ---------------------------------------------------------------------
 
-    def _restored(self, store: Store) -> LicenseState:
-        """The state as it was saved, and the rows and books. Raises what cannot be decoded."""
-        self._rows, self._books = {}, {}
+    def _restored(self, store: Store) -> LicenseState | None:
+        """The state as it was saved, and its rows and books; None where none was yet. Raises what cannot be decoded."""
+        rows: dict[LogName, dict[str, FileRow]] = {}
+        books: dict[LogName, LogBook] = {}
         for key, value in store.files.items():
             if key.startswith(_FILE):
                 row = msgspec.json.decode(value, type=FileRow)
-                self._rows.setdefault(row.log, {})[row.key] = row
+                rows.setdefault(row.log, {})[row.key] = row
             elif key.startswith(_BOOK):
                 log_name = msgspec.convert(key.removeprefix(_BOOK), LogName)
-                self._books[log_name] = msgspec.json.decode(value, type=LogBook)
+                books[log_name] = msgspec.json.decode(value, type=LogBook)
         fields: dict[str, Any] = {}
         refused: dict[str, dict[str, Any]] = {}
+        shards: set[str] = set()
         for name, value in store.state.items():
             if name.startswith(_REFUSED):
-                self._shards.add(name)
+                shards.add(name)
                 reason = name.removeprefix(_REFUSED).partition(".")[0]
                 refused.setdefault(reason, {}).update(msgspec.json.decode(value))
             elif name.startswith(_STATE):
                 fields[name.removeprefix(_STATE)] = msgspec.json.decode(value)
         if not fields:
-            return new_state()
-        return msgspec.convert({**fields, "refused": refused}, LicenseState)
+            if store.files:
+                raise ValueError("it tells what was read, but not what was counted")
+            return None
+        state = msgspec.convert({**fields, "refused": refused}, LicenseState)
+        self._rows, self._books, self._shards = rows, books, shards
+        return state
 
     def _encoded(self, state: LicenseState) -> Mapping[str, bytes]:
         """The state as named values, so small that a commit writes only what it changed."""

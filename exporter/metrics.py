@@ -316,11 +316,19 @@ def process_collectors() -> tuple[Collector, ...]:
 
 def families(seen: Observation) -> Iterator[Family]:
     """The metric families of one observation, in the order of the catalogue."""
-    yield from _license_families(seen)
-    yield from probe_gauges(seen.probes, seen.state.probe_success)
-    yield from _probe_counters(seen.probes)
-    yield from _qrs_families(seen.qrs, seen.now)
-    yield from _exporter_families(seen)
+    for family in (
+        *_license_families(seen),
+        *probe_gauges(seen.probes, seen.state.probe_success),
+        *_probe_counters(seen.probes),
+        *_qrs_families(seen.qrs, seen.now),
+        *_exporter_families(seen),
+    ):
+        if seen.counted is not None or family.name not in _DURABLE:
+            yield family
+
+
+_DURABLE = {metric.name.removesuffix("_total") for metric in METRICS.values() if metric.durable}
+"""The families that are not known without an open state file."""
 
 
 def _family(metric: Metric, *samples: tuple[Sequence[str], float | None]) -> Iterator[Family]:
@@ -340,7 +348,8 @@ def _family(metric: Metric, *samples: tuple[Sequence[str], float | None]) -> Ite
 
 
 def _license_families(seen: Observation) -> Iterator[Family]:
-    state, rules, counters = seen.state, seen.rules, seen.counted.counters
+    state, rules, counted = seen.state, seen.rules, seen.counted or seen.state
+    counters = counted.counters
     yield from _family(GRACE, ((), rules.grace))
     if "licenses" in state.caught_up:
         success = state.last_success()
@@ -371,12 +380,12 @@ def _license_families(seen: Observation) -> Iterator[Family]:
     yield from _family(
         LOG_MESSAGES,
         *(
-            ((log, message), _log(seen.counted, log).messages.get(message, 0))
+            ((log, message), _log(counted, log).messages.get(message, 0))
             for log in LOG_NAMES
             for message in seen.messages[log]
         ),
     )
-    trace = _log(seen.counted, "repository_trace").severe
+    trace = _log(counted, "repository_trace").severe
     yield from _family(LOG_SEVERE, *((("repository_trace", level), trace.get(level, 0)) for level in SEVERE_LEVELS))
     if seen.verdict:
         yield from _family(VERDICT, *(((verdict,), verdict == seen.verdict) for verdict in VERDICTS))
@@ -460,7 +469,7 @@ def _overview_families(overview: LicenseOverview) -> Iterator[Family]:
 
 
 def _exporter_families(seen: Observation) -> Iterator[Family]:
-    counted = seen.counted
+    counted = seen.counted or seen.state
     yield from _family(BUILD_INFO, ((__version__, platform.python_version()), 1))
     yield from _family(START, ((), seen.started))
     yield from _family(FIRST_START, ((), seen.first_started))

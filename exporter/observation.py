@@ -40,8 +40,9 @@ class Observation:
     rules: Rules
     state: LicenseState
     """The newest fold: gauges come from it."""
-    counted: LicenseState
-    """The last durable one: durable counters come from it, so that no restart takes one back."""
+    counted: LicenseState | None
+    """The last durable one: durable counters come from it, so that no restart takes one back. None: the state file
+    is not open yet, and no such counter is known."""
     messages: Mapping[LogName, Sequence[str]]
     """Every value of the label `message`, by log."""
     logs: Mapping[LogName, LogFigures]
@@ -53,7 +54,7 @@ class Observation:
     started: float | None = None
     """When this process started; None in one-shot commands."""
     first_started: float | None = None
-    """When this state file was first used; None in one-shot commands."""
+    """When this state file was first used; None in one-shot commands, and until it is open."""
     covered_since: float | None = None
     """Since when the Licenses log is known: the oldest entry read (one-shot commands), else the very first start."""
     journal: "Journal | None" = None

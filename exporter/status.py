@@ -227,8 +227,8 @@ def status(seen: Observation) -> Status:
             consecutive_failures=seen.state.consecutive_failures,
             lockout=seen.state.lockout(seen.rules),
             grace=seen.rules.grace,
-            sync_attempts=seen.counted.counters.sync_attempts,
-            sync_failures=seen.counted.counters.sync_failures,
+            sync_attempts=(seen.counted or seen.state).counters.sync_attempts,
+            sync_failures=(seen.counted or seen.state).counters.sync_failures,
         ),
         refusals=tuple(_refusals(seen, reason) for reason in DENIAL_REASONS),
         timeline=_timeline(seen),
@@ -282,12 +282,12 @@ def _refusals(seen: Observation, reason: DenialReason) -> Refusals:
         reason=reason,
         users_last_hour=seen.state.refused_users(reason, seen.now) if reason in USER_DENIAL_REASONS else None,
         last=seen.state.last_denial.get(reason),
-        total=seen.counted.counters.denials.get(reason, 0),
+        total=(seen.counted or seen.state).counters.denials.get(reason, 0),
     )
 
 
 def _source(seen: Observation, log: LogName, figures: LogFigures, shown: Callable[[str], str]) -> Source:
-    counters = seen.counted.counters.logs.get(log) or LogCounters()
+    counters = (seen.counted or seen.state).counters.logs.get(log) or LogCounters()
     return Source(
         log=log,
         files=figures.files,

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import stat
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -27,9 +28,7 @@ MIGRATIONS = (
 )
 """What makes each version of the file from the one before; a file's version is how many it has had."""
 BUSY_SECONDS = 5.0
-"""How long another program (a backup, a person's sqlite3) may keep the file busy before a save fails."""
-BUSY_ATTEMPTS = 3
-"""How often that is waited for when the file is opened."""
+"""How long another program (a backup, a person's sqlite3) may keep the file busy before opening or saving fails."""
 PRIVATE = 0o600
 
 _FIRST_START, _RESET = "first start", "reset"
@@ -41,7 +40,7 @@ class StoreError(Exception):
     """The state file cannot be read or written now; nothing in it is lost, and trying again may succeed."""
 
 
-class StoreLockedError(Exception):
+class StoreLockedError(StoreError):
     """Another process has the state file: `holder` is its number, 0 where that is unknown."""
 
     def __init__(self, path: Path, holder: int) -> None:
@@ -68,14 +67,14 @@ class Store:
 
     def __init__(self, path: Path, wall: Callable[[], float] = time.time) -> None:
         """Lock and open `path`, made where there is none. Raises StoreLockedError, StoreError."""
+        # The lock and SQLite's own files lie beside the file itself, whichever way leads to it.
+        path = Path(os.path.realpath(path)) if os.path.islink(path) else path
         self.path = path
         self.state, self.files = {}, {}
         self._wall = wall
         self._database: sqlite3.Connection | None = None
         self._number = 0
-        self._owed_state: dict[str, bytes] = {}
-        self._owed_files: dict[str, bytes] = {}
-        """What was kept in a file that is gone, and is still to be written to the new one."""
+        """The number of the last save."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = _Lock(path)
@@ -87,12 +86,10 @@ class Store:
             self.close()
             raise
 
-    def start_anew(self, reason: str) -> None:
+    def start_anew(self, why: str) -> None:
         """Set the file aside, for its content is no use, and begin with an empty one. Raises StoreError."""
         self._disconnect()
-        aside = self._set_aside(reason)
-        log.error("%s; it was set aside as %s, and counting starts anew", reason, aside)
-        self._begin(reset=True)
+        self._begin_with_nothing(why)
         self._connect()
 
     def save(self, state: Mapping[str, bytes], files: Mapping[str, bytes], forgotten: Collection[str]) -> None:
@@ -104,9 +101,6 @@ class Store:
             if self._database is None or not self._is_there():
                 self._connect_again()
             assert self._database is not None  # noqa: S101  # connected just now
-            state = {**self._owed_state, **state}
-            kept = {key: value for key, value in self._owed_files.items() if key not in forgotten}
-            files = {**kept, **files}
             changed_state = [(name, value) for name, value in state.items() if self.state.get(name) != value]
             changed_files = [(key, value) for key, value in files.items() if self.files.get(key) != value]
             dropped = [key for key in forgotten if key in self.files and key not in files]
@@ -115,12 +109,11 @@ class Store:
                 database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", changed_files)
                 database.executemany("DELETE FROM files WHERE key = ?", [(key,) for key in dropped])
                 database.execute("UPDATE saves SET number = ?", (self._number + 1,))
-        except (sqlite3.Error, OSError, _UnusableError) as error:
+        except (sqlite3.Error, OSError) as error:
             # A new connection next time: a full or vanished disk can leave this one in any condition.
             self._disconnect()
             raise StoreError(f"the state file {self.path} cannot be written: {_words(error)}") from error
         self._number += 1
-        self._owed_state, self._owed_files = {}, {}
         self.state.update(changed_state)
         self.files.update(changed_files)
         for key in dropped:
@@ -129,30 +122,19 @@ class Store:
 
     def _is_there(self) -> bool:
         """Whether the file that is open is still the one that bears its name."""
-        try:
-            return os.path.samestat(os.stat(self.path), self._status)
-        except OSError:
-            return False
+        return _is_taken(self.path) and os.path.samestat(os.stat(self.path), self._status)
 
     def _connect_again(self) -> None:
         """Connect; where the file was deleted, replaced or damaged under us, write anew everything that is known."""
-        known_state, known_files = self.state, self.files
         self._disconnect()
         try:
             if not self._is_there():
                 raise _UnusableError("was deleted or replaced while it was in use")
-            self._connect()
+            self._connect(newest=self._number)
         except _UnusableError as error:
-            self._owed_state, self._owed_files = (
-                {**known_state, **self._owed_state},
-                {**known_files, **self._owed_files},
-            )
-            reason = f"the state file {self.path} {error}"
-            aside = f"; what is there was set aside as {self._set_aside(reason)}" if os.path.lexists(self.path) else ""
-            log.error("%s%s; all that is known is written anew", reason, aside)
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock.renew()
-            self._begin(reset=False)
+            self._begin(str(error), self.state, self.files, self._number)
             self._connect()
 
     def close(self) -> None:
@@ -176,14 +158,12 @@ class Store:
 
     def _open_or_begin(self) -> None:
         try:
-            if not os.path.lexists(self.path):
-                if self._lock.noted:
-                    log.error("the state file %s is gone, though it was saved to before", self.path)
-                self._begin(reset=self._lock.noted > 0)
-            self._connect_patiently()
+            if not _is_taken(self.path):
+                self._begin_with_nothing("is gone, though it was saved to before" if self._lock.noted else "")
+            self._connect()
         except _UnusableError as error:
-            self.start_anew(f"the state file {self.path} {error}")
-        except (sqlite3.Error, OSError) as error:
+            self.start_anew(str(error))
+        except OSError as error:
             raise StoreError(f"the state file {self.path} cannot be used: {_words(error)}") from error
         if self._number < self._lock.noted:
             log.error(
@@ -196,79 +176,91 @@ class Store:
             self.reset = self._wall()
             self.save({_RESET: repr(self.reset).encode()}, {}, ())
 
-    def _begin(self, reset: bool) -> None:
-        """Make an empty state file: complete under another name first, so that no kill leaves half of one."""
-        draft = self.path.with_name(self.path.name + ".new")
+    def _begin_with_nothing(self, why: str) -> None:
         now = repr(self._wall()).encode()
+        self._begin(why, {_FIRST_START: now, **({_RESET: now} if why else {})}, {}, 0)
+
+    def _begin(self, why: str, state: Mapping[str, bytes], files: Mapping[str, bytes], number: int) -> None:
+        """Put a state file with this content in place. One that is there is set aside: `why` says what ails it.
+
+        It is complete under another name first: so no kill leaves half of one, and a full disk changes nothing.
+        """
+        draft = self.path.with_name(self.path.name + ".new")
+        aside: Path | None = None
         try:
-            for name in (draft, *_companions(draft), *_companions(self.path)):
+            for name in (draft, *_companions(draft)):
                 name.unlink(missing_ok=True)
             os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
             with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as database:
                 database.execute("PRAGMA synchronous = FULL")
                 database.executescript(f"PRAGMA application_id = {APPLICATION_ID}; BEGIN; {''.join(MIGRATIONS)}")
-                database.execute("INSERT INTO state VALUES (?, ?)", (_FIRST_START, now))
-                if reset:
-                    database.execute("INSERT INTO state VALUES (?, ?)", (_RESET, now))
+                database.executemany("INSERT INTO state VALUES (?, ?)", state.items())
+                database.executemany("INSERT INTO files VALUES (?, ?)", files.items())
+                database.execute("UPDATE saves SET number = ?", (number,))
                 database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
                 database.execute("COMMIT")
+            if _is_taken(self.path):
+                aside = self._set_aside()
+            for name in _companions(self.path):
+                name.unlink(missing_ok=True)
             os.replace(draft, self.path)
+            self._status = os.stat(self.path)
             _sync_folder(self.path.parent)
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"the state file {self.path} cannot be made: {_words(error)}") from error
-        self._lock.note(0)
+            what = f" {why}, and a new one" if why else ""
+            raise StoreError(f"the state file {self.path}{what} cannot be made: {_words(error)}") from error
+        self._lock.note(number)
+        if why:
+            where = f"it was set aside as {aside}, and " if aside else ""
+            then = "all that is known is written anew" if number else "counting starts anew"
+            log.error("the state file %s %s; %s%s", self.path, why, where, then)
 
-    def _connect_patiently(self) -> None:
-        """As `_connect`; somebody who only looks at the file is waited for."""
-        for attempt in range(1, BUSY_ATTEMPTS + 1):
-            try:
-                self._connect()
-                return
-            except sqlite3.OperationalError as error:
-                if attempt == BUSY_ATTEMPTS or error.sqlite_errorcode not in (
-                    sqlite3.SQLITE_BUSY,
-                    sqlite3.SQLITE_LOCKED,
-                ):
-                    raise
+    def _connect(self, newest: int = 0) -> None:
+        """Open the file, bring it up to date and read it. Raises _UnusableError, or StoreError.
 
-    def _connect(self) -> None:
-        """Open the file, bring it up to date and read it. Raises _UnusableError, sqlite3.Error or OSError."""
-        if not self.path.is_file():
-            raise _UnusableError("is no file")
-        if self.path.stat().st_size == 0:
-            raise _UnusableError("is empty")
-        database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        `newest`: the number of the last save that is known to have been there.
+        """
         try:
-            self._check(database)
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = FULL")
-            version = database.execute("PRAGMA user_version").fetchone()[0]
-            if version < len(MIGRATIONS):
-                with self._transaction(database):
-                    for statement in "".join(MIGRATIONS[version:]).split(";"):
-                        database.execute(statement)
-                    database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-                log.info("the state file %s was brought from version %d to %d", self.path, version, len(MIGRATIONS))
-            state = _values(database, "SELECT name, value FROM state")
-            files = _values(database, "SELECT key, value FROM files")
-            (number,) = database.execute("SELECT number FROM saves").fetchone()
-            if not isinstance(number, int):
-                raise _UnusableError("is damaged: its number of saves is no number")
-            first_start, reset = _instant(state, _FIRST_START), _instant(state, _RESET)
-            if first_start is None:
-                raise _UnusableError("is damaged: its first start is missing")
-        except BaseException as error:
-            database.close()
-            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            status = os.stat(self.path)
+            if not stat.S_ISREG(status.st_mode):
+                raise _UnusableError("is no file")
+            if status.st_size == 0:
+                raise _UnusableError("is empty")
+            database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            try:
+                self._read(database, newest)
+            except BaseException:
+                database.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            if _tells_of_damage(error):
                 raise _UnusableError(f"is damaged: {_words(error)}") from error
-            if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
-                raise _UnusableError(f"is damaged: {_words(error)}") from error
-            if isinstance(error, TypeError):  # a table without its row
-                raise _UnusableError("is damaged: a row is missing") from error
-            raise
-        self._database, self.state, self.files, self._number = database, state, files, number
+            raise StoreError(f"the state file {self.path} cannot be used: {_words(error)}") from error
+        self._database, self._status = database, status
+
+    def _read(self, database: sqlite3.Connection, newest: int) -> None:
+        self._check(database)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        if version < len(MIGRATIONS):
+            with self._transaction(database):
+                for statement in "".join(MIGRATIONS[version:]).split(";"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            log.info("the state file %s was brought from version %d to %d", self.path, version, len(MIGRATIONS))
+        state = _values(database, "SELECT name, value FROM state")
+        files = _values(database, "SELECT key, value FROM files")
+        (number,) = database.execute("SELECT number FROM saves").fetchone() or (None,)
+        if not isinstance(number, int):
+            raise _UnusableError("is damaged: its number of saves is no number")
+        if number < newest:
+            raise _UnusableError("was replaced by an older copy while it was in use")
+        first_start, reset = _instant(state, _FIRST_START), _instant(state, _RESET)
+        if first_start is None:
+            raise _UnusableError("is damaged: its first start is missing")
+        self.state, self.files, self._number = state, files, number
         self.first_start, self.reset = first_start, reset
-        self._status = os.stat(self.path)
 
     @staticmethod
     def _check(database: sqlite3.Connection) -> None:
@@ -284,22 +276,20 @@ class Store:
             raise _UnusableError("is damaged: it has no version")
         finding = database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if finding != "ok":
-            raise _UnusableError(f"is damaged: {finding}")
+            raise _UnusableError(f"is damaged: {finding.splitlines()[-1]}")
 
-    def _set_aside(self, reason: str) -> Path:
+    def _set_aside(self) -> Path:
+        """Give the file that is there, and what SQLite put beside it, another name. Raises OSError."""
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._wall()))
         aside = self.path.with_name(f"{self.path.name}.bad-{stamp}")
         number = 1
         while os.path.lexists(aside):
             number += 1
             aside = self.path.with_name(f"{self.path.name}.bad-{stamp}-{number}")
-        try:
-            os.replace(self.path, aside)
-            for companion, other in zip(_companions(self.path), _companions(aside), strict=True):
-                with contextlib.suppress(FileNotFoundError):
-                    os.replace(companion, other)
-        except OSError as error:
-            raise StoreError(f"{reason}, and it cannot be set aside: {_words(error)}") from error
+        os.replace(self.path, aside)
+        for companion, other in zip(_companions(self.path), _companions(aside), strict=True):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(companion, other)
         return aside
 
     def _disconnect(self) -> None:
@@ -324,27 +314,26 @@ class _Lock:
     def _take(self) -> int:
         """Lock the file. Returns the number of the last save that it tells."""
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, PRIVATE)
-        words = os.read(self._descriptor, 100).split()
-        numbers = [int(word) if word.isdigit() else 0 for word in (*words, b"", b"")]
-        if not _locked(self._descriptor):
-            os.close(self._descriptor)
-            raise StoreLockedError(self._state_path, numbers[0])
+        try:
+            words = os.read(self._descriptor, 100).split()
+            numbers = [int(word) if word.isdigit() else 0 for word in (*words, b"", b"")]
+            if not _locked(self._descriptor):
+                raise StoreLockedError(self._state_path, numbers[0])
+        except BaseException:
+            self.release()
+            raise
         self.note(numbers[1])
         return numbers[1]
 
     def renew(self) -> None:
-        """Take the lock again where its file was deleted. Raises OSError."""
+        """Take the lock again where its file was deleted. Raises StoreLockedError, or OSError."""
         try:
             if os.path.samestat(os.stat(self._path), os.fstat(self._descriptor)):
                 return
         except OSError:
             pass  # it is gone, or was never taken again
         self.release()
-        try:
-            self._take()
-        except StoreLockedError as error:
-            self._descriptor = -1
-            raise OSError(str(error)) from error
+        self._take()
 
     def note(self, number: int) -> None:
         """Write down that save `number` is done. A failure is no harm: the note only serves to notice old copies."""
@@ -407,6 +396,23 @@ def _values(database: sqlite3.Connection, query: str) -> dict[str, bytes]:
     if not all(isinstance(key, str) and isinstance(value, bytes) for key, value in values.items()):
         raise _UnusableError("is damaged: a value has the wrong type")
     return values
+
+
+def _tells_of_damage(error: Exception) -> bool:
+    """Whether the content of the file is no good, and not only the disk that holds it."""
+    if not isinstance(error, sqlite3.Error):
+        return False
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # none where Python found the fault, as in a text
+    return code & 0xFF in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _is_taken(path: Path) -> bool:
+    """Whether there is something of this name, a link to nowhere included. Raises OSError where that is not known."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _instant(state: Mapping[str, bytes], name: str) -> float | None:

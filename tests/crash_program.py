@@ -12,7 +12,6 @@ from pathlib import Path
 from exporter.config import AuditLogConfig, Config, Duration, LicensesLogConfig, LogsConfig, TraceLogConfig
 from exporter.ledger import Ledger
 from exporter.license import Rules
-from exporter.store import Store
 
 DEADLINE = 30.0
 
@@ -42,7 +41,7 @@ def main(folder: Path, crash: str) -> int:
         discovery_interval=Duration(0.1),
     )
     rules = Rules(lambda log, records: [("unknown", None)] * len(records))
-    ledger = Ledger(Store(folder / "state" / "state.db"), rules, step=step)
+    ledger = Ledger(folder / "state" / "state.db", rules, step=step)
     ledgers.append(ledger)
     ledger.start(config)
     deadline = time.monotonic() + DEADLINE

@@ -193,16 +193,25 @@ class ExporterProcess(Running):
     """A process of its own, started as people start it; what it says goes to a file."""
 
     def __init__(
-        self, site: Site, *words: str, prelude: str = "", environment: Mapping[str, str] | None = None
+        self,
+        site: Site,
+        *words: str,
+        prelude: str = "",
+        mounts: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        """`prelude`: Python that is run in the process before the exporter, to set its surroundings on edge."""
+        """What is run in the process before the exporter, to set its surroundings on edge.
+
+        `prelude` is Python; `mounts` are shell commands that may mount what nobody else sees, even without root.
+        """
         self._said = site.folder / f"said-{time.monotonic_ns()}.txt"
         program = ["-m", "exporter"]
         if prelude:
             program = ["-c", f"import sys\nfrom exporter.cli import main\n{prelude}\nsys.exit(main())"]
+        before = ["unshare", "--map-root-user", "--mount", "sh", "-ec", f'{mounts}\nexec "$@"', "sh"] if mounts else []
         with self._said.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, *program, *words],
+                [*before, sys.executable, *program, *words],
                 stdout=out,
                 stderr=out,
                 cwd=REPOSITORY,
@@ -213,6 +222,15 @@ class ExporterProcess(Running):
     def said(self) -> str:
         """Everything that it has written."""
         return self._said.read_text(errors="replace")
+
+    def seen_at(self, path: Path) -> Path:
+        """`path` as the process sees it, with its own mounts."""
+        return Path(f"/proc/{self.process.pid}/root{path}")
+
+    def mount(self, *words: str) -> None:
+        """Run `mount` among the process's own mounts."""
+        among = ["nsenter", "--target", str(self.process.pid), "--user", "--mount", "--preserve-credentials"]
+        subprocess.run([*among, "mount", *words], check=True)
 
     def await_listening(self) -> "ExporterProcess":
         """Returns once it has an address."""

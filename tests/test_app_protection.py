@@ -1,6 +1,7 @@
 """What goes wrong around a running exporter: disks, clocks, time zones, locales, dead file systems, dying parts."""
 
 import asyncio
+import json
 import os
 import resource
 import signal
@@ -13,6 +14,7 @@ import pytest
 
 from exporter import app
 from exporter.config import load
+from exporter.metrics import METRICS
 from exporter.once import exposition_once
 from tests.exporting import (
     ExporterProcess,
@@ -20,7 +22,6 @@ from tests.exporting import (
     append,
     append_rows,
     dead_while,
-    ended,
     eventually,
     process,
     series,
@@ -32,6 +33,7 @@ from tests.probe_peers import closed_port
 STALE_ERRORS = 'qlik_license_errors_total{error="stale"}'
 VERDICT_AT = "qlik_license_stale_last_verdict_timestamp_seconds"
 SAVE_FAILURES = "qlik_license_exporter_state_save_failures_total"
+LAST_SAVE = "qlik_license_exporter_state_last_save_timestamp_seconds"
 NO_PASS = 'qlik_license_access_denied_users{reason="no_access_pass"}'
 
 CLOCK = """
@@ -87,13 +89,100 @@ def test_on_a_full_disk_gauges_go_on_counters_wait_and_both_recover(site: Site) 
         assert exporter.value(STALE_ERRORS) == 3
 
 
-def test_a_state_folder_that_cannot_be_is_a_sentence_and_exit_code_1(site: Site) -> None:
-    (site.folder / "file").write_text("in the way")
-    state = site.folder / "file" / "state.db"
-    code, said = ended(site, "--config.file", str(site.configured()), "--state.file", str(state))
-    assert code == 1
-    assert said.startswith(f"qlik-license-exporter: the state folder {state.parent} cannot be written: ")
-    assert len(said.splitlines()) == 1
+def durable(seen: dict[str, float]) -> dict[str, float]:
+    """The durable counters among the samples."""
+    return {
+        name: value
+        for name, value in seen.items()
+        if (metric := METRICS.get(name.partition("{")[0])) and metric.durable
+    }
+
+
+def await_gauges_without_state(exporter: ExporterProcess, verdict: float) -> None:
+    """Returns once the verdict of that instant is seen, although there is no state: and says so everywhere."""
+    eventually("the verdict is seen", lambda: (exporter.value(VERDICT_AT) or 0) > verdict - 0.5)
+    exporter.await_ready()
+    seen = exporter.metrics()
+    assert seen["qlik_license_stale"] == 1
+    assert not durable(seen), "what is not known is not shown"
+    assert "qlik_license_exporter_first_start_timestamp_seconds" not in seen
+    assert LAST_SAVE not in seen
+    assert seen[SAVE_FAILURES] >= 1
+    assert "the state cannot be saved" in exporter.ask("/-/ready").text
+    assert exporter.ask("/").status == exporter.ask("/api/v1/status").status == 200
+
+
+def assert_said_once(exporter: ExporterProcess, failure: str) -> None:
+    assert [line.count(failure) for line in exporter.said.splitlines() if "counters wait" in line] == [1]
+    assert exporter.said.count("can be saved again") == 1
+    assert "Traceback" not in exporter.said
+
+
+def test_a_first_start_on_a_full_disk_goes_on_and_counts_once_there_is_room(site: Site) -> None:
+    site.state.parent.mkdir()
+    full = (
+        f"mount -t tmpfs -o size=1m none '{site.state.parent}'; cat /dev/zero > '{site.state.parent}/ballast' || true"
+    )
+    first = time.time()
+    append(site.licenses, licenses_line(first - 9, STALE))
+    with process(site, mounts=full) as exporter:
+        await_gauges_without_state(exporter, first - 9)
+        append(site.licenses, licenses_line(first, STALE))
+        await_gauges_without_state(exporter, first)
+        exporter.seen_at(site.state.parent / "ballast").unlink()
+        append(site.licenses, licenses_line(first + 1, STALE))
+        seen = exporter.await_value(STALE_ERRORS, 2)
+        assert seen["qlik_license_exporter_first_start_timestamp_seconds"] >= first
+        assert "qlik_license_exporter_state_reset_timestamp_seconds" not in seen
+        assert LAST_SAVE in seen
+        assert exporter.ask("/-/ready").text == "Ready.\n"
+        assert_said_once(exporter, "database or disk is full")
+
+
+def test_a_state_that_cannot_be_written_at_the_start_is_taken_up_later_and_loses_nothing(site: Site) -> None:
+    with process(site) as exporter:
+        exporter.await_ready()
+        append(site.licenses, licenses_line(time.time(), ATTEMPT), licenses_line(time.time(), STALE))
+        before = exporter.await_value(STALE_ERRORS, 1)
+        assert exporter.stop() == 0
+    folder = f"'{site.state.parent}'"
+    read_only = f"mount --bind {folder} {folder}; mount -o remount,bind,ro {folder}"
+    append(site.licenses, licenses_line(time.time(), STALE))  # while it is down
+    with process(site, mounts=read_only) as exporter:
+        now = time.time()
+        append(site.licenses, licenses_line(now, STALE))
+        await_gauges_without_state(exporter, now)
+        exporter.mount("-o", "remount,bind,rw", str(site.state.parent))
+        lowest = dict(before)
+        while (seen := exporter.metrics()).get(STALE_ERRORS) != 3:
+            assert not {name for name, value in durable(seen).items() if value < lowest.get(name, 0)}
+            lowest.update(durable(seen))
+        exporter.await_ready()
+        assert seen["qlik_license_sync_failures_total"] == 1
+        first = "qlik_license_exporter_first_start_timestamp_seconds"
+        assert seen[first] == before[first]
+        assert len(json.loads(exporter.ask("/api/v1/events").text)["events"]) == 2, "none is shown twice"
+        assert exporter.stop() == 0
+        assert_said_once(exporter, "Read-only file system")
+
+
+@pytest.mark.parametrize("way", ["a file in the way", "a link to nowhere"])
+def test_a_state_folder_that_comes_later_is_waited_for(site: Site, way: str) -> None:
+    place = site.folder / "share"
+    if way == "a file in the way":
+        place.touch()
+    else:
+        place.symlink_to(site.folder / "nowhere")
+    site.settings["state"]["file"] = str(place / "state.db")
+    with process(site) as exporter:
+        now = time.time()
+        eventually("it is ready", lambda: exporter.ask("/-/ready").status == 200)
+        append(site.licenses, licenses_line(now, STALE))
+        await_gauges_without_state(exporter, now)
+        place.unlink()
+        append(site.licenses, licenses_line(now, STALE))
+        exporter.await_value(STALE_ERRORS, 2)
+        assert (place / "state.db").exists()
 
 
 def test_a_clock_that_jumps_shows_no_negative_age_and_doubles_nothing(site: Site) -> None:

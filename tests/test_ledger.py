@@ -24,7 +24,7 @@ from exporter.logs import files
 from exporter.logs import tail as tail_module
 from exporter.logs.files import Root
 from exporter.logs.register import Clock
-from exporter.store import Store
+from exporter.store import Store, StoreLockedError
 
 DEADLINE = 20.0
 
@@ -65,7 +65,7 @@ def _config(folder: Path, *paths: str, **options: Any) -> Config:
 
 
 def _ledger(folder: Path, rules: Rules = RULES, **options: Any) -> Ledger:
-    return Ledger(Store(folder / "state" / "state.db"), rules, **options)
+    return Ledger(folder / "state" / "state.db", rules, **options)
 
 
 def _until(condition: Callable[[], object], what: str) -> None:
@@ -82,6 +82,7 @@ def _append(folder: Path, name: str, text: str) -> None:
 
 
 def _counted(ledger: Ledger) -> int:
+    assert ledger.published.counted
     return ledger.published.counted.log_counters("licenses").records
 
 
@@ -474,3 +475,131 @@ def test_a_full_disk_stops_neither_reading_nor_the_process(folder: Path) -> None
     _append(folder, "app.txt", "3\n")
     _until(lambda: _counted(ledger) == 3, "recovery without help")
     ledger.stop()
+
+
+def _out_of_reach(folder: Path) -> Callable[[], None]:
+    """Has the state folder be a file, as where a share is not there yet; what it returns brings it back."""
+    if (folder / "state").exists():
+        os.rename(folder / "state", folder / "away")
+    (folder / "state").touch()
+
+    def back() -> None:
+        (folder / "state").unlink()
+        if (folder / "away").exists():
+            os.rename(folder / "away", folder / "state")
+
+    return back
+
+
+def test_without_a_state_file_gauges_go_on_and_what_comes_is_counted_once_there_is_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(ledger_module, "RETRY_SECONDS", 0.05)
+    back = _out_of_reach(folder)
+    noted: list[bytes] = []
+    ledger = _ledger(folder, noted=lambda log, records, rules: noted.extend(record.raw for record in records))
+    assert ledger.published.counted is None
+    ledger.start(msgspec.structs.replace(_config(folder), history="restate"))
+    _until(lambda: ledger.figures()["licenses"].listed, "listed")
+    _append(folder, "app.txt", "1 attempt\n")
+    _until(lambda: ledger.published.state.last_attempt, "gauges follow")
+    _until(lambda: ledger.save_failures >= 3, "each failure counted")
+    assert (ledger.published.counted, ledger.first_start, ledger.last_save, ledger.saves) == (None, None, None, False)
+    back()
+    _until(lambda: ledger.published.counted, "the state file made without help")
+    assert _counted(ledger) == 1
+    assert (ledger.reset, ledger.saves) == (None, True)
+    _append(folder, "app.txt", "2\n")
+    _until(lambda: _counted(ledger) == 2, "counted on")
+    assert noted == [b"1 attempt", b"2"]
+    ledger.stop()
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert [level for level, _ in said] == ["ERROR", "INFO"], said
+    again = _ledger(folder)
+    assert _counted(again) == 2
+    again.stop()
+
+
+def test_a_state_file_that_comes_late_takes_the_place_of_what_was_folded_without_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "RETRY_SECONDS", 0.05)
+    noted: list[bytes] = []
+    options: dict[str, Any] = {
+        "noted": lambda log, records, rules: noted.extend(record.raw for record in records),
+        "begun_anew": noted.clear,
+    }
+    ledger = _ledger(folder, **options)
+    ledger.start(_config(folder))
+    _append(folder, "app.txt", "1\n2\n")
+    _until(lambda: _counted(ledger) == 2, "counted")
+    ledger.stop()
+    key = ledger.published.state.key
+    back = _out_of_reach(folder)
+    _append(folder, "app.txt", "3\n")
+    ledger = _ledger(folder, **options)
+    ledger.start(_config(folder))
+    _until(lambda: _seen(ledger) == 3, "everything read, for the gauges")
+    _append(folder, "app.txt", "4\n")
+    _until(lambda: _seen(ledger) == 4, "and followed")
+    assert ledger.published.counted is None
+    back()
+    seen: list[int] = []
+
+    def counted() -> int:
+        if ledger.published.counted is None:
+            return 0
+        seen.append(_counted(ledger))
+        return seen[-1]
+
+    _until(lambda: counted() == 4, "each line counted once")
+    assert seen == sorted(seen)
+    assert seen[0] >= 2
+    assert ledger.published.state.key == key
+    ledger.stop()
+    assert noted == [b"3", b"4"], "none is noted twice"
+    again = _ledger(folder)
+    assert _counted(again) == 4
+    again.stop()
+
+
+def test_a_state_file_that_another_process_has_is_an_error_at_the_start_and_waited_for_later(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "RETRY_SECONDS", 0.05)
+    holder = Store(folder / "state" / "state.db")
+    with pytest.raises(StoreLockedError):
+        _ledger(folder)
+    holder.close()
+    back = _out_of_reach(folder)
+    ledger = _ledger(folder)
+    holder = Store(folder / "away" / "state.db")
+    ledger.start(_config(folder))
+    back()
+    failures = ledger.save_failures
+    _until(lambda: ledger.save_failures >= failures + 2, "refused")
+    assert ledger.published.counted is None
+    holder.close()
+    _until(lambda: ledger.saves, "taken over")
+    ledger.stop()
+
+
+def test_a_fault_between_folding_and_saving_loses_and_doubles_nothing(folder: Path) -> None:
+    steps: list[str] = []
+
+    def step(name: str) -> None:
+        steps.append(name)
+        if name == "folded" and steps.count("read") == 2 and "fault" not in steps:
+            steps.append("fault")
+            raise RuntimeError("a fault of ours")
+
+    ledger = _ledger(folder, step=step)
+    ledger.start(_config(folder))
+    _append(folder, "app.txt", "1\n")
+    _until(lambda: _counted(ledger) == 1, "counted")
+    _append(folder, "app.txt", "2\n")
+    _until(lambda: _counted(ledger) == 2, "counted after all")
+    assert ledger.component_failures["store"] == 1
+    ledger.stop()
+    assert "fault" in steps

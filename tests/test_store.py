@@ -1,11 +1,13 @@
 """The state file: what it keeps, who may have it, and what becomes of one that cannot be used."""
 
+import errno
 import os
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tailing import disk_folder
@@ -100,6 +102,21 @@ def _folder(path: Path) -> None:
     path.mkdir()
 
 
+def _half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _with_companions_of_another(path: Path) -> None:
+    other = path.parent / "other.db"
+    database = sqlite3.connect(other)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("CREATE TABLE theirs (x)")
+    (path.parent / "state.db-wal").write_bytes((path.parent / "other.db-wal").read_bytes())
+    (path.parent / "state.db-shm").write_bytes(b"theirs")
+    database.close()
+    other.unlink()
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -117,6 +134,10 @@ def _folder(path: Path) -> None:
         (_altered("UPDATE state SET value = 5"), "is damaged"),
         (_altered("UPDATE state SET value = CAST('x' AS BLOB)"), "is damaged"),
         (_altered("DELETE FROM state"), "is damaged"),
+        (_half, "is damaged"),
+        (_with_companions_of_another, "another program"),
+        (_altered("UPDATE files SET key = CAST(x'ff' AS TEXT)"), "is damaged"),
+        (_altered("PRAGMA application_id = 5"), "another program"),
     ],
     ids=[
         "nuls",
@@ -133,6 +154,10 @@ def _folder(path: Path) -> None:
         "type",
         "at",
         "gone",
+        "half",
+        "companions",
+        "no text",
+        "id",
     ],
 )
 def test_hazard_87_a_file_that_cannot_be_used_is_set_aside(  # type: ignore[no-untyped-def]  # a function of a path
@@ -154,6 +179,45 @@ def test_hazard_87_a_file_that_cannot_be_used_is_set_aside(  # type: ignore[no-u
     assert store.reset == 1_700_000_000.0
     assert _kept(path) == ({"a.b": b"2"}, {})
     assert not caplog.records, "said once"
+
+
+def test_where_no_new_file_can_be_made_an_unusable_one_stays_where_it_is(path: Path) -> None:
+    """Nothing is set aside, and no reset is forgotten, by trying again and again on a full disk."""
+    Store(path).close()
+    path.write_bytes(b"damaged")
+    (path.parent / "state.db.new").mkdir()  # stands in the way of the draft
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"is damaged: .*, and a new one cannot be made: "):
+            Store(path)
+        assert path.read_bytes() == b"damaged"
+    (path.parent / "state.db.new").rmdir()
+    store = Store(path)
+    store.close()
+    assert store.reset is not None
+
+
+def test_a_folder_that_cannot_be_asked_is_no_missing_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hazard 44: a share that answers with an error for a moment must not lead to a new state."""
+    store = Store(path)
+    store.save({"a.b": b"1"}, {}, ())
+    store.close()
+    store = Store(path)
+    real = os.lstat
+
+    def stale(asked: object, *rest: Any, **more: Any) -> os.stat_result:
+        if str(asked) == str(path):
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(asked, *rest, **more)  # type: ignore[arg-type]  # as it was asked
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "lstat", stale)
+        with pytest.raises(StoreError, match="Stale"):
+            store.save({"a.b": b"2"}, {}, ())
+        store.close()
+        with pytest.raises(StoreError, match="Stale"):
+            Store(path)
+    assert _kept(path) == ({"a.b": b"1"}, {})
+    assert not [name for name in os.listdir(path.parent) if ".bad-" in name]
 
 
 def test_a_file_that_is_gone_is_a_reset_and_says_so(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -267,6 +331,20 @@ def _replaced(path: Path) -> None:
     os.replace(path.parent / "other", path)
 
 
+def test_an_older_copy_that_is_put_in_place_while_the_file_is_in_use_is_set_aside(path: Path) -> None:
+    store = Store(path)
+    store.save({"a.b": b"1"}, {"x": b"1"}, ())
+    store.close()
+    copy = path.read_bytes()
+    store = Store(path)
+    store.save({"a.b": b"2"}, {"x": b"2", "y": b"2"}, ())
+    store._disconnect()  # as after a save that failed
+    path.write_bytes(copy)
+    store.save({"a.b": b"3"}, {}, ())
+    store.close()
+    assert _kept(path) == ({"a.b": b"3"}, {"x": b"2", "y": b"2"})
+
+
 @pytest.mark.parametrize("lose", [_deleted, _replaced])
 @pytest.mark.parametrize("failed_first", [False, True], ids=["connected", "after a failure"])
 def test_a_file_that_is_taken_away_while_it_is_in_use_is_written_anew(  # type: ignore[no-untyped-def]  # a function
@@ -283,8 +361,9 @@ def test_a_file_that_is_taken_away_while_it_is_in_use_is_written_anew(  # type: 
     store.save({"a.b": b"2"}, {"z": b"1"}, ["y"])
     with pytest.raises(StoreLockedError):
         Store(path)
+    assert store.first_start == 5.0
     store.close()
     again = Store(path, wall=lambda: 6.0)
     again.close()
-    assert again.first_start == 5.0
+    assert (again.first_start, again.reset) == (5.0, None)
     assert _kept(path) == ({"a.b": b"2", "a.c": b"1"}, {"x": b"1", "z": b"1"})

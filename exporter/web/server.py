@@ -65,7 +65,7 @@ class Application(Protocol):
         """The metrics; `Isolated` or prometheus_client's registry."""
 
     def ready(self) -> tuple[bool, str]:
-        """Whether every log has been read to the end found at start, and if not, what is missing."""
+        """Whether every log has been read to the end found at start; and what is amiss, ready or not, else nothing."""
 
     def config_yaml(self) -> str:
         """The settings in force."""
@@ -255,8 +255,10 @@ class WebServer:
         return _plain("Healthy.\n", _TEXT)
 
     async def _ready(self, _: web.BaseRequest) -> web.StreamResponse:
-        ready, reason = self._application.ready()
-        return _plain("Ready.\n", _TEXT) if ready else _refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"Not ready: {reason}")
+        ready, amiss = self._application.ready()
+        if not ready:
+            return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"Not ready: {amiss}")
+        return _plain(f"Ready: {amiss}\n" if amiss else "Ready.\n", _TEXT)
 
     async def _reload(self, _: web.BaseRequest) -> web.StreamResponse:
         if self._reloading and self._reloading.is_alive():
