@@ -424,7 +424,7 @@ def _row_time(text: bytes) -> float | None:
     """What `20110805T145657.000+0200` or any other spelling names; its second and minute are remembered."""
     fraction = _MILLISECONDS.get(text[15:19])
     seconds = _SECONDS.get(text[13:15].decode("latin-1"))
-    if fraction is None or seconds is None or len(text) != 24:
+    if fraction is None or seconds is None or len(text) != 24 or text[19:20] not in (b"+", b"-"):
         return instant(text.decode("utf-8", "replace"))
     minute = text[:13] + text[19:]
     start = _ROW_MINUTES.get(minute)
