@@ -352,14 +352,14 @@ def _license_families(seen: Observation) -> Iterator[Family]:
     counters = counted.counters
     yield from _family(GRACE, ((), rules.grace))
     if "licenses" in state.caught_up:
-        success = state.last_success()
         expected = state.sync_expected(rules)
-        if success and expected:
+        success = state.last_success() if expected else None
+        if success:
             yield from _family(SYNC_AGE, ((), max(0.0, seen.now - success[0])))
             yield from _family(SYNC_LAST_SUCCESS, ((), success[0]))
         yield from _family(
             SYNC_SUCCESS_SOURCE,
-            *(((source,), bool(success) and success[1] == source) for source in SUCCESS_SOURCES),  # type: ignore[index]  # bool() guards it
+            *(((source,), success is not None and success[1] == source) for source in SUCCESS_SOURCES),
         )
         yield from _family(SYNC_LAST_ATTEMPT, ((), state.last_attempt))
         yield from _family(SYNC_LAST_FAILURE, ((), state.last_failure))

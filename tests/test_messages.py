@@ -244,3 +244,24 @@ def test_an_allocation_is_read_from_the_command_and_result_columns_where_there_i
     row = "1\tv\t20261102T081500.101+0100\th\ti\t\t0\t0\t0\tD\tu\t0\tn\ts\t::1\tR\tn\tc\tAdd User Access\t400\tx\tx"
     event = CATALOGUE.recognise("repository_audit", [record_of("repository_audit", row.encode())])[0].event
     assert event == AccessDenied("allocation_refused")
+
+
+@pytest.mark.parametrize(
+    ("description", "refused"),
+    [
+        ("Command=Add user access from license;Result=400;ResultText=x", True),
+        ("Command=Add User Access; Result=400", True),
+        ("Command = Add user access ; Result = 400", True),
+        ("Command=Add user access;Result=4001", False),
+        ("Command=Add user access rule;Result=400", False),
+        ("Command=Add user access;Result=200;ResultText=Result=400", False),
+    ],
+)
+def test_an_allocation_is_refused_by_its_own_command_and_result_alone(description: str, refused: bool) -> None:
+    row = f"1\tv\t20261102T081500.101+0100\th\ti\t{description}\t0\t0\t0\tD\tu\t0\tn\ts\t::1\tR\tn\tc\tc\t0\tx\tx"
+    found = CATALOGUE.recognise("repository_audit", [record_of("repository_audit", row.encode())])[0]
+    assert found == (("allocation_refused", AccessDenied("allocation_refused")) if refused else (UNKNOWN, None))
+
+
+def test_every_audit_message_names_a_text_since_rows_are_looked_through_for_texts_alone() -> None:
+    assert all(any(message.texts) for message in MESSAGES if message.log == "repository_audit")

@@ -230,6 +230,7 @@ def test_an_age_is_never_negative_and_absent_where_no_sync_is_expected() -> None
         seen = samples(exposition(observation(state, rules=RULES._replace(kind=kind))))
         assert seen["qlik_license_sync_expected"] == 0
         assert not {"qlik_license_sync_age_seconds", "qlik_license_lockout_timestamp_seconds"} & set(seen)
+        assert not any(value for name, value in seen.items() if "sync_success_source" in name)
 
 
 def test_the_success_source_says_how_it_is_known() -> None:

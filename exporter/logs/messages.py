@@ -59,7 +59,7 @@ MESSAGES: list[Message] = []
 
 
 def _message(log: LogName, *texts: str, pattern: str = "", certainty: Certainty = "inferred") -> Callable[[Any], Any]:
-    """Register a message: any of `texts` (small letters, any case in the log), or the exact `pattern`."""
+    """Register a message: any of `texts` (small letters, any case in the log), and `pattern` where there is one."""
 
     def register(function: Callable[..., LogEvent | None]) -> Callable[..., LogEvent | None]:
         sentence = " ".join((function.__doc__ or "").split())
@@ -199,8 +199,8 @@ def access_denied(record: AuditRecord) -> LogEvent:
 
 @_message(
     "repository_audit",
-    "command=add user access from license;result=400",
-    "command=add user access;result=400",
+    "add user access",
+    pattern=r"(?i)\bcommand\s*=\s*add user access(?: from license)?\s*;\s*result\s*=\s*400\b",
     certainty="seen",
 )
 def allocation_refused(record: AuditRecord) -> LogEvent:
@@ -289,9 +289,7 @@ class Catalogue:
             self._taught.setdefault(message.log, []).append(_Taught(message.name, pattern, _MEANINGS[message.means]()))
         self._known = {log: _by_certainty(log, "seen") for log in LOG_NAMES}
         self._guessed = {log: _by_certainty(log, "inferred", "design") for log in LOG_NAMES}
-        # Where a row has no description, it is put together from two other columns: there the name stands alone.
         texts = {text for message in MESSAGES if message.log == "repository_audit" for text in message.texts}
-        texts.add("add user access")
         self._wanted = [text for text in texts if not any(other in text for other in texts - {text})]
         self._cache: dict[tuple[str, ...], Recognised] = {}
         self.infers = not any(message.means == "sync_succeeded" for message in taught)
@@ -403,9 +401,7 @@ def _by_certainty(log: LogName, *certainties: Certainty) -> tuple[Message, ...]:
 
 def _first(messages: tuple[Message, ...], record: Record, text: str, lowered: str) -> Recognised | None:
     for message in messages:
-        for wanted in message.texts:
-            if wanted in lowered:
-                return Recognised(message.name, message.meaning(record))
-        if message.pattern and message.pattern.search(text):
+        named = not message.texts or any(wanted in lowered for wanted in message.texts)
+        if named and (message.pattern is None or message.pattern.search(text)):
             return Recognised(message.name, message.meaning(record))
     return None
