@@ -6,6 +6,7 @@ sees a durable counter that a restart could take back (hazards 89, 90 and 95). O
 """
 
 import getpass
+import json
 import logging
 import os
 import sys
@@ -31,7 +32,7 @@ from exporter.store import Store, StoreError, StoreLockedError
 SAVE_SECONDS = 300.0
 """The state is saved at least so often, also when nothing changed."""
 RETRY_SECONDS = 5.0
-"""Wait before a save that failed is tried again, when nothing new comes."""
+"""Wait before a save that failed is tried again, when nothing new comes, and before any work after a fault of ours."""
 QUIET_POLLS = 2
 """Polls in a row that left nothing unread, after which the licenses log counts as silent."""
 MOST_EVENTS = 10_000
@@ -332,6 +333,8 @@ class Ledger:
             except Exception as error:  # the one place where a fault of ours in committing is handled and counted
                 self._fault("a commit", error)
                 self._place_anew = True  # what was handed in is read again, from the last commit on
+                with self._wake:
+                    self._wake.wait_for(lambda: self._stopping, RETRY_SECONDS)
             finally:
                 for task in tasks:
                     task.done.set()
@@ -455,11 +458,11 @@ class Ledger:
             self._unsaved_forgotten.add(_FILE + key)
         for key, row in batch.rows.items():
             rows[key] = row
-            self._unsaved_rows[_FILE + key] = msgspec.json.encode(row)
+            self._unsaved_rows[_FILE + key] = _encoded_with_names(row)
             self._unsaved_forgotten.discard(_FILE + key)
         if batch.book is not None:
             self._books[name] = batch.book
-            self._unsaved_rows[_BOOK + name] = msgspec.json.encode(batch.book)
+            self._unsaved_rows[_BOOK + name] = _encoded_with_names(batch.book)
 
     # --- between the state and the store's bytes ---------------------------------------------------------------------
 
@@ -469,11 +472,11 @@ class Ledger:
         books: dict[LogName, LogBook] = {}
         for key, value in store.files.items():
             if key.startswith(_FILE):
-                row = msgspec.json.decode(value, type=FileRow)
+                row = msgspec.convert(json.loads(value), FileRow)
                 rows.setdefault(row.log, {})[row.key] = row
             elif key.startswith(_BOOK):
                 log_name = msgspec.convert(key.removeprefix(_BOOK), LogName)
-                books[log_name] = msgspec.json.decode(value, type=LogBook)
+                books[log_name] = msgspec.convert(json.loads(value), LogBook)
         fields: dict[str, Any] = {}
         refused: dict[str, dict[str, Any]] = {}
         shards: set[str] = set()
@@ -506,6 +509,11 @@ class Ledger:
         self._shards = set(shards)
         values.update((name, msgspec.json.encode(users)) for name, users in shards.items())
         return values
+
+
+def _encoded_with_names(value: FileRow | LogBook) -> bytes:
+    """As JSON of ASCII only: a file's name need not be text, and msgspec encodes none that is not."""
+    return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode("ascii")
 
 
 def account() -> str:

@@ -585,7 +585,10 @@ def test_a_state_file_that_another_process_has_is_an_error_at_the_start_and_wait
     ledger.stop()
 
 
-def test_a_fault_between_folding_and_saving_loses_and_doubles_nothing(folder: Path) -> None:
+def test_a_fault_between_folding_and_saving_loses_and_doubles_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "RETRY_SECONDS", 0.05)
     steps: list[str] = []
 
     def step(name: str) -> None:
@@ -603,3 +606,32 @@ def test_a_fault_between_folding_and_saving_loses_and_doubles_nothing(folder: Pa
     assert ledger.component_failures["store"] == 1
     ledger.stop()
     assert "fault" in steps
+
+
+def test_a_file_whose_name_is_no_text_is_counted_and_stops_no_other(folder: Path) -> None:
+    """Any bytes but `/` and NUL are a file's name on Linux, and any 16 bits on Windows."""
+    name = os.fsdecode(b"app\xff.txt")
+    for counted in (2, 4):
+        ledger = _ledger(folder)
+        ledger.start(_config(folder))
+        _append(folder, name, "1\n")
+        _append(folder, "app.txt", "2\n")
+        _until(lambda ledger=ledger, counted=counted: _counted(ledger) == counted, "both counted")
+        assert ledger.component_failures["store"] == 0
+        ledger.stop()
+
+
+def test_a_fault_that_stays_is_tried_now_and_then_only_and_holds_up_no_stop(folder: Path) -> None:
+    def step(name: str) -> None:
+        if name == "folded" and (folder / "app.txt").exists():
+            raise RuntimeError("a fault of ours")
+
+    ledger = _ledger(folder, step=step)
+    ledger.start(_config(folder))
+    _append(folder, "app.txt", "1\n")
+    _until(lambda: ledger.component_failures["store"], "failed")
+    time.sleep(0.5)
+    assert ledger.component_failures["store"] == 1
+    began = time.monotonic()
+    ledger.stop()
+    assert time.monotonic() - began < 3
