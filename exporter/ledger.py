@@ -498,9 +498,9 @@ class Ledger:
     def _encoded(self, state: LicenseState) -> Mapping[str, bytes]:
         """The state as named values, so small that a commit writes only what it changed."""
         values = {
-            _STATE + field.name: msgspec.json.encode(getattr(state, field.name))
-            for field in msgspec.structs.fields(state)
-            if field.name != "refused"
+            _STATE + field: msgspec.json.encode(getattr(state, field))
+            for field in state.__struct_fields__
+            if field != "refused"
         }
         shards: dict[str, dict[str, Any]] = {name: {} for name in self._shards}
         for reason, users in state.refused.items():
