@@ -123,9 +123,9 @@ class _Reading:
             now = self._newest = max(times, default=self._newest or now)
         if self.oldest is None and log == "licenses":
             self.oldest = next((record.at for record in records if record.at is not None), None)
-        self.state.fold_records(log, records, now, self.rules)
+        recognised = self.state.fold_records(log, records, now, self.rules)
         if self._journal is not None:
-            self._journal.note(log, records, self.rules)
+            self._journal.note(log, records, recognised)
 
 
 async def _asked(config: Config, environ: Mapping[str, str]) -> tuple[tuple[ProbeHistory, ...], QrsBoard | None]:

@@ -23,7 +23,7 @@ from exporter.events import (
     SyncFailed,
     SyncSucceeded,
 )
-from exporter.license import FUTURE, RecordLike, Rules
+from exporter.license import FUTURE, Recognised, RecordLike
 from exporter.logs.formats import AuditRecord, LicensesRecord, Record, TraceRecord, texts_of
 from exporter.logs.messages import UNKNOWN
 from exporter.masking import Templates, masked
@@ -68,10 +68,14 @@ class Journal:
         self._noted = 0
         self._unknown = Templates(show_people)
 
-    def note(self, log: LogName, records: Iterable[RecordLike], rules: Rules) -> None:
-        """Keep what is notable in `records`: every entry with a meaning, and unknown wordings of the Licenses log."""
-        kept = [record for record in records if not record.orphan and isinstance(record, Record)]
-        for record, (message, event) in zip(kept, rules.recognise(log, kept), strict=True):
+    def note(self, log: LogName, records: Iterable[RecordLike], recognised: Recognised) -> None:
+        """Keep what is notable in `records`: every entry with a meaning, and unknown wordings of the Licenses log.
+
+        `recognised`: what they mean.
+        """
+        for record, (message, event) in zip(records, recognised, strict=True):
+            if record.orphan or not isinstance(record, Record):
+                continue
             if event is not None:
                 user = event.user if isinstance(event, AccessDenied) else ""
                 with self._lock:

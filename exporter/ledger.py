@@ -20,7 +20,7 @@ import msgspec
 
 from exporter.config import Config, LogConfig
 from exporter.events import LogName, OutsideEvent, SettleDue
-from exporter.license import LicenseState, Rules, new_state
+from exporter.license import LicenseState, Recognised, Rules, new_state
 from exporter.logs.files import Pattern, Root, root_of
 from exporter.logs.generation import FileRow
 from exporter.logs.reader import Assignment, Reader
@@ -74,7 +74,7 @@ class Ledger:
         self,
         path: Path,
         rules: Rules,
-        noted: Callable[[LogName, list[Any], Rules], None] = lambda log, records, rules: None,
+        noted: Callable[[LogName, list[Any], Recognised], None] = lambda log, records, recognised: None,
         begun_anew: Callable[[], None] = lambda: None,
         *,
         clock: Clock | None = None,
@@ -82,7 +82,8 @@ class Ledger:
     ) -> None:
         """Opens the state file `path`; where it cannot be had now, the committer tries again.
 
-        `noted` is told each batch of records once it is folded, `begun_anew` before the same records come once more.
+        `noted` is told each batch of records, and what they mean, once it is folded; `begun_anew` is told before the
+        same records come once more.
         `step` is told each step of a commit, for tests that stop the process there. Raises StoreLockedError.
         """
         self._path = path
@@ -418,8 +419,8 @@ class Ledger:
         """The state after `batch`. A record that the fold cannot bear is left out: it must not stop all others."""
         name, state = batch.log, before.copy()
         try:
-            state.fold_records(name, batch.records, now, self._rules)
-            self._noted(name, batch.records, self._rules)
+            recognised = state.fold_records(name, batch.records, now, self._rules)
+            self._noted(name, batch.records, recognised)
         except Exception as error:  # a fault of ours; handled and counted here alone
             self._fault("folding", error)
             state = before

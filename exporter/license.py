@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -57,11 +58,15 @@ class RecordLike(Protocol):
     orphan: bool
 
 
+Recognised = Sequence[tuple[str, LogEvent | None]]
+"""For each record its message, and what it means or None."""
+
+
 class Rules(NamedTuple):
     """What the fold goes by: the settings of the license, and the catalogue."""
 
-    recognise: Callable[[LogName, Sequence[Any]], Sequence[tuple[str, LogEvent | None]]]
-    """The catalogue: for each record its message, and what it means or None."""
+    recognise: Callable[[LogName, Sequence[Any]], Recognised]
+    """The catalogue."""
     infers: bool = True
     """Whether a sync that nothing contradicts is taken for a success; False where a message tells of successes."""
     kind: Literal["auto", "signed_key", "offline", "lef"] = "auto"
@@ -217,14 +222,18 @@ class LicenseState(msgspec.Struct, kw_only=True):
         counters.rotations += rotations
         counters.lost_generations += lost_generations
 
-    def fold_records(self, log: LogName, records: Sequence[RecordLike], now: float, rules: Rules) -> None:
-        """Fold `records` of `log`, in order. History restates; every other record counts exactly once."""
+    def fold_records(self, log: LogName, records: Sequence[RecordLike], now: float, rules: Rules) -> Recognised:
+        """Fold `records` of `log`, in order. History restates; every other record counts exactly once.
+
+        Returns what they were recognised as.
+        """
+        recognised = rules.recognise(log, records)
         counters = self.log_counters(log)
         messages = counters.messages
         newest = self.last_entry.get(log, float("-inf"))
         horizon = now + FUTURE
         clock = log == "licenses"
-        for record, (message, event) in zip(records, rules.recognise(log, records), strict=True):
+        for record, (message, event) in zip(records, recognised, strict=True):
             counts = record.counts
             if record.malformed:
                 counters.malformed += counts
@@ -248,6 +257,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
         if newest > float("-inf"):
             self.last_entry[log] = newest
         self._forget(now)
+        return recognised
 
     def fold(self, event: OutsideEvent, now: float, rules: Rules) -> None:
         """Fold what another source than the logs observed."""
@@ -390,12 +400,17 @@ class LicenseState(msgspec.Struct, kw_only=True):
         times = (*known, at)
         past = sorted(time for time in times if time <= now)
         ahead = [time for time in times if time > now]
+        users.pop(digest, None)  # to stand last: `_forget` looks from the front
         users[digest] = tuple(sorted({*past[-1:], *_ends(ahead)}))
 
     def _forget(self, now: float) -> None:
-        """Drop what nothing can ask for any more."""
+        """Drop what nothing can ask for any more.
+
+        Whoever was refused last stands last, so only the first need a look: a flood of refusals makes no fold slower.
+        One whose row came late may be dropped up to an hour later than it could be, which nothing shows.
+        """
         for users in self.refused.values():
-            for digest in [digest for digest, times in users.items() if times[-1] <= now - REFUSED_WINDOW]:
+            for digest, _ in list(takewhile(lambda user: user[1][-1] <= now - REFUSED_WINDOW, users.items())):
                 del users[digest]
         del self.probe_failures[:-MOST_PROBE_FAILURES]
 

@@ -151,8 +151,7 @@ def observation(
         if lines is None:
             continue
         records = split(log, [line.encode() for line in lines], None, final=True).records
-        state.fold_records(log, records, now, rules)
-        journal.note(log, records, rules)
+        journal.note(log, records, state.fold_records(log, records, now, rules))
         state.caught_up.add(log)
         figures[log] = LogFigures(files=1, listed=True, last_read=now)
         if log == "licenses":

@@ -68,6 +68,10 @@ def _ledger(folder: Path, rules: Rules = RULES, **options: Any) -> Ledger:
     return Ledger(folder / "state" / "state.db", rules, **options)
 
 
+def _raw_into(noted: list[bytes]) -> Callable[[LogName, list[Any], Any], None]:
+    return lambda log, records, recognised: noted.extend(record.raw for record in records)
+
+
 def _until(condition: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + DEADLINE
     while not condition():
@@ -93,7 +97,7 @@ def _seen(ledger: Ledger) -> int:
 def test_records_are_counted_and_kept_over_restarts(folder: Path) -> None:
     for round_ in range(1, 4):
         noted: list[bytes] = []
-        ledger = _ledger(folder, noted=lambda log, records, rules, noted=noted: noted.extend(r.raw for r in records))
+        ledger = _ledger(folder, noted=_raw_into(noted))
         ledger.start(_config(folder))
         _append(folder, "app.txt", "1\n2\n")
         _until(lambda ledger=ledger, round_=round_: _counted(ledger) == 2 * round_, "both lines counted")
@@ -498,7 +502,7 @@ def test_without_a_state_file_gauges_go_on_and_what_comes_is_counted_once_there_
     monkeypatch.setattr(ledger_module, "RETRY_SECONDS", 0.05)
     back = _out_of_reach(folder)
     noted: list[bytes] = []
-    ledger = _ledger(folder, noted=lambda log, records, rules: noted.extend(record.raw for record in records))
+    ledger = _ledger(folder, noted=_raw_into(noted))
     assert ledger.published.counted is None
     ledger.start(msgspec.structs.replace(_config(folder), history="restate"))
     _until(lambda: ledger.figures()["licenses"].listed, "listed")
@@ -527,7 +531,7 @@ def test_a_state_file_that_comes_late_takes_the_place_of_what_was_folded_without
     monkeypatch.setattr(ledger_module, "RETRY_SECONDS", 0.05)
     noted: list[bytes] = []
     options: dict[str, Any] = {
-        "noted": lambda log, records, rules: noted.extend(record.raw for record in records),
+        "noted": _raw_into(noted),
         "begun_anew": noted.clear,
     }
     ledger = _ledger(folder, **options)

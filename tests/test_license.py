@@ -1,5 +1,6 @@
 """The sync clock and the counters, rule by rule: README, section "Design"."""
 
+import time
 from typing import NamedTuple
 
 import msgspec
@@ -282,6 +283,25 @@ def test_refused_users_saturate() -> None:
     state.fold_records("repository_audit", [denial(0, f"u{n}") for n in range(MOST_REFUSED + 500)], START + 1, RULES)
     assert state.refused_users("no_access_pass", START + 1) == MOST_REFUSED
     assert state.counters.denials == {"no_access_pass": MOST_REFUSED + 500}
+
+
+def test_a_flood_of_refused_users_makes_no_fold_slower() -> None:
+    def seconds(users: int) -> float:
+        state = new_state(b"k")
+        state.fold_records("repository_audit", [denial(0, f"u{n}") for n in range(users)], START + 1, RULES)
+        began = time.process_time()
+        for n in range(500):
+            state.fold_records("repository_audit", [denial(1, f"u{n}")], START + 1, RULES)
+        return time.process_time() - began
+
+    assert seconds(MOST_REFUSED) < 8 * seconds(10), "it was 50 times as slow once"
+
+
+def test_a_user_who_is_refused_again_is_remembered_from_then_on() -> None:
+    state = folded(denial(0, "a"), denial(10, "b"), denial(3000, "a"), now=3000)
+    state.fold(SettleDue(START + 3700), START + 3700, RULES)
+    assert len(state.refused["no_access_pass"]) == 1
+    assert state.refused_users("no_access_pass", START + 3700) == 1
 
 
 def test_a_row_slightly_ahead_does_not_hide_the_one_before_it() -> None:
