@@ -58,6 +58,8 @@ class Options(NamedTuple):
 
     reread: Callable[[], Config]
     """The configuration as it stands now; raises ConfigError."""
+    reload_asked: threading.Event
+    """Set from outside, as by a signal, to have the configuration read again."""
     config_file: str = ""
     """Its file, empty where there is none."""
     web_config_file: str | None = None
@@ -86,7 +88,6 @@ class Exporter:
         """A new configuration that is to take effect."""
         self._in_force = threading.Event()
         self._reloading = threading.Lock()
-        self._reload_asked = False
         security = Security(options.web_config_file)
         self._ledger = Ledger(state_file_of(config), self._rules, self._journal.note, self._journal.clear)
         collectors = [LicenseCollector(self.observe), *process_collectors()]
@@ -157,10 +158,6 @@ class Exporter:
     def config_yaml(self) -> str:
         """The settings in force, masked."""
         return masked_yaml(self._config)
-
-    def reload_soon(self) -> None:
-        """Have the configuration read again in another thread: for a signal, which may interrupt anything."""
-        self._reload_asked = True
 
     def reload(self) -> str | None:
         """Read the configuration again; returns once it is in force.
@@ -248,8 +245,8 @@ class Exporter:
         """
         watch = _FileWatch(self._options.config_file)
         while not stop.wait(WAKE):
-            if watch.changed() or self._reload_asked:
-                self._reload_asked = False
+            if watch.changed() or self._options.reload_asked.is_set():
+                self._options.reload_asked.clear()
                 self.reload()
 
     def _end(self) -> None:
@@ -268,7 +265,7 @@ class Exporter:
             for history in self._board.histories.values()
         ]
         if board := self._qrs:
-            sources.append(("qrs", lambda: run_qrs(board, self._config.qrs, self._qrs_read)))
+            sources.append(("qrs", lambda: run_qrs(board, self._qrs_read)))
         return [asyncio.create_task(self._kept_alive(component, make)) for component, make in sources]
 
     async def _kept_alive(self, component: str, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.exporting import ExporterThread, Site, append, eventually, process, thread
+from tests.exporting import DEADLINE, ExporterProcess, ExporterThread, Site, append, eventually, process, thread
 from tests.observed import ATTEMPT, STALE, licenses_line
 from tests.probe_peers import closed_port
 
@@ -204,3 +204,26 @@ def test_sighup_reloads_and_what_flags_say_stays(site: Site) -> None:
         exporter.process.send_signal(signal.SIGHUP)
         eventually("the same once more", lambda: exporter.said.count("the new configuration is in force") == 2)
         assert not site.state.exists()
+
+
+@pytest.mark.parametrize(("number", "lives"), [(signal.SIGHUP, True), (signal.SIGTERM, False)])
+def test_a_signal_that_comes_while_the_program_is_loaded_is_heeded(
+    site: Site, number: signal.Signals, lives: bool
+) -> None:
+    exporter = ExporterProcess(site, "--config.file", str(site.configured()))
+    try:
+        eventually("the signals are heeded", lambda: _catches(exporter.process.pid, number))
+        assert "listening" not in exporter.said
+        exporter.process.send_signal(number)
+        if lives:
+            exporter.await_listening().await_ready()
+        else:
+            assert exporter.process.wait(DEADLINE) == 0
+        assert "Traceback" not in exporter.said
+    finally:
+        exporter.close()
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    caught = Path(f"/proc/{pid}/status").read_text().partition("SigCgt:")[2].split()[0]
+    return bool(int(caught, 16) >> (number - 1) & 1)

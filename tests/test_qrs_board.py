@@ -38,7 +38,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 def while_running(board: QrsBoard, story: Callable[[], Awaitable[None]], reads: list[LicenseOverview]) -> None:
     async def both() -> None:
-        task = asyncio.create_task(run_qrs(board, board.settings, reads.append))
+        task = asyncio.create_task(run_qrs(board, reads.append))
         try:
             await story()
             assert not task.done(), "the reader ended"

@@ -7,13 +7,9 @@ import sys
 import threading
 import time
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from exporter.config import Config
 from exporter.once import exposition_once
-
-if TYPE_CHECKING:
-    from exporter.app import Exporter
 
 STOPPED, FAILED = 0, 1
 LONGEST_STOP = 2.8
@@ -54,24 +50,25 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         sys.stdout.write(exposition_once(config, arguments.config_file or ""))
         sys.stdout.flush()
         return STOPPED
+    stop: threading.Event = arguments.stop or threading.Event()
+    reload_asked = threading.Event()
+    if arguments.stop is None:  # first of all: a signal may come while the rest is still loaded
+        _heed_signals(stop, reload_asked)
+        threading.Thread(target=_end_at_last, args=(stop,), name="end", daemon=True).start()
     from exporter.app import Exporter, Options  # --once needs neither the web server nor the state file
     from exporter.store import StoreError, StoreLockedError
     from exporter.web.listener import ListenError
 
     options = Options(
         reread=arguments.reread,
+        reload_asked=reload_asked,
         config_file=arguments.config_file or "",
         web_config_file=arguments.web_config_file,
         textfile_directory=arguments.textfile_directory,
         listens=bool(arguments.listen_addresses) or not arguments.textfile_directory,
     )
-    stop: threading.Event = arguments.stop or threading.Event()
     try:
-        exporter = Exporter(config, options)
-        if arguments.stop is None:
-            _heed_signals(stop, exporter)
-            threading.Thread(target=_end_at_last, args=(stop,), name="end", daemon=True).start()
-        exporter.run(stop)
+        Exporter(config, options).run(stop)
     except (StoreError, StoreLockedError, ListenError) as error:
         print(f"qlik-license-exporter: {error}", file=sys.stderr)
         return FAILED
@@ -88,7 +85,7 @@ def _end_at_last(stop: threading.Event) -> None:
     os._exit(STOPPED)
 
 
-def _heed_signals(stop: threading.Event, exporter: "Exporter") -> None:
+def _heed_signals(stop: threading.Event, reload_asked: threading.Event) -> None:
     """Stop on Ctrl-C, SIGTERM and, on Windows, Ctrl-Break; read the configuration again on SIGHUP elsewhere.
 
     By `signal.signal`: the loop's own handlers do not exist on Windows (hazard 115).
@@ -102,4 +99,4 @@ def _heed_signals(stop: threading.Event, exporter: "Exporter") -> None:
     if sys.platform == "win32":
         signal.signal(signal.SIGBREAK, stopping)
     else:
-        signal.signal(signal.SIGHUP, lambda number, frame: exporter.reload_soon())
+        signal.signal(signal.SIGHUP, lambda number, frame: reload_asked.set())

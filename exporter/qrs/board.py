@@ -83,7 +83,7 @@ async def read_into(board: QrsBoard) -> LicenseOverview | None:
     return overview
 
 
-async def run_qrs(board: QrsBoard, settings: QrsConfig, on_read: Callable[[LicenseOverview], None]) -> Never:
+async def run_qrs(board: QrsBoard, on_read: Callable[[LicenseOverview], None]) -> Never:
     """Reads for ever: at once, then on the interval; after a failure sooner, then backing off to the interval.
 
     `on_read` gets every good read. One line is logged for each change of state, not for each read (hazard 134).
@@ -95,7 +95,7 @@ async def run_qrs(board: QrsBoard, settings: QrsConfig, on_read: Callable[[Licen
             on_read(overview)
         else:
             failures += 1
-        await asyncio.sleep(pause_after(settings.interval, failures))
+        await asyncio.sleep(pause_after(board.settings.interval, failures))
 
 
 def pause_after(interval: float, failures: int) -> float:
