@@ -86,8 +86,8 @@ class _Reading:
         self.rules, self._until, self._as_of_newest, self._journal = rules, until, as_of_newest, journal
         self.state: LicenseState = new_state()
         self.oldest: float | None = None
-        self._newest: float | None = None
         """The first entry of the Licenses log."""
+        self._newest: float | None = None
 
     def read(self, source: Source, progress: Progress) -> LogFigures:
         """Fold all that `source` holds. What cannot be read is said in the figures, and logged."""
@@ -120,7 +120,9 @@ class _Reading:
         elif self._as_of_newest:  # refused users are kept for an hour of the log's own time
             horizon = now + FUTURE
             times = [record.at for record in records if record.at is not None and record.at <= horizon]
-            now = self._newest = max(times, default=self._newest or now)
+            if times:
+                self._newest = max(times if self._newest is None else [self._newest, *times])
+            now = now if self._newest is None else self._newest
         if self.oldest is None and log == "licenses":
             self.oldest = next((record.at for record in records if record.at is not None), None)
         recognised = self.state.fold_records(log, records, now, self.rules)

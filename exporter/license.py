@@ -34,6 +34,8 @@ from exporter.events import (
 
 FUTURE = 300.0
 """Seconds that a record may be ahead of now and still move instants."""
+CLOCK_WRONG = 3600.0
+"""Seconds that an instant noted earlier may be ahead of now: beyond, the clock was wrong when it was noted."""
 DISORDER = 60.0
 """Seconds that a record may be older than the newest one and still take part in the sync clock."""
 REFUSED_WINDOW = 3600.0
@@ -246,8 +248,11 @@ class LicenseState(msgspec.Struct, kw_only=True):
                 if at > horizon:
                     at = None  # counted, but no instant of the future moves a clock
                     counters.future += counts
-                elif at > newest:
-                    newest = at
+                else:
+                    if newest > now + CLOCK_WRONG:
+                        self._disbelieve(horizon)
+                        newest = at
+                    newest = max(newest, at)
                 if clock and at is not None and self.pending is not None and at >= newest - DISORDER:
                     self._settle(at, rules)
             if event is not None:
@@ -265,12 +270,30 @@ class LicenseState(msgspec.Struct, kw_only=True):
             self._settle(event.at, rules)
         elif isinstance(event, ProbeFinished):
             if event.success:
-                self.probe_success[event.target] = max(event.at, self.probe_success.get(event.target, event.at))
+                known = self.probe_success.get(event.target)
+                self.probe_success[event.target] = _later(
+                    known if known is not None and known <= now + CLOCK_WRONG else None, event.at
+                )
             elif event.role == "backend":
                 self.probe_failures.append(event.at)
         elif isinstance(event, QrsLicenseRead) and event.updated <= now + FUTURE:
             self._succeed_by_qrs(event.updated)
         self._forget(now)
+
+    def _disbelieve(self, horizon: float) -> None:
+        """Forget what lies beyond `horizon`: the clock was ahead when it was noted, and what comes would seem older."""
+        for field in ("message_success", "qrs_success", "last_attempt", "last_failure", "stale_verdict"):
+            if (getattr(self, field) or 0.0) > horizon:
+                setattr(self, field, None)
+        self.last_entry = {log: at for log, at in self.last_entry.items() if at <= horizon}
+        self.last_error = {error: at for error, at in self.last_error.items() if at <= horizon}
+        self.last_denial = {reason: at for reason, at in self.last_denial.items() if at <= horizon}
+        if self.pending is not None and self.pending.at > horizon:
+            self.counters.sync_retried += self.pending.counts
+            self.pending = None
+        if self.inferred and self.inferred[-1].at > horizon:
+            self.inferred = [success for success in self.inferred if success.at <= horizon]
+            self.provisional = False
 
     def _fold_event(
         self, log: LogName, event: LogEvent, at: float | None, in_order: bool, counts: bool, now: float, rules: Rules
@@ -410,7 +433,8 @@ class LicenseState(msgspec.Struct, kw_only=True):
         One whose row came late may be dropped up to an hour later than it could be, which nothing shows.
         """
         for users in self.refused.values():
-            for digest, _ in list(takewhile(lambda user: user[1][-1] <= now - REFUSED_WINDOW, users.items())):
+            gone = takewhile(lambda user: not now - REFUSED_WINDOW < user[1][-1] <= now + CLOCK_WRONG, users.items())
+            for digest, _ in list(gone):
                 del users[digest]
         del self.probe_failures[:-MOST_PROBE_FAILURES]
 

@@ -79,7 +79,7 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = _Lock(path)
         except OSError as error:
-            raise StoreError(f"the state folder {path.parent} cannot be written: {_words(error)}") from error
+            raise StoreError(f"the state file {path} cannot be locked: {error.filename}: {_words(error)}") from error
         try:
             self._open_or_begin()
         except BaseException:
@@ -100,6 +100,7 @@ class Store:
         try:
             if self._database is None or not self._is_there():
                 self._connect_again()
+            self._lock.renew()
             assert self._database is not None  # noqa: S101  # connected just now
             changed_state = [(name, value) for name, value in state.items() if self.state.get(name) != value]
             changed_files = [(key, value) for key, value in files.items() if self.files.get(key) != value]

@@ -309,6 +309,25 @@ def test_a_row_slightly_ahead_does_not_hide_the_one_before_it() -> None:
     assert [state.refused_users("no_access_pass", START + at) for at in (50, 3590, 3650, 3790, 3801)] == [1, 1, 1, 1, 0]
 
 
+def test_a_clock_that_was_a_year_ahead_makes_nobody_blind_once_it_is_right() -> None:
+    year = 365 * DAY
+    ahead = [attempt(year), other(year + 200), attempt(year + 600), failure(year + 610), denial(year, "a")]
+    state = folded(*ahead, attempt(year + 1200), now=year + 1200)
+    state.fold(ProbeFinished("t:1", "backend", START + year, True), START + year, RULES)
+    before = state.copy().counters
+    state.fold_records("licenses", [attempt(10), stale(20), denial(20, "b")], START + 30, RULES)
+    state.fold(ProbeFinished("t:1", "backend", START + 30, True), START + 30, RULES)
+    assert state.stale()
+    assert (state.last_success(), state.last_attempt, state.last_failure) == (None, START + 10, START + 20)
+    assert state.last_entry == {"licenses": START + 20}
+    assert state.consecutive_failures == 2
+    assert state.refused_users("no_access_pass", START + 30) == len(state.refused["no_access_pass"]) == 1
+    assert state.probe_success == {"t:1": START + 30}
+    counters = state.counters
+    assert (counters.sync_attempts, counters.sync_failures) == (before.sync_attempts + 1, before.sync_failures + 1)
+    assert counters.sync_attempts == counters.sync_failures + counters.sync_successes + counters.sync_retried
+
+
 def test_orphans_are_malformed_but_no_records() -> None:
     state = folded(Entry(None, malformed=True, orphan=True), Entry(START, malformed=True), other(1))
     counters = state.counters.logs["licenses"]

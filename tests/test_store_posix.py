@@ -42,3 +42,21 @@ def test_a_lock_that_cannot_be_had_costs_no_handle(tmp_path: Path, monkeypatch: 
         with pytest.raises(StoreError, match="No locks available"):
             Store(tmp_path / "state.db")
     assert len(os.listdir("/proc/self/fd")) == handles
+
+
+def test_a_lock_file_that_somebody_deletes_is_taken_again_and_never_had_by_two(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = Store(path)
+    store.save({"a.b": b"1"}, {}, ())
+    (tmp_path / "state.db.lock").unlink()
+    store.save({"a.b": b"2"}, {}, ())
+    with pytest.raises(StoreLockedError):
+        Store(path)
+    (tmp_path / "state.db.lock").unlink()
+    other = Store(path)
+    with pytest.raises(StoreLockedError, match=f"process {os.getpid()}"):
+        store.save({"a.b": b"3"}, {}, ())
+    assert other.state["a.b"] == b"2"
+    other.save({"a.b": b"4"}, {}, ())
+    other.close()
+    store.close()
