@@ -79,7 +79,9 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = _Lock(path)
         except OSError as error:
-            raise StoreError(f"the state file {path} cannot be locked: {error.filename}: {_words(error)}") from error
+            raise StoreError(
+                f"the state file {path} cannot be locked: {error.filename or path.parent}: {_words(error)}"
+            ) from error
         try:
             self._open_or_begin()
         except BaseException:
