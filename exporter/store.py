@@ -124,15 +124,18 @@ class Store:
         self._lock.note(self._number)
 
     def _is_there(self) -> bool:
-        """Whether the file that is open is still the one that bears its name."""
-        return _is_taken(self.path) and os.path.samestat(os.stat(self.path), self._status)
+        """Whether the file that is open is still the one that bears its name, and whole: it never shrinks."""
+        if not _is_taken(self.path):
+            return False
+        status = os.stat(self.path)
+        return os.path.samestat(status, self._status) and status.st_size >= self._status.st_size
 
     def _connect_again(self) -> None:
         """Connect; where the file was deleted, replaced or damaged under us, write anew everything that is known."""
         self._disconnect()
         try:
             if not self._is_there():
-                raise _UnusableError("was deleted or replaced while it was in use")
+                raise _UnusableError("was deleted, replaced or cut while it was in use")
             self._connect(newest=self._number)
         except _UnusableError as error:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

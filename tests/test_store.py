@@ -346,7 +346,11 @@ def test_an_older_copy_that_is_put_in_place_while_the_file_is_in_use_is_set_asid
     assert _kept(path) == ({"a.b": b"3"}, {"x": b"2", "y": b"2"})
 
 
-@pytest.mark.parametrize("lose", [_deleted, _replaced])
+def _cut(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("lose", [_deleted, _replaced, _cut])
 @pytest.mark.parametrize("failed_first", [False, True], ids=["connected", "after a failure"])
 def test_a_file_that_is_taken_away_while_it_is_in_use_is_written_anew(  # type: ignore[no-untyped-def]  # a function
     path: Path, lose, failed_first: bool
