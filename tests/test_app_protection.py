@@ -108,8 +108,9 @@ def await_gauges_without_state(exporter: ExporterProcess, verdict: float) -> Non
     assert "qlik_license_exporter_first_start_timestamp_seconds" not in seen
     assert LAST_SAVE not in seen
     assert seen[SAVE_FAILURES] >= 1
-    assert "the state cannot be saved" in exporter.ask("/-/ready").text
-    assert exporter.ask("/").status == exporter.ask("/api/v1/status").status == 200
+    for page in ("/", "/-/ready"):
+        assert "the state cannot be saved, and counters wait" in exporter.ask(page).text
+    assert exporter.ask("/api/v1/status").status == 200
 
 
 def assert_said_once(exporter: ExporterProcess, failure: str) -> None:

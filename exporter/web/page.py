@@ -487,6 +487,8 @@ def _footer(status: Status) -> str:
         facts.append(f"started {ago(status.started, status.now)}")
     if status.state_last_save is not None:
         facts.append(f"state saved {ago(status.state_last_save, status.now)}")
+    elif status.started is not None:
+        facts.append("the state cannot be saved, and counters wait")
     failed = {part: number for part, number in status.component_failures.items() if number}
     if failed:
         facts.append("started anew: " + ", ".join(f"{part} {count(number, 'time')}" for part, number in failed.items()))
