@@ -639,3 +639,25 @@ def test_a_fault_that_stays_is_tried_now_and_then_only_and_holds_up_no_stop(fold
     began = time.monotonic()
     ledger.stop()
     assert time.monotonic() - began < 3
+
+
+def test_hazard_88_a_name_that_a_scanner_holds_delays_the_state_file_and_nothing_else(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "RETRY_SECONDS", 0.05)
+    real, held = os.replace, [3]
+
+    def replace(source: Any, target: Any) -> None:
+        if held[0]:
+            held[0] -= 1
+            raise PermissionError(errno.EACCES, "Access is denied", str(source))
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    ledger = _ledger(folder)
+    ledger.start(_config(folder))
+    _append(folder, "app.txt", "1\n")
+    _until(lambda: ledger.saves and _counted(ledger) == 1, "saved and counted")
+    assert ledger.save_failures == 3
+    ledger.stop()
+    assert sorted(os.listdir(folder / "state")) == ["state.db", "state.db.lock"]
