@@ -334,6 +334,10 @@ class Ledger:
             except Exception as error:  # the one place where a fault of ours in committing is handled and counted
                 self._fault("a commit", error)
                 self._place_anew = True  # what was handed in is read again, from the last commit on
+                with self._committing:
+                    self._epoch += 1  # and what follows it is void
+                for task in tasks:
+                    task.accepted = False
                 with self._wake:
                     self._wake.wait_for(lambda: self._stopping, RETRY_SECONDS)
             finally:
