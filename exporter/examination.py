@@ -15,6 +15,7 @@ from exporter.license import FUTURE, LicenseState, Rules, new_state
 from exporter.logs.formats import Record
 from exporter.logs.messages import Catalogue
 from exporter.logs.sources import Source
+from exporter.masking import masked_name
 from exporter.observation import LogFigures, Observation
 from exporter.probes import ProbeHistory, ProbeResult, probe
 from exporter.qrs import QrsBoard, read_into, sync_seen
@@ -99,7 +100,7 @@ class _Reading:
             files = max(files, batch.files)
             troubles.update({trouble.path: trouble.problem for trouble in batch.troubles})
         for path, problem in troubles.items():
-            _log.error("%s cannot be read: %s", path, problem)
+            _log.error("%s cannot be read: %s", masked_name(path), problem)
         self.state.caught_up.add(log)
         return LogFigures(
             files=files,

@@ -407,7 +407,7 @@ def test_hazard_134_an_hour_of_trouble_is_two_lines(
     driven.tick()
     assert driven.texts == ["1"]
     assert len(errors) == 360
-    assert len(caplog.records) == 2
+    assert caplog.messages == ["cannot read app.txt: Permission denied", "can read app.txt again"]
 
 
 def test_hazard_133_unrelated_files_cost_no_look(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,3 +429,16 @@ def test_nothing_runs_beside_the_caller(folder: Path) -> None:
     driven.write("app.txt", "1\n")
     driven.tick()
     assert threading.active_count() == before
+
+
+def test_our_log_names_a_file_without_the_machine_that_qlik_named_it_after(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: str) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(files, "open_shared", refuse)
+    driven = Driven(folder).start()
+    driven.write("QLIKNODE1_AuditSecurity_Repository.txt", "1\n")
+    driven.tick()
+    assert caplog.messages == ["cannot read <host>_AuditSecurity_Repository.txt: Permission denied"]

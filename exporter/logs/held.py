@@ -11,6 +11,7 @@ from exporter.logs import files
 from exporter.logs.files import Root
 from exporter.logs.generation import FileRow, Generation
 from exporter.logs.register import Batch, Clock, Register, Trouble
+from exporter.masking import masked_name
 
 MOST_HANDLES = 256
 """Files that one tail keeps open at once."""
@@ -182,12 +183,12 @@ class Held:
                 since=self.clock.wall(),
             )
             self.troubles[path] = trouble
-            log.warning("cannot read %s: %s", path, trouble.problem)
+            log.warning("cannot read %s: %s", masked_name(path), trouble.problem)
 
     def healed(self, path: str) -> None:
         """What could not be read before, if so, can be read again."""
         if self.troubles.pop(path, None):
-            log.info("can read %s again", path)
+            log.info("can read %s again", masked_name(path))
 
 
 def look(status: os.stat_result) -> tuple[int, ...]:

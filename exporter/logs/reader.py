@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from exporter.logs.files import Root
 from exporter.logs.register import Batch, Clock
 from exporter.logs.tail import Tail
+from exporter.masking import masked
 
 STUCK_SECONDS = 10.0
 """A call to the file system that has not come back for so long is told as stuck."""
@@ -100,7 +101,7 @@ class Reader:
                 if assignment is not None and self._next is None:
                     wait = 0.0 if self._cycle(assignment, due) else assignment.poll_interval
             except Exception as error:  # the one place where a fault of ours in reading is handled and counted
-                log.error("reading %s failed and begins anew: %s: %s", self.root.name, type(error).__name__, error)
+                log.error("reading failed and begins anew: %s: %s", type(error).__name__, masked(str(error)))
                 assignment = None
                 self._stopped.wait(PAUSE_SECONDS)
                 self._failed()

@@ -19,6 +19,7 @@ from exporter.logs.files import Identity, Listing, NotALogError, Pattern, archiv
 from exporter.logs.generation import ANCHOR, HEAD, UNKNOWN_MARK, FileRow, Generation, new_row
 from exporter.logs.held import Held, look
 from exporter.logs.register import Batch
+from exporter.masking import masked_name
 
 QUIET_SECONDS = 30.0
 """Unchanged for so long, a renamed or removed file is final and is let go (hazards 2, 41 and 51)."""
@@ -645,7 +646,8 @@ class Search:
                 continue  # another root's tail was faster
             if row.offset and not row.mark and (row.rolled or now - row.changed < UNMISSED_SECONDS):
                 batch.lost_generations += 1
-                log.warning("a rolled log file cannot be found again; what it held unread is lost: %s", row.path)
+                lost = masked_name(row.path)
+                log.warning("a rolled log file cannot be found again; what it held unread is lost: %s", lost)
             register.unbound[key] = register.rows[key] = batch.rows[key] = msgspec.structs.replace(
                 row, lost=True, gone=now
             )
