@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def test_the_repository_of_the_demo_answers_only_who_holds_the_certificate(tmp_p
     try:
         trusting = ssl.create_default_context(cafile=str(tmp_path / "client.pem"))
         with (
-            pytest.raises((ssl.SSLError, ConnectionError)),
+            pytest.raises((ssl.SSLError, ConnectionError, urllib.error.URLError)),
             urllib.request.urlopen(repository.url, context=trusting, timeout=10),
         ):
             pass

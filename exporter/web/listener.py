@@ -20,7 +20,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
+from aiohttp.http import HttpProcessingError, HttpVersion10, HttpVersion11
 
 from exporter.web.security import DEFAULT_HEADERS, Security, TlsRules, certificate_admitted
 
@@ -65,6 +65,9 @@ TAKEN_PAUSE = 0.5
 _TAKEN = {errno.EADDRINUSE, 10048, 10013}  # Windows' own numbers for a port that is taken, or taken exclusively
 
 _FAMILY_MISSING = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT, errno.EINVAL}
+
+SPOKEN = (HttpVersion10, HttpVersion11)
+"""The versions of HTTP that are answered."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -371,6 +374,9 @@ class _LoopThread:
         if connection.tls is not self._security.current().tls:
             connection.drop()  # opened under rules that no longer hold; the client comes again
             raise asyncio.CancelledError
+        if request._version not in SPOKEN:
+            request._version = HttpVersion11  # else aiohttp repeats in its status line what it was asked for
+            return connection.handle_error(request, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
         return await self._handle(request)
 
     def _make_room(self, wanted: int) -> int:
@@ -509,7 +515,7 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if exc is not None and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             _log.error("a web answer failed: %s", type(exc).__name__)
         refusal = web.Response(status=status, text=f"{HTTPStatus(status).phrase}.\n")
         refusal.headers.update(DEFAULT_HEADERS)
