@@ -56,20 +56,22 @@ class Driven:
         archive: str = "",
         history: History = "count",
         root: Root | None = None,
+        archive_root: Root | None = None,
         **options: Any,
     ) -> None:
+        """`archive_root`: the archive is on a root of its own, with a tail of its own, as on another drive."""
         self.folder = folder
         self.root = root or root_of(str(folder))
         self.patterns = [
             Pattern(os.path.join(folder, pattern), self.root.caseless) for pattern in patterns or ("*.txt",)
         ]
-        self.log, self.archive, self.history = log, archive, history
+        self.log, self.archive, self.archive_root, self.history = log, archive, archive_root, history
         self.options = options
         self.now = 1_700_000_000.0
         self.saved: dict[str, bytes] = {}
         self.records: list[Any] = []
         self.batches: list[Batch] = []
-        self.tail: Tail | None = None
+        self.tails: list[Tail] = []
 
     # --- the exporter ---
 
@@ -77,21 +79,32 @@ class Driven:
         rows = {key: msgspec.json.decode(row, type=FileRow) for key, row in self.saved.items() if key != "book"}
         book = msgspec.json.decode(self.saved.get("book", b"{}"), type=LogBook)
         self.register = Register(self.log, rows=rows, book=book)
-        self.tail = Tail(
+        self.tails = [self._tail(self.root, self.patterns, "" if self.archive_root else self.archive)]
+        if self.archive_root:
+            self.tails.append(self._tail(self.archive_root, [], self.archive))
+        return self
+
+    def _tail(self, root: Root, patterns: list[Pattern], archive: str) -> Tail:
+        return Tail(
             self.register,
-            self.patterns,
-            self.root,
-            archive=self.archive,
+            patterns,
+            root,
+            archive=archive,
             history=self.history,
+            searched=self.patterns,
             clock=Clock(lambda: self.now, lambda: self.now),
             **self.options,
         )
-        return self
+
+    @property
+    def tail(self) -> Tail | None:
+        """The tail of the log's own folder."""
+        return self.tails[0] if self.tails else None
 
     def stop(self) -> None:
-        assert self.tail is not None
-        self.tail.close()
-        self.tail = None
+        for tail in self.tails:
+            tail.close()
+        self.tails = []
 
     kill = stop  # nothing is kept but what was saved
 
@@ -106,21 +119,26 @@ class Driven:
         self.batches.append(batch)
 
     def discover(self) -> None:
-        assert self.tail is not None
-        for batch in self.tail.discover():
+        assert self.tails
+        for tail in self.tails:
+            self.discover_in(tail)
+
+    def discover_in(self, tail: Tail) -> None:
+        for batch in tail.discover():
             self.commit(batch)
 
-    def poll(self) -> Batch:
-        assert self.tail is not None
-        if self.tail.restless:
-            self.discover()
-        while True:
-            batch = self.tail.poll()
-            self.commit(batch)
-            if self.tail.restless:
-                self.discover()
-            elif batch.empty:
-                return batch
+    def poll(self) -> None:
+        assert self.tails
+        for tail in self.tails:
+            if tail.restless:
+                self.discover_in(tail)
+            while True:
+                batch = tail.poll()
+                self.commit(batch)
+                if tail.restless:
+                    self.discover_in(tail)
+                elif batch.empty:
+                    break
 
     def tick(self, polls: int = 3, seconds: float = 1.0) -> None:
         for _ in range(polls):

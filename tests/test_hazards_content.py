@@ -85,6 +85,19 @@ def test_hazard_18_the_copy_of_a_copytruncate_is_not_counted_twice(folder: Path,
     assert driven.lost == 0
 
 
+def test_hazard_18_a_copy_that_stays_while_its_original_grows_is_not_counted(folder: Path) -> None:
+    driven = Driven(folder, "app*").start()
+    driven.write("app.txt", "a1\na2\na3\n")
+    driven.tick()
+    driven.copy("app.txt", "app.txt.1")
+    driven.tick()
+    driven.wait_out()
+    driven.append("app.txt", "4\n")
+    driven.tick()
+    driven.wait_out()
+    assert driven.texts == ["a1", "a2", "a3", "4"]
+
+
 def test_hazard_19_lines_between_copy_and_truncate_are_gone_and_nothing_else(folder: Path) -> None:
     driven = Driven(folder).start()
     driven.write("app.txt", "1\n")

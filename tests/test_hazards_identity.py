@@ -49,6 +49,45 @@ def test_hazards_24_and_25_a_file_number_that_is_used_again(folder: Path, lines:
 
 
 @pytest.mark.windows
+def test_hazard_24_a_closed_files_number_used_again_beside_its_archived_copy(folder: Path) -> None:
+    (folder / "archive").mkdir()
+    driven = Driven(folder, archive=str(folder / "archive")).start()
+    driven.tick()
+    driven.append("app.txt", "1\n")
+    driven.tick()
+    driven.tick(polls=2, seconds=40)  # so that the file is closed
+    number = os.stat(driven.path("app.txt")).st_ino
+    driven.copy("app.txt", "archive/app_20240101T000001Z.log")
+    driven.remove("app.txt")
+    driven.write("app.txt", "2\n3\n")
+    if os.name == "posix":
+        assert os.stat(driven.path("app.txt")).st_ino == number
+    driven.tick(seconds=400)
+    driven.wait_out()
+    assert sorted(driven.texts) == ["1", "2", "3"]
+    assert (driven.rotations, driven.lost) == (1, 0)
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_a_file_that_is_replaced_by_a_longer_copy_of_itself_goes_on(folder: Path, down: bool) -> None:
+    driven = Driven(folder).start()
+    driven.append("app.txt", "1\n")
+    driven.tick()
+    if down:
+        driven.kill()
+    driven.copy("app.txt", "part")  # as rsync does it
+    driven.append("part", "2\n")
+    os.replace(driven.path("part"), driven.path("app.txt"))
+    if down:
+        driven.start()
+    driven.tick()
+    driven.append("app.txt", "3\n")
+    driven.tick()
+    driven.wait_out()
+    assert driven.texts == ["1", "2", "3"]
+    assert (driven.rotations, driven.lost) == (0, 0)
+
+
 def test_hazard_26_files_with_the_same_first_kilobytes_are_two(folder: Path) -> None:
     driven = Driven(folder).start()
     head = "H" * 2000 + "\n"

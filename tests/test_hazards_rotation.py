@@ -11,7 +11,7 @@ import pytest
 from tailing import Driven, disk_folder
 
 from exporter.logs import files
-from exporter.logs.files import open_shared
+from exporter.logs.files import Root, open_shared
 
 pytestmark = pytest.mark.windows
 ROLLED = "app_2024-01-01T00.00.{:02}Z.log"
@@ -292,3 +292,167 @@ def test_rolls_without_end_leave_handles_and_saved_rows_flat(folder: Path) -> No
     assert max(sizes[50:200]) >= max(sizes[200:])
     assert max(size for size, _ in sizes) <= 12
     assert max(handles for _, handles in sizes) <= 12
+
+
+# --- the archive: late, away, on another root, beside its original --------------------------------------------------
+
+ELSEWHERE = Root("another", False, False)
+
+
+def _rolled(number: int) -> str:
+    return f"app_20240101T00000{number}Z.log"
+
+
+def _archive(driven: Driven, number: int) -> None:
+    """What a move to another volume leaves: a copy, and no original."""
+    driven.copy("app.txt", f"archive/{_rolled(number)}")
+    driven.remove("app.txt")
+
+
+@pytest.mark.parametrize("archive_root", [None, ELSEWHERE], ids=["the same root", "another root"])
+@pytest.mark.parametrize("archive_first", [False, True], ids=["folder first", "archive first"])
+def test_hazard_11_a_file_that_goes_straight_to_the_archive_counts_once(
+    folder: Path, archive_root: Root | None, archive_first: bool
+) -> None:
+    (folder / "archive").mkdir()
+    driven = Driven(folder, archive=str(folder / "archive"), archive_root=archive_root).start()
+    driven.tick()
+    driven.append("app.txt", "1\n")
+    driven.tick()
+    driven.append("app.txt", "2\n")
+    _archive(driven, 1)
+    driven.write("app.txt", "3\n")
+    if archive_first:
+        driven.tails.reverse()
+    driven.tick()
+    driven.wait_out()
+    driven.tick(seconds=400)
+    assert sorted(driven.texts) == ["1", "2", "3"]
+    assert (driven.rotations, driven.lost) == (1, 0)
+
+
+@pytest.mark.parametrize("archive_first", [False, True], ids=["folder first", "archive first"])
+def test_a_roll_while_down_counts_once_wherever_the_process_is_killed_between_two_roots(
+    folder: Path, archive_first: bool
+) -> None:
+    (folder / "archive").mkdir()
+    driven = Driven(folder, archive=str(folder / "archive"), archive_root=ELSEWHERE).start()
+    driven.tick()
+    driven.append("app.txt", "1\n")
+    driven.tick()
+    driven.kill()
+    driven.append("app.txt", "2\n")
+    _archive(driven, 1)
+    driven.write("app.txt", "3\n")
+    for _ in range(3):
+        driven.start()
+        driven.discover_in(driven.tails[archive_first])
+        driven.kill()
+    driven.start()
+    driven.tick()
+    driven.wait_out()
+    assert sorted(driven.texts) == ["1", "2", "3"]
+    assert (driven.rotations, driven.lost) == (1, 0)
+
+
+@pytest.mark.parametrize("archive_root", [None, ELSEWHERE], ids=["the same root", "another root"])
+@pytest.mark.parametrize("down", [False, True], ids=["running", "down"])
+def test_hazard_43_an_archive_that_is_made_for_the_first_roll_holds_no_history(
+    folder: Path, archive_root: Root | None, down: bool
+) -> None:
+    driven = Driven(folder, archive=str(folder / "archive"), archive_root=archive_root).start()
+    driven.tick()
+    driven.append("app.txt", "1\n")
+    driven.tick()
+    if down:
+        driven.kill()
+    (folder / "archive").mkdir()
+    for number in (1, 2):
+        _archive(driven, number)
+        driven.write("app.txt", f"{number + 1}\n")
+    if down:
+        driven.start()
+    driven.tick()
+    driven.wait_out()
+    assert sorted(driven.texts) == ["1", "2", "3"]
+    assert (driven.rotations, driven.lost) == (2, 0)
+
+
+def test_generations_in_an_archive_that_is_away_for_long_are_not_taken_for_done(folder: Path) -> None:
+    (folder / "archive").mkdir()
+    driven = Driven(folder, archive=str(folder / "archive"), archive_root=ELSEWHERE).start()
+    driven.tick()
+    driven.append("app.txt", "1\n")
+    driven.tick()
+    driven.kill()
+    for number in (1, 2):
+        driven.append("app.txt", f"{number * 10}\n")
+        _archive(driven, number)
+    driven.append("app.txt", "30\n")
+    driven.move("app.txt", _rolled(3))
+    driven.move("archive", "away")
+    driven.start()
+    driven.tick()
+    driven.wait_out()
+    driven.tick(seconds=400)
+    assert driven.lost == 0
+    driven.move("away", "archive")
+    driven.tick(seconds=400)
+    driven.wait_out()
+    assert sorted(driven.texts) == ["1", "10", "20", "30"]
+    assert (driven.rotations, driven.lost) == (3, 0)
+
+
+def test_hazard_11_half_a_copy_is_not_read_while_its_original_is_there(folder: Path) -> None:
+    (folder / "archive").mkdir()
+    driven = Driven(folder, archive=str(folder / "archive")).start()
+    driven.tick()
+    driven.append("app.txt", "a" * 700 + "\n")
+    driven.tick()
+    driven.tick(polls=2, seconds=40)  # so that the file is closed
+    _archive(driven, 1)
+    driven.write("app.txt", "2\n3\n")
+    driven.move("app.txt", _rolled(2))
+    driven.write(f"archive/{_rolled(2)}", "2\n")  # stalls there for a minute
+    driven.tick(polls=6, seconds=12)
+    driven.copy(_rolled(2), f"archive/{_rolled(2)}")
+    driven.remove(_rolled(2))
+    driven.tick()
+    driven.wait_out()
+    assert sorted(driven.texts) == ["2", "3", "a" * 700]
+    assert driven.lost == 0
+
+
+def test_hazard_46_more_rolls_between_two_polls_than_handles(folder: Path) -> None:
+    (folder / "archive").mkdir()
+    driven = Driven(folder, archive=str(folder / "archive"), most_handles=8).start()
+    driven.tick()
+    driven.append("app.txt", "0\n")
+    driven.tick()
+    for number in range(1, 60):
+        place = "archive/" if number % 3 else ""
+        driven.move("app.txt", f"{place}app_20240101T0000{number:02}Z.log")
+        driven.write("app.txt", f"{number}\n")
+    driven.tick()
+    driven.wait_out()
+    assert sorted(map(int, driven.texts)) == list(range(60))
+    assert (driven.rotations, driven.lost) == (59, 0)
+
+
+def test_what_cannot_be_opened_for_a_while_is_not_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driven = Driven(folder).start()
+    driven.append("app.txt", "1\n")
+    driven.tick()
+    driven.kill()
+
+    def refuse(path: str) -> int:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(files, "open_shared", refuse)
+    driven.start()
+    driven.tick(polls=6, seconds=10)
+    monkeypatch.undo()
+    driven.append("app.txt", "2\n")
+    driven.tick()
+    assert driven.texts == ["1", "2"]
+    assert driven.lost == 0

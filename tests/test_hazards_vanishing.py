@@ -152,6 +152,22 @@ def test_a_replaced_folder(folder: Path) -> None:
     assert driven.handles <= 1
 
 
+def test_a_folder_that_a_copy_of_it_replaces_goes_on(folder: Path) -> None:
+    (folder / "logs").mkdir()
+    driven = Driven(folder, "logs/*.txt").start()
+    driven.append("logs/a.txt", "1\n")
+    driven.tick()
+    driven.append("logs/a.txt", "2\n")
+    os.rename(folder / "logs", folder / "before")
+    shutil.copytree(folder / "before", folder / "logs")
+    driven.tick()
+    driven.append("logs/a.txt", "3\n")
+    driven.tick()
+    driven.wait_out()
+    assert driven.texts == ["1", "2", "3"]
+    assert driven.lost == 0
+
+
 @pytest.mark.parametrize("problem", [errno.ESTALE, errno.EIO])
 def test_hazard_44_a_stale_handle_is_opened_anew_after_a_pause(
     folder: Path, problem: int, monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tailing import Driven, disk_folder
 
+from exporter.logs.files import Root
 from exporter.logs.framing import Encoding, frame
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -50,8 +51,8 @@ def test_any_split_of_a_stream_frames_the_same_lines(pieces: list[bytes], data: 
 class Story:
     """A writer and an exporter that do things in any order; what was written is kept for the plain count."""
 
-    def __init__(self, folder: Path) -> None:
-        self.driven = Driven(folder, archive=str(folder / "archive"))
+    def __init__(self, folder: Path, archive_root: Root | None = None) -> None:
+        self.driven = Driven(folder, archive=str(folder / "archive"), archive_root=archive_root)
         (folder / "archive").mkdir()
         self.generations: list[bytes] = [b""]
         self.rolled: list[str] = []
@@ -129,6 +130,86 @@ def test_any_story_of_writes_polls_rolls_and_kills_counts_each_record_once(steps
                 story.write(step)
             else:
                 getattr(story, step)()
+        counted, expected = story.end()
+    assert counted == expected
+    assert story.driven.lost == 0
+
+
+class ArchiveStory(Story):
+    """Lines that never repeat, an archiver that may stop half way, and two tails whose steps mix."""
+
+    lines = 0
+    copying = ""
+
+    def line(self) -> None:
+        self.lines += 1
+        self.write(f"line {self.lines} {'x' * (self.lines % 3 * 200)}\n".encode())
+
+    def straight(self) -> None:
+        self.roll()
+        if self.rolled:
+            name = self.rolled.pop()
+            self.driven.copy(name, f"archive/{name}")
+            self.driven.remove(name)
+
+    def half(self) -> None:
+        if self.rolled and not self.copying:
+            self.copying = self.rolled.pop(0)
+            data = self.driven.path(self.copying).read_bytes()
+            self.driven.write(f"archive/{self.copying}", data[: len(data) // 2])
+
+    def whole(self) -> None:
+        if self.copying:
+            self.driven.copy(self.copying, f"archive/{self.copying}")
+            self.driven.remove(self.copying)
+            self.copying = ""
+
+    def wait(self) -> None:
+        if self.up:
+            self.driven.tick(polls=2, seconds=40)
+
+    def discover_last(self) -> None:
+        if self.up:
+            self.driven.discover_in(self.driven.tails[-1])
+
+    def turn(self) -> None:
+        self.driven.tails.reverse()
+
+    def end(self) -> tuple[list[bytes], list[bytes]]:
+        self.whole()
+        return super().end()
+
+
+ARCHIVE_STEPS = st.lists(
+    st.sampled_from(
+        [
+            "line",
+            "line",
+            "roll",
+            "straight",
+            "half",
+            "whole",
+            "restart",
+            "poll",
+            "tick",
+            "wait",
+            "discover_last",
+            "turn",
+        ]
+    ),
+    max_size=40,
+)
+
+
+@settings(QUICK, max_examples=100)
+@given(ARCHIVE_STEPS, st.sampled_from([None, Root("another", False, False)]))
+def test_any_story_of_archiving_counts_each_record_once_on_one_root_and_on_two(
+    steps: list[str], archive_root: Root | None
+) -> None:
+    with disk_folder() as folder:
+        story = ArchiveStory(folder, archive_root)
+        for step in steps:
+            getattr(story, step)()
         counted, expected = story.end()
     assert counted == expected
     assert story.driven.lost == 0

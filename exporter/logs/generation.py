@@ -121,6 +121,16 @@ def new_row(log: LogName, path: str, descriptor: int) -> FileRow:
     )
 
 
+def begin_alike(one: int, other: int) -> bool:
+    """Whether the shorter of two open files is the beginning of the longer, as its head and its end tell.
+
+    Raises OSError.
+    """
+    size = min(os.fstat(one).st_size, os.fstat(other).st_size)
+    parts = ((0, min(size, HEAD)), (max(0, size - ANCHOR), min(size, ANCHOR)))
+    return all(files.read_at(one, offset, length) == files.read_at(other, offset, length) for offset, length in parts)
+
+
 _time_of = attrgetter("at")
 
 
@@ -178,8 +188,6 @@ class Generation:
         """Whether it grew while it was watched."""
         self.left_at: float | None = None
         """The monotonic instant since when the file does not bear the name of a live one any more."""
-        self.located = False
-        """Whether it is known which name it bears since it left."""
         self.size = row.offset
         self.modified = row.changed
         """When the file was last modified, as far as that can be believed (hazard 76)."""

@@ -72,7 +72,9 @@ class Held:
     def drop(self, generation: Generation) -> None:
         """Have nothing to do with the generation any more."""
         generation.close()
+        generation.behind = False  # else a poll under way would ask it again and again
         key = generation.row.key
+        self.register.adrift.pop(key, None)
         for path in self.paths_of(generation.row):
             del self.paths[path]
             self.looked.pop(path, None)
@@ -129,8 +131,11 @@ class Held:
         return True
 
     def rest(self, generation: Generation) -> None:
-        """Close a file; its path is looked at by discovery from now on."""
+        """Close a file; its path is looked at by discovery from now on, or it is searched for if none is known."""
         key = generation.row.key
+        if key in self.register.adrift:
+            self.unbind(generation)
+            return
         del self.open[key]
         generation.release()
         if generation.behind or generation.parsed is not None or generation.left_at is not None:
@@ -153,9 +158,9 @@ class Held:
         elif generation.descriptor is None:
             self.unbind(generation)
         elif generation.left_at is None:
-            generation.located = False
             generation.left_at = self.clock.monotonic()
             generation.behind = True
+            self.register.adrift[key] = os.path.basename(path)
 
     def unbind(self, generation: Generation) -> None:
         """Nothing is known of where the generation is: its row waits for its file to be found."""

@@ -1,6 +1,7 @@
 """What is saved of a log, and handed over with its records: its rows, its book, batches. Data and tables."""
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ class LogBook(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     listed: dict[str, float] = {}
     """Each pattern (and archive) whose folder was listed, with the instant of the first time."""
+    absent: dict[str, str] = {}
+    """Each archive that was not there when it was first looked for, with the root that it was looked for on."""
     rolled: dict[str, str] = {}
     """For each live file's stem the stamp of the newest generation that is done with."""
 
@@ -84,7 +87,11 @@ class Batch:
 
 @dataclass
 class Register:
-    """What all tails of one log share: its saved rows and its book. Only touched in ways that need no lock."""
+    """What all tails of one log share: its saved rows and its book.
+
+    A row belongs to the tail that holds its generation, and that tail alone changes and saves it: `adopt` and `claim`
+    decide who that is. So the batches of two tails may be committed in any order.
+    """
 
     log: LogName
     rows: dict[str, FileRow] = field(default_factory=dict)
@@ -96,12 +103,21 @@ class Register:
     """For each unbound row the complete searches that did not find it."""
     rolled_names: dict[Rolled, str] = field(default_factory=dict)
     """The generations that are known by name, with their row's key."""
-    rolls: dict[str, object] = field(default_factory=dict)
-    """The rows whose roll was counted by this process, each with a mark of who was first."""
+    adrift: dict[str, str] = field(default_factory=dict)
+    """The keys of generations that a tail reads on although their name was taken from them, with that name: until it
+    is known what they are called now, any file that turns up may be a copy of them."""
+    waiting: dict[str, set[Rolled]] = field(default_factory=dict)
+    """For each root the rolled files in its folders of which it is not clear yet what they are: so their copies in the
+    archive are not looked at either."""
     archive_due: bool = True
     """Whether something may have been missed that the archive holds."""
     places: set[str] = field(default_factory=set)
     """The roots on which the log is searched for."""
+    listed_at: dict[str, float] = field(default_factory=dict)
+    """For each root the monotonic instant when it was last begun to list all of its folders, and that succeeded."""
+    searched_at: dict[str, float] = field(default_factory=dict)
+    """For each root the instant when the last search began that was complete, its archive included."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         for key, row in self.rows.items():
@@ -110,15 +126,31 @@ class Register:
             if rolled := rolled_name(os.path.basename(row.path)):
                 self.rolled_names[rolled] = key
 
-    def counts_roll(self, row: FileRow) -> bool:
-        """Whether it is now to be counted that the generation was rolled: once, whichever tail sees it first."""
-        mark = object()
-        return not row.rolled and self.rolls.setdefault(row.key, mark) is mark
+    def adopt(self, key: str) -> FileRow | None:
+        """The unbound row, which is the caller's from now on; None if another tail was faster."""
+        with self._lock:
+            self.misses.pop(key, None)
+            return self.unbound.pop(key, None)
+
+    def note_roll(self, key: str, batch: Batch) -> None:
+        """A generation that is done with proves to have been rolled: count it, unless it was counted."""
+        with self._lock:
+            row = self.rows.get(key)
+            if row is not None and row.final and not row.rolled:
+                batch.rotations += 1
+                self.rows[key] = batch.rows[key] = msgspec.structs.replace(row, rolled=True)
+
+    def claim(self, rolled: Rolled, key: str) -> bool:
+        """Have the generation of that name read as the row `key`. False if another tail was faster."""
+        with self._lock:
+            if not self.is_news(rolled):
+                return False
+            self.rolled_names[rolled] = key
+            return True
 
     def forget(self, key: str, batch: Batch) -> None:
         """Drop a row: nobody will ask for it any more."""
         self.rows.pop(key, None)
-        self.rolls.pop(key, None)
         self.unbound.pop(key, None)
         self.misses.pop(key, None)
         batch.rows.pop(key, None)

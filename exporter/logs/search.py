@@ -15,8 +15,8 @@ from typing import Literal
 import msgspec
 
 from exporter.logs import files
-from exporter.logs.files import Identity, Listing, NotALogError, Pattern, archived, rolled_name
-from exporter.logs.generation import ANCHOR, HEAD, UNKNOWN_MARK, FileRow, Generation, new_row
+from exporter.logs.files import Identity, Listing, NotALogError, Pattern, Rolled, archived, rolled_name
+from exporter.logs.generation import UNKNOWN_MARK, FileRow, Generation, begin_alike, new_row
 from exporter.logs.held import Held, look
 from exporter.logs.register import Batch
 from exporter.masking import masked_name
@@ -76,6 +76,11 @@ class Search:
         self._number = 0
         """How many searches there were."""
         self._archive_searched = float("-inf")
+        self._began = self._began_at = float("-inf")
+        """When the search under way began: a monotonic instant, and an instant."""
+        self._errors_before = 0
+        self._strangers: dict[str, float] = {}
+        """The monotonic instant when an archived file was first seen that nobody knows yet."""
         self._listing = Listing()
         self._folders: dict[str, list[Pattern]] = {}
 
@@ -84,6 +89,8 @@ class Search:
 
         It is to be committed before `run` is called, which begins to read.
         """
+        self._began, self._began_at = self._held.clock.monotonic(), self._held.clock.wall()
+        self._errors_before = self._held.errors
         self._listing = Listing()
         self._folders, missing, self.listed = self._list(self._listing)
         self.missing = tuple(sorted(missing))
@@ -104,24 +111,29 @@ class Search:
         unresolved = self._known_paths(matched, folders, self.listed)
         self._find_by_number(unresolved, folders, listing, batch)
         if unresolved:
-            self._index = _Index.of(held.generations.values(), held.register.rows.values())
+            self._index = _Index.of(held.generations.values(), list(held.register.rows.values()))
             for path, status in sorted(unresolved.items()):
                 self._resolve(path, status, batch)
         waiting = self._find_rolled(folders, listing, batch)
         searched = self.listed and not self.missing
         if self._archive:
-            reached, growing = self._search_archive(batch)
+            reached, waiting_there = self._search_archive(batch)
             searched &= reached
-            waiting |= growing
-        self._give_up(searched, folders, waiting, batch)
-        self._collapse(searched and not waiting, batch)
+            waiting |= waiting_there
+        if self.listed:
+            held.register.listed_at[held.root.name] = self._began
+        if searched and not waiting and held.errors == self._errors_before:
+            held.register.searched_at[held.root.name] = self._began_at
+            self._give_up(folders, batch)
+            self._collapse(batch)
+        self._forget(batch)
         for path in matched:
             held.vacant.pop(path, None)
         self.matched = len({held.paths[path] for path in matched if path in held.paths})
         for path in held.skipped.keys() - set(matched):
             del held.skipped[path]
             held.healed(path)
-        for table in (self._rejected, self._copies):
+        for table in (self._rejected, self._copies, self._strangers):
             if len(table) > MOST_COMPARED:
                 table.clear()
         return batch
@@ -230,12 +242,13 @@ class Search:
                 unresolved[path] = status
                 continue
             generation = self._held.generations[key]
-            looked = look(status)
-            if generation.descriptor is None and self._held.looked.get(path) == looked:
+            closed, looked = generation.descriptor is None, look(status)
+            if closed and self._held.looked.get(path) == looked:
                 continue
             if self._is_at(generation, path, status):
-                if generation.descriptor is None:
+                if closed:
                     self._held.looked[path] = looked
+                if generation.descriptor is None:
                     self._held.awake[key] = generation
                     generation.behind = True
             else:
@@ -251,14 +264,17 @@ class Search:
     def _is_at(self, generation: Generation, path: str, status: os.stat_result) -> bool:
         """Whether `path` still stands for the file of `generation`."""
         here, row = files.identity(status), generation.row
-        if here.known and row.identity.known and here == row.identity:
-            return True  # a closed file is compared by its bytes once it is opened
-        if here.known and row.identity.known and here.number != row.number:
-            return False
-        # No ids (hazard 33), or another device (hazard 32, a share that was mounted anew): the bytes tell.
+        if here.known and row.identity.known:
+            if here == row.identity and (generation.descriptor is not None or generation.failures):
+                return True  # one in trouble is opened by the polls alone, which know when
+            if here.number != row.number:
+                return False
+        # No ids (hazard 33), another device (hazard 32, a share that was mounted anew), or nothing held that keeps the
+        # number from being used again (hazard 24): the bytes tell.
+        errors_before = self._held.errors
         descriptor = self._fitting(row, path, status)
         if descriptor is None:
-            return False
+            return self._held.errors != errors_before  # that it cannot be read does not mean that it is another
         generation.close()
         self._held.open.pop(row.key, None)
         self._held.opened(generation, descriptor, path)
@@ -268,11 +284,11 @@ class Search:
         self, unresolved: dict[str, os.stat_result], folders: dict[str, list[Pattern]], listing: Listing, batch: Batch
     ) -> None:
         """Find renamed files by their file number, wherever they are in the folders (hazard 7)."""
-        rows = [row for row in self._held.register.unbound.values() if row.identity.known]
+        rows = [row for row in list(self._held.register.unbound.values()) if row.identity.known]
         left = [
             generation
             for generation in self._held.active
-            if generation.left_at is not None and not generation.located and generation.row.identity.known
+            if generation.row.key in self._held.register.adrift and generation.row.identity.known
         ]
         if not rows and not left:
             return
@@ -299,14 +315,13 @@ class Search:
 
     def _found_again(self, generation: Generation, path: str, matches: bool, batch: Batch) -> None:
         """A generation that we hold bears the name `path` now."""
-        if self._held.register.counts_roll(generation.row):
-            batch.rotations += 1
-        generation.row = msgspec.structs.replace(generation.row, path=path, rolled=True)
+        self._count_roll(generation, batch)
+        generation.row = msgspec.structs.replace(generation.row, path=path)
         generation.grew = False
-        generation.located = True
         if matches:
             generation.left_at = None
             self._held.paths[path] = generation.row.key
+            self._held.register.adrift.pop(generation.row.key, None)
         else:
             self._name(generation, path, batch)
         self._held.save(generation, batch)
@@ -317,6 +332,13 @@ class Search:
             return
         here = files.identity(status)
         live = self._index.by_identity.get(here) if here.known else None
+        if live is not None and live.left_at is not None and live.descriptor is None:
+            # Nothing is held that keeps the number from being used again (hazard 24): the bytes tell.
+            descriptor = self._fitting(live.row, path, status)
+            if descriptor is None:
+                live = None
+            else:
+                os.close(descriptor)
         if live is not None and self._held.generations.get(live.row.key) is live:
             if live.left_at is not None:
                 self._found_again(live, path, True, batch)
@@ -324,10 +346,17 @@ class Search:
                 self._held.paths[path] = live.row.key
                 self._held.linked.add(live.row.key)
             return
+        for generation in self._held.active:
+            left = self._held.register.adrift.get(generation.row.key) and self._same_path(generation.row.path, path)
+            if left and generation.row.offset and self._copies_held(generation, path):
+                self._held.unbind(generation)  # a copy of it took its place, as rsync makes one: it goes on there
         unbound = list(self._held.register.unbound.values())
         originals = _originals(os.path.basename(path))
-        candidates = [row for row in unbound if self._same_path(row.path, path)]
-        candidates += [row for row in self._index.final if self._same_path(row.path, path)]
+        candidates = [
+            row
+            for row in (*unbound, *self._index.final)
+            if self._same_path(row.path, path) and (row.offset or not row.rolled)
+        ]
         candidates += [row for row in unbound if row.offset and os.path.basename(row.path) in originals]
         for row in candidates:
             if self._adopt(row, path, True, batch):
@@ -340,34 +369,35 @@ class Search:
         return one.casefold() == other.casefold() if self._held.root.caseless else one == other
 
     def _may_be_copy(self, path: str, status: os.stat_result) -> bool:
-        """Whether the bytes at `path` may be those of a generation that is known (hazard 18): then they wait."""
+        """Whether the bytes at `path` may be those of a generation that is known (hazard 18): then they wait.
+
+        Of an equal copy beside its original, and of one that the original has outgrown, the original is read.
+        """
         originals = _originals(os.path.basename(path))
-        rows = [generation.row for name in originals for generation in self._index.by_name.get(name, ())]
-        rows += [row for row in self._held.register.unbound.values() if os.path.basename(row.path) in originals]
+        known = [generation.row for name in originals for generation in self._index.by_name.get(name, ())]
+        rows = known + [row for row in list(self._held.register.unbound.values())
+                        if os.path.basename(row.path) in originals]  # fmt: skip
         rows = [row for row in rows if row.offset]
         if not rows:
             return False
-        seen_as, now = look(status), self._held.clock.monotonic()
-        known = self._copies.get(path)
-        since = known[1] if known and known[0] == seen_as else now
-        self._copies[path] = (seen_as, since)
+        settles = self._settles(path, status)
         try:
             descriptor = files.open_shared(path)
         except OSError as error:
             self._held.failed(path, error)
             return True
         try:
-            if any(row.fits(descriptor) for row in rows):
-                return True  # an equal copy beside its original: the original is the one that is read
-            if now - since < QUIET_SECONDS and any(row.may_grow_into(descriptor) for row in rows):
-                return True
+            return any(
+                row.fits(descriptor)
+                or (settles and row.may_grow_into(descriptor))
+                or (row in known and status.st_size and _is_outgrown(descriptor, row.path))
+                for row in rows
+            )
         except OSError as error:
             self._held.failed(path, error)
             return True
         finally:
             os.close(descriptor)
-        del self._copies[path]
-        return False
 
     def _fitting(self, row: FileRow, path: str, status: os.stat_result) -> int | None:
         """A descriptor of the file at `path` if it holds what was read of `row`, or None."""
@@ -383,8 +413,9 @@ class Search:
             self._held.failed(path, error)
             return None
         try:
-            if row.fits(descriptor) and (row.head_length or row.mark or row.path == path
-                                         or row.identity == files.identity(os.fstat(descriptor))):  # fmt: skip
+            # Of a row that nothing was read of there is hardly any proof: it must bear its name at least.
+            proven = row.offset or row.mark or self._same_path(row.path, path) or _is_same_roll(row.path, path)
+            if proven and row.fits(descriptor):
                 self._rejected.pop(compared, None)
                 return descriptor
             self._rejected[compared] = seen_as
@@ -404,12 +435,11 @@ class Search:
         descriptor = self._fitting(row, path, status)
         if descriptor is None:
             return False
-        if self._held.register.unbound.pop(row.key, None) is None and not row.final:
+        if self._held.register.adopt(row.key) is None and not row.final:
             os.close(descriptor)  # another root's tail was faster
             return False
-        self._held.register.misses.pop(row.key, None)
         if not self._same_path(row.path, path):
-            batch.rotations += self._held.register.counts_roll(row)
+            batch.rotations += not row.rolled
             row = msgspec.structs.replace(row, rolled=True)
         mark = os.fstat(descriptor).st_size if row.mark == UNKNOWN_MARK else row.mark
         row = msgspec.structs.replace(row, path=path, final=False, gone=0.0, lost=False, mark=mark)
@@ -444,6 +474,10 @@ class Search:
             self._held.restless = True
             return None
         if rolled:
+            name = rolled_name(os.path.basename(path))
+            if name and not self._held.register.claim(name, row.key):
+                os.close(descriptor)  # another root's tail has just begun with it
+                return None
             batch.rotations += 1
             row = msgspec.structs.replace(row, rolled=True)
         generation = self._add(row, descriptor, path)
@@ -464,101 +498,107 @@ class Search:
 
     def _count_rolls(self, path: str, batch: Batch) -> None:
         """Another file has taken `path`: those that had it before were rolled."""
-        register = self._held.register
         for generation in self._held.active:
-            if generation.left_at is not None and generation.row.path == path and register.counts_roll(generation.row):
-                batch.rotations += 1
-                generation.row = msgspec.structs.replace(generation.row, rolled=True)
-                self._held.save(generation, batch)
-        for row in (*register.unbound.values(), *self._index.final):
-            if row.path != path or row.lost or row.key not in register.rows or not register.counts_roll(row):
-                continue
-            batch.rotations += 1
-            if len(register.places) == 1:  # else another root's tail may have found it by now, and its row is newer
-                register.rows[row.key] = batch.rows[row.key] = msgspec.structs.replace(row, rolled=True)
-                if row.key in register.unbound:
-                    register.unbound[row.key] = register.rows[row.key]
+            if generation.left_at is not None and generation.row.path == path:
+                self._count_roll(generation, batch)
+        for row in self._index.final:
+            if row.path == path:
+                self._held.register.note_roll(row.key, batch)
 
-    def _find_rolled(self, folders: dict[str, list[Pattern]], listing: Listing, batch: Batch) -> set[str]:
-        """Find generations that were rolled unseen. Returns the keys of rows whose copies are still growing."""
-        waiting: set[str] = set()
+    def _count_roll(self, generation: Generation, batch: Batch) -> None:
+        """A generation that we hold was rolled: count it once, and save that even if nothing was read of it yet."""
+        if not generation.row.rolled:
+            batch.rotations += 1
+            row = generation.row = msgspec.structs.replace(generation.row, rolled=True)
+            self._held.register.rows[row.key] = batch.rows[row.key] = row
+
+    def _find_rolled(self, folders: dict[str, list[Pattern]], listing: Listing, batch: Batch) -> bool:
+        """Find generations that were rolled unseen. Returns whether to look again before anything is given up."""
+        waiting: set[Rolled] = set()
         for folder, patterns in folders.items():
             for name in sorted(listing.names(folder)):
                 if any(pattern.matches(name) for pattern in patterns):
                     continue
-                if any(pattern.rolled(name) for pattern in patterns):
-                    waiting |= self._consider(os.path.join(folder, name), batch, unseen=True)
-        return waiting
+                rolled = next((rolled for pattern in patterns if (rolled := pattern.rolled(name))), None)
+                if rolled and self._consider(os.path.join(folder, name), batch):
+                    waiting.add(rolled)
+        self._held.register.waiting[self._held.root.name] = waiting
+        return bool(waiting)
 
-    def _search_archive(self, batch: Batch) -> tuple[bool, set[str]]:
+    def _search_archive(self, batch: Batch) -> tuple[bool, bool]:
         """Search the archive for what was missed. Returns whether it was searched, and as `_find_rolled`."""
-        register, waiting = self._held.register, set[str]()
+        register, waiting = self._held.register, False
         now = self._held.clock.monotonic()
         if not register.archive_due and now - self._archive_searched < ARCHIVE_SECONDS:
             return False, waiting
-        first = self._archive not in register.book.listed and not self._everything
-        rolled_before = dict(register.book.rolled)
+        book = register.book
         self._held.beat()
         try:
             found = sorted(archived(self._archive, self._searched, Listing()))
+        except (FileNotFoundError, NotADirectoryError):
+            if self._archive not in book.listed | book.absent and os.path.isdir(os.path.dirname(self._archive)):
+                absent = {**book.absent, self._archive: self._held.root.name}
+                batch.book = register.book = msgspec.structs.replace(book, absent=absent)
+            return False, waiting
         except OSError as error:
-            if not isinstance(error, FileNotFoundError | NotADirectoryError):
-                self._held.failed(self._archive, error)
+            self._held.failed(self._archive, error)
             return False, waiting
         self._held.healed(self._archive)
+        if self._archive not in book.listed:
+            listed, rolled = {**book.listed, self._archive: self._held.clock.wall()}, dict(book.rolled)
+            # What an archive holds when it is first listed is history, unless it was seen not to be there before.
+            if not self._everything and book.absent.get(self._archive) != self._held.root.name:
+                for generation in filter(None, (rolled_name(os.path.basename(path)) for path in found)):
+                    rolled[generation.stem] = max(generation.stamp, rolled.get(generation.stem, ""))
+            batch.book = register.book = msgspec.structs.replace(book, listed=listed, rolled=rolled)
         for path in found:
-            rolled = rolled_name(os.path.basename(path))
-            if first and rolled:
-                rolled_before[rolled.stem] = max(rolled.stamp, rolled_before.get(rolled.stem, ""))
-            else:
-                waiting |= self._consider(path, batch, unseen=rolled is not None)
-        if first:
-            batch.book = register.book = msgspec.structs.replace(
-                register.book,
-                listed={**register.book.listed, self._archive: self._held.clock.wall()},
-                rolled=rolled_before,
-            )
+            waiting |= self._consider(path, batch, archived=True)
         self._archive_searched = now
-        register.archive_due = bool(waiting) or any(not row.lost for row in register.unbound.values())
+        register.archive_due = waiting or any(not row.lost for row in list(register.unbound.values()))
         return True, waiting
 
-    def _consider(self, path: str, batch: Batch, unseen: bool) -> set[str]:
-        """Look at a file that does not match, but may be a generation of one that does.
-
-        `unseen`: read it from its beginning if it is none that we know. Returns as `_find_rolled`.
+    def _consider(self, path: str, batch: Batch, archived: bool = False) -> bool:
+        """Look at a file that does not match, but may be a generation of one that does: one that was saved, or, if it
+        bears the name of a rolled one, one that nobody has seen. Returns as `_find_rolled`.
         """
         name = os.path.basename(path)
         rolled = rolled_name(name)
         register = self._held.register
-        if rolled and not self._held.register.is_news(rolled):
-            return set()
+        news = register.is_news(rolled)
+        related = [
+            row
+            for row in list(register.unbound.values())
+            if (news or not row.lost) and _is_generation_of(name, os.path.basename(row.path))
+        ]
+        if not news and not related:
+            return False
+        if archived and (any(rolled in names for names in register.waiting.values()) or self._may_be_elsewhere(path)):
+            return True
         try:
             status = os.stat(path)
         except OSError as error:
             if not isinstance(error, FileNotFoundError | NotADirectoryError):
                 self._held.failed(path, error)
-            return set()
+            return False
         if not stat.S_ISREG(status.st_mode):
-            return set()
-        related = [row for row in register.unbound.values() if _is_generation_of(name, os.path.basename(row.path))]
+            return False
         for row in related:
             if self._adopt(row, path, False, batch):
-                return set()
-        if not unseen:
-            return set()
-        held = [
-            generation
-            for generation in self._held.active
-            if generation.left_at is not None and _is_generation_of(name, os.path.basename(generation.row.path))
-        ]
-        for generation in held:
-            if (same := self._holds(generation, path)) is not None:  # read through our handle already (hazard 11)
-                if same:
+                return False
+        if not news:
+            return False
+        if any(row.key not in register.unbound for row in related):
+            return True  # another root's tail has just found one of them
+        for generation in self._held.active:
+            if generation.left_at is None or not _is_generation_of(name, os.path.basename(generation.row.path)):
+                continue
+            if (whole := self._copies_held(generation, path)) is not None:
+                if whole:  # read through our handle already (hazard 11)
                     self._name(generation, path, batch)
-                return set() if same else {generation.row.key}
+                return not whole
         final = [
             row
-            for row in register.rows.values()
+            for row in list(register.rows.values())
             if row.final and row.offset and _is_generation_of(name, os.path.basename(row.path))
         ]
         for row in final:
@@ -567,22 +607,39 @@ class Search:
                 os.close(descriptor)
                 if rolled:
                     register.rolled_names[rolled] = row.key
-                return set()
-        growing = self._growing(path, status, related + final)
-        if not growing and (begun := self._begin(path, batch, rolled=True)):
+                    register.note_roll(row.key, batch)
+                return False
+        if self._settles(path, status) and self._may_grow(path, related + final):
+            return True
+        if begun := self._begin(path, batch, rolled=True):
             self._name(begun, path, batch)
-        return growing
+        return False
+
+    def _may_be_elsewhere(self, path: str) -> bool:
+        """Whether the archived file at `path` may be what the tail of another root reads, or is about to find."""
+        register, name = self._held.register, os.path.basename(path)
+        others = register.places - {self._held.root.name}
+        if not others:
+            return False
+        seen_at = self._strangers.setdefault(path, self._began)
+        if any(register.listed_at.get(place, float("-inf")) <= seen_at for place in others):
+            return True
+        return any(
+            key not in self._held.generations and _is_generation_of(name, left)
+            for key, left in list(register.adrift.items())
+        )
 
     def _name(self, generation: Generation, path: str, batch: Batch) -> None:
         """Remember that the generation has the rolled name `path`; and its row, so that nobody takes it for done."""
-        generation.located = True
+        self._held.register.adrift.pop(generation.row.key, None)
         if rolled := rolled_name(os.path.basename(path)):
-            row = generation.row
+            self._count_roll(generation, batch)
+            row = generation.row = msgspec.structs.replace(generation.row, path=path)
             self._held.register.rolled_names[rolled] = row.key
             self._held.register.rows[row.key] = batch.rows[row.key] = row
 
-    def _holds(self, generation: Generation, path: str) -> bool | None:
-        """Whether the file at `path` is a whole copy (True) or the beginning of one (False) of a file that we hold."""
+    def _copies_held(self, generation: Generation, path: str) -> bool | None:
+        """Whether `path` is a whole copy (True) or the beginning of one (False) of a generation that left its name."""
         if generation.descriptor is None:
             return None
         try:
@@ -590,46 +647,39 @@ class Search:
         except OSError:
             return None
         try:
-            size, whole = os.fstat(descriptor).st_size, os.fstat(generation.descriptor).st_size
-            parts = ((0, min(size, whole, HEAD)), (max(0, min(size, whole) - ANCHOR), ANCHOR))
-            if any(
-                files.read_at(descriptor, offset, length)[: min(size, whole) - offset]
-                != files.read_at(generation.descriptor, offset, length)[: min(size, whole) - offset]
-                for offset, length in parts
-            ):
+            if not begin_alike(descriptor, generation.descriptor):
                 return None
-            return size >= whole
+            return os.fstat(descriptor).st_size >= os.fstat(generation.descriptor).st_size
         except OSError:
             return None
         finally:
             os.close(descriptor)
 
-    def _growing(self, path: str, status: os.stat_result, rows: list[FileRow]) -> set[str]:
-        """The keys of those rows of which the file at `path` may be a copy that is still being made."""
+    def _settles(self, path: str, status: os.stat_result) -> bool:
+        """Whether the file at `path` may still be growing: nothing says that it is unchanged for `QUIET_SECONDS`."""
         seen_as, now = look(status), self._held.clock.monotonic()
-        known = self._copies.get(path)
-        since = known[1] if known and known[0] == seen_as else now
-        self._copies[path] = (seen_as, since)
-        if now - since < QUIET_SECONDS:
-            try:
-                descriptor = files.open_shared(path)
-            except OSError:
-                return set()
-            try:
-                if growing := {row.key for row in rows if row.offset and row.may_grow_into(descriptor)}:
-                    return growing
-            except OSError:
-                return set()
-            finally:
-                os.close(descriptor)
-        del self._copies[path]
-        return set()
+        before, since = self._copies.get(path, (seen_as, now))
+        self._copies[path] = (seen_as, since if before == seen_as else now)
+        return now - self._copies[path][1] < QUIET_SECONDS
 
-    def _give_up(self, searched: bool, folders: Iterable[str], waiting: set[str], batch: Batch) -> None:
-        """Count saved files that are nowhere to be found as lost, and forget what need not be remembered."""
+    def _may_grow(self, path: str, rows: Iterable[FileRow]) -> bool:
+        """Whether the file at `path` may be an unfinished copy of one of the rows."""
+        try:
+            descriptor = files.open_shared(path)
+        except OSError:
+            return False
+        try:
+            return any(row.offset and row.may_grow_into(descriptor) for row in rows)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+
+    def _give_up(self, folders: Iterable[str], batch: Batch) -> None:
+        """Count saved files that are nowhere to be found as lost."""
         register, now = self._held.register, self._held.clock.wall()
         for key, row in list(register.unbound.items()):
-            if row.lost or key in waiting or not searched:
+            if row.lost:
                 continue
             folder = os.path.dirname(row.path)
             if folder in folders and row.device != "0":
@@ -640,35 +690,43 @@ class Search:
                     continue
             register.misses.setdefault(key, set()).add((self._held.root.name, self._number))
             agreed = [place for place, _ in register.misses[key]]
-            if any(agreed.count(place) < SEARCHES for place in register.places):
+            if any(agreed.count(place) < SEARCHES for place in register.places) or register.adopt(key) is None:
                 continue
-            if register.misses.pop(key, None) is None or register.unbound.pop(key, None) is None:
-                continue  # another root's tail was faster
-            if row.offset and not row.mark and (row.rolled or now - row.changed < UNMISSED_SECONDS):
+            replaced = any(other.path == row.path and other.key != key for other in list(register.rows.values()))
+            rolled = row.rolled or replaced
+            batch.rotations += rolled and not row.rolled
+            if row.offset and not row.mark and (rolled or now - row.changed < UNMISSED_SECONDS):
                 batch.lost_generations += 1
                 lost = masked_name(row.path)
                 log.warning("a rolled log file cannot be found again; what it held unread is lost: %s", lost)
-            register.unbound[key] = register.rows[key] = batch.rows[key] = msgspec.structs.replace(
-                row, lost=True, gone=now
-            )
+            row = msgspec.structs.replace(row, rolled=rolled, lost=True, gone=now)
+            register.unbound[key] = register.rows[key] = batch.rows[key] = row
+
+    def _forget(self, batch: Batch) -> None:
+        """Forget final and lost files that need not be remembered any more."""
+        register, now = self._held.register, self._held.clock.wall()
         gone = sorted(
-            (row.gone, key) for key, row in register.rows.items() if row.gone and key not in self._held.generations
+            (row.gone, key)
+            for key, row in list(register.rows.items())
+            if row.gone and key not in self._held.generations
         )
         for number, (since, key) in enumerate(gone):
             if number < len(gone) - MOST_REMEMBERED or now - since > REMEMBERED_SECONDS:
-                self._held.register.forget(key, batch)
+                register.forget(key, batch)
 
-    def _collapse(self, searched: bool, batch: Batch) -> None:
-        """Let one stamp stand for all generations up to it that are done with, so that the state stays small."""
+    def _collapse(self, batch: Batch) -> None:
+        """Let one stamp stand for all generations up to it that are done with, so that the state stays small.
+
+        Not before all roots were searched since then: an older generation may wait in an archive that was away.
+        """
         register = self._held.register
-        if not searched or not register.rolled_names:
-            return
+        searched_at = min(register.searched_at.get(place, 0.0) for place in register.places)
         rolled = dict(register.book.rolled)
         for stem in {generation.stem for generation in register.rolled_names}:
             done = ""
             for generation in sorted(generation for generation in register.rolled_names if generation.stem == stem):
                 row = register.rows.get(register.rolled_names[generation])
-                if row and not row.final and not row.lost:
+                if row and not 0 < row.gone < searched_at:
                     break
                 done = generation.stamp
                 if row:
@@ -696,6 +754,24 @@ class _Index:
                 index.by_identity[generation.row.identity] = generation
             index.by_name.setdefault(os.path.basename(generation.row.path), []).append(generation)
         return index
+
+
+def _is_outgrown(copy: int, original: str) -> bool:
+    """Whether the open file `copy` is the beginning of the longer file `original`. Raises OSError."""
+    try:
+        descriptor = files.open_shared(original)
+    except FileNotFoundError:
+        return False
+    try:
+        return os.fstat(copy).st_size <= os.fstat(descriptor).st_size and begin_alike(copy, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_same_roll(one: str, other: str) -> bool:
+    """Whether two paths bear the name of the same rolled generation."""
+    rolled = rolled_name(os.path.basename(one))
+    return rolled is not None and rolled == rolled_name(os.path.basename(other))
 
 
 def _originals(name: str) -> set[str]:

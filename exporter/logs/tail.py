@@ -260,7 +260,10 @@ class Tail:
             wait = min(STALE_SECONDS * 2 ** (generation.failures - 1), LONGEST_STALE)
             generation.retry_at = now + wait
         self._held.open.pop(key, None)
-        self._held.awake[key] = generation
+        if key in self._held.register.adrift:
+            self._held.unbind(generation)
+        else:
+            self._held.awake[key] = generation
         self._held.failed(generation.row.path, error)
 
     def _hand_over(self, taken: Taken, batch: Batch) -> None:
