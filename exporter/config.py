@@ -23,6 +23,12 @@ from exporter.events import LogName
 
 LARGEST_FILE = 1 << 20
 """Bytes of configuration or of a secret that are read at most."""
+MOST_VALUES = 10_000
+"""Values that a configuration holds at most, repeated aliases included: a few lines of them spell billions."""
+DEEPEST = 20
+"""Sections within sections at most; an alias within itself has no end."""
+LONGEST_DURATION = 100 * 365 * 86400
+"""Seconds: what lies beyond is no instant that could be shown."""
 SHORTEST_POLL = 0.1
 """Seconds: shorter intervals would only burn the Qlik node's processor (hazard 132)."""
 
@@ -31,6 +37,8 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|w|d|h|m|s)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _WINDOWS_VARIABLE = re.compile(r"%([A-Za-z_][A-Za-z0-9_()]*)%")
+
+_QUOTED_NAME = re.compile(r"\b(alias|anchor|tag|tag handle) '")
 
 MASK = "<secret>"
 
@@ -58,7 +66,10 @@ def duration(text: object) -> Duration:
     """The seconds that `text` names. Raises ValueError with the expectation."""
     if not isinstance(text, str) or not _DURATION.fullmatch(text.strip()):
         raise ValueError("a duration with its unit, such as 30s, 5m, 26h or 5d")
-    return Duration(sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text)))
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text))
+    if seconds > LONGEST_DURATION:
+        raise ValueError("a duration of at most 100 years")
+    return Duration(seconds)
 
 
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -241,14 +252,31 @@ def yaml_tree(text: str, name: str) -> dict[Any, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(name, where, f"not readable as YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = error.problem or error.context or ""
+        if kind := _QUOTED_NAME.search(problem):  # the name may be a password that begins with * or !
+            problem = f"found an unknown {kind[1]}, expected quotes around a text that begins with *, & or !"
+        raise ConfigError(name, where, f"not readable as YAML: {problem}") from None
+    except RecursionError:
+        raise ConfigError(name, "", f"found brackets without end, expected at most {DEEPEST} levels") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(name, "", f"not readable as YAML: {str(error).splitlines()[0]}") from None
     if tree is None:
         tree = {}
     if not isinstance(tree, dict):
         raise ConfigError(name, "", f"found {_shown(tree)}, expected keys")
+    if not _is_small(tree, 0, [MOST_VALUES]):
+        raise ConfigError(
+            name, "", f"found aliases without end, expected at most {MOST_VALUES:,} values, {DEEPEST} levels deep"
+        )
     return tree
+
+
+def _is_small(node: Any, depth: int, left: list[int]) -> bool:
+    left[0] -= 1
+    if depth > DEEPEST or left[0] < 0:
+        return False
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return all(_is_small(child, depth + 1, left) for child in children)
 
 
 def probes_of(config: Config, environ: Mapping[str, str] = os.environ) -> tuple[ProbeConfig, ...]:
@@ -318,9 +346,11 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, typing.Hashable):
-                if key in seen and key != "<<":
+                if key in seen:
                     raise yaml.MarkedYAMLError(
                         problem=f"the key `{key}` stands here twice", problem_mark=key_node.start_mark
                     )
@@ -388,7 +418,7 @@ def explained(error: msgspec.ValidationError, tree: Any, name: str, root: type =
     if unknown := re.search(r"unknown field `(.*)`", text):
         full = f"{key}.{unknown[1]}".lstrip(".")
         known = _fields(root, key)
-        near = difflib.get_close_matches(unknown[1], known, 1)
+        near = difflib.get_close_matches(unknown[1].lower(), known, 1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else f"expected one of {', '.join(known)}"
         return ConfigError(name, full, f"unknown key; {hint}")
     if missing := re.search(r"missing required field `(.*)`", text):
@@ -486,6 +516,8 @@ def _checked(config: Config, name: str, environ: Mapping[str, str]) -> Config:
             raise refuse(f"{key}.match", message.match, f"a regular expression: {error}") from None
         if pattern.match(""):
             raise refuse(f"{key}.match", message.match, "a pattern that does not match everything")
+        if _may_never_end(message.match):
+            raise refuse(f"{key}.match", message.match, "no repeat of what itself repeats or has alternatives")
     seen: set[str] = set()
     probes = []
     for index, probe in enumerate(config.probes or ()):
@@ -505,6 +537,22 @@ def _checked(config: Config, name: str, environ: Mapping[str, str]) -> Config:
         qrs=_checked_qrs(config.qrs, name, environ),
         state=StateConfig(file=local_path(config.state.file, environ)),
     )
+
+
+def _may_never_end(pattern: str) -> bool:
+    """Whether a repeated group holds a repeat or alternatives: a line that nearly matches could then take years."""
+    left = _ESCAPED.sub("x", pattern)
+    while group := _INNERMOST_GROUP.search(left):
+        inside, repeated = re.search(r"[*+|]|\{\d*,\d*\}", group[1]), group[2]
+        if inside and repeated:
+            return True
+        left = f"{left[: group.start()]}x{'+' if inside or repeated else ''}{left[group.end() :]}"
+    return False
+
+
+_ESCAPED = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+"""What stands for one character of a regular expression."""
+_INNERMOST_GROUP = re.compile(r"\(([^()]*)\)([*+]|\{[\d,]+\})?")
 
 
 def _checked_logs(logs: LogsConfig, name: str, environ: Mapping[str, str]) -> LogsConfig:

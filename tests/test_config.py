@@ -140,7 +140,17 @@ def test_the_reference_holds_every_field_at_its_default() -> None:
         ("? [a]\n: 1", "f.yml"),
         ("--- 1\n--- 2", "f.yml"),
         ("!!python/object/apply:os.system ['true']", "not readable as YAML"),
-        ("a: *nowhere", "not readable as YAML"),
+        ("a: *nowhere", "f.yml: line 1, column 4: not readable as YAML: found an unknown alias, expected quotes"),
+        ("lisence: {}", "f.yml: lisence: unknown key; did you mean `license`?"),
+        ("HISTORY: count", "f.yml: HISTORY: unknown key; did you mean `history`?"),
+        (f"license: {{grace: {'9' * 400}d}}", "expected a duration of at most 100 years"),
+        ("license: &a {kind: *a}", "f.yml: found aliases without end, expected at most 10,000 values, 20 levels deep"),
+        ("probes: &a [*a]", "f.yml: found aliases without end"),
+        (
+            "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10))]),
+            "f.yml: found aliases without end",
+        ),
+        (f"a: {'[' * 5000}", "f.yml: found brackets without end, expected at most 20 levels"),
         ("poll_interval: 2026-01-01", "f.yml: poll_interval"),
     ],
 )
@@ -185,10 +195,35 @@ def test_secrets_come_from_the_environment_or_from_files_and_never_show(tmp_path
         "probes: [{target: 'h:1', proxy: 4711}]",
         "qrs: {url: 'https://u:4711@h'}",
         "probes: [{target: 'u:4711@h:1'}]",
+        "qrs: {key_password: *hunter4711}",
+        "qrs: {key_password: !hunter4711 x}",
+        "qrs: {key_password: &hunter4711 x, key: &hunter4711 y, zzz: 1}",
     ],
 )
 def test_an_error_never_shows_a_secret(text: str) -> None:
     assert "4711" not in refusal(text)
+
+
+def test_a_section_may_be_merged_into_another() -> None:
+    text = "probes: [&first {target: 'a:1', role: backend}, {<<: *first, target: 'b:2'}]"
+    assert [(probe.target, probe.role) for probe in parse(text, "f.yml", {}).probes or ()] == [
+        ("a:1", "backend"),
+        ("b:2", "backend"),
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(?:x*y*)*z", "(a|a)+b", "((ab+)c)*d", r"(\w+\s?)+$", "(a+){30}b"])
+def test_a_pattern_that_may_never_end_is_refused(pattern: str) -> None:
+    said = refusal(f"messages: [{{name: a, log: licenses, match: '{pattern}', means: sync_failed}}]")
+    assert f"messages[0].match: found `{pattern}`, expected no repeat of what itself repeats" in said
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(?:a|b) is up to date", r"took \(\d+ms\)+", "[(+)*]+ done", "(abc)+d", "x{2,3}.*y"]
+)
+def test_a_pattern_that_ends_is_taken(pattern: str) -> None:
+    message = {"name": "a", "log": "licenses", "match": pattern, "means": "sync_failed"}
+    assert parse(yaml.safe_dump({"messages": [message]}), "f.yml", {}).messages[0].match == pattern
 
 
 def test_a_missing_variable_or_secret_file_is_named(tmp_path: Path) -> None:
