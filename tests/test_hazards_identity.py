@@ -88,6 +88,16 @@ def test_a_file_that_is_replaced_by_a_longer_copy_of_itself_goes_on(folder: Path
     assert (driven.rotations, driven.lost) == (0, 0)
 
 
+def test_a_file_that_is_deleted_and_written_again_is_another_even_with_the_same_content(folder: Path) -> None:
+    driven = Driven(folder).start()
+    for _ in range(3):
+        driven.write("app.txt", "1\n2\n")
+        driven.tick()
+        driven.remove("app.txt")
+        driven.tick()
+    assert driven.texts == ["1", "2"] * 3
+
+
 def test_hazard_26_files_with_the_same_first_kilobytes_are_two(folder: Path) -> None:
     driven = Driven(folder).start()
     head = "H" * 2000 + "\n"

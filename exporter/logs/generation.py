@@ -188,6 +188,8 @@ class Generation:
         """Whether it grew while it was watched."""
         self.left_at: float | None = None
         """The monotonic instant since when the file does not bear the name of a live one any more."""
+        self.replaced = False
+        """Whether another file had its name as soon as it left."""
         self.size = row.offset
         self.modified = row.changed
         """When the file was last modified, as far as that can be believed (hazard 76)."""

@@ -141,8 +141,8 @@ class Held:
         if generation.behind or generation.parsed is not None or generation.left_at is not None:
             self.awake[key] = generation
 
-    def leave(self, path: str) -> None:
-        """`path` does not stand for its generation any more."""
+    def leave(self, path: str, replaced: bool = False) -> None:
+        """`path` does not stand for its generation any more; `replaced`: without a gap, as another file has it."""
         key = self.paths.pop(path)
         self.looked.pop(path, None)
         self.restless = True
@@ -159,6 +159,7 @@ class Held:
             self.unbind(generation)
         elif generation.left_at is None:
             generation.left_at = self.clock.monotonic()
+            generation.replaced = replaced
             generation.behind = True
             self.register.adrift[key] = os.path.basename(path)
 

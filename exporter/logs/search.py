@@ -252,7 +252,7 @@ class Search:
                     self._held.awake[key] = generation
                     generation.behind = True
             else:
-                self._held.leave(path)
+                self._held.leave(path, replaced=True)
                 unresolved[path] = status
         present = set(matched)
         listed = set(folders)
@@ -347,8 +347,9 @@ class Search:
                 self._held.linked.add(live.row.key)
             return
         for generation in self._held.active:
-            left = self._held.register.adrift.get(generation.row.key) and self._same_path(generation.row.path, path)
-            if left and generation.row.offset and self._copies_held(generation, path):
+            row = generation.row
+            replaced = generation.replaced and row.key in self._held.register.adrift and self._same_path(row.path, path)
+            if replaced and row.offset and self._copies_held(generation, path):
                 self._held.unbind(generation)  # a copy of it took its place, as rsync makes one: it goes on there
         unbound = list(self._held.register.unbound.values())
         originals = _originals(os.path.basename(path))

@@ -159,7 +159,7 @@ class Tail:
             return  # the reading will tell
         here = files.identity(status)
         if here.known and here != row.identity:
-            self._held.leave(row.path)
+            self._held.leave(row.path, replaced=True)
         elif status.st_mtime != generation.modified:
             generation.suspicious = True
 
