@@ -10,7 +10,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) chromium:chromium tinyproxy:tinyproxy openssl:
 	util-linux:unshare iproute2:ip
 BENCH_PACKAGES := mtail:mtail
 
-.PHONY: help run demo test test-windows bench dist deb clean
+.PHONY: help run demo test test-windows fuzz bench dist deb clean
 
 help: ## show these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,6 +30,9 @@ test: .venv/development ## set up and run everything that CI runs
 	$(BIN)/mypy --platform win32
 	$(BIN)/python -m pytest -n $(shell nproc) --cov --cov-report=term --cov-fail-under=95
 	PYTHON=$(BIN)/python tests/windows/run
+
+fuzz: .venv/development ## fuzz the parsers for a minute each
+	for target in logs configuration answers; do $(BIN)/python -m tests.fuzz $$target -max_total_time=60 -max_len=4000 || exit 1; done
 
 bench: .venv/development ## measure speed against Debian's mtail, in the same run
 	@tests/packages $(BENCH_PACKAGES)
