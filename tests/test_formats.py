@@ -149,6 +149,28 @@ def test_a_surprising_type_does_not_hide_what_the_other_keys_say() -> None:
     assert (record.message, record.error_type, record.malformed) == ("7", "LICENSES-X", False)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"Message":"lic is stale","Timestamp":"2020-01-20T08:13:32Z"}',
+        b'{"MESSAGE":"lic is stale","timestamp":"2020-01-20T08:13:32Z"}',
+        b'{"message":"lic is stale","TIMESTAMP":"1579508012"}',
+        b'{"Message":"lic is stale","Timestamp":1579508012000',
+    ],
+)
+def test_keys_are_read_in_any_case(line: bytes) -> None:
+    record = record_of("licenses", line)
+    assert (record.message, record.at) == ("lic is stale", 1579508012.0)
+
+
+@pytest.mark.parametrize(
+    "stamp", ["1579508012", '"1579508012"', "1579508012000", '"1579508012000.0"', "1579508012000000000"]
+)
+def test_a_time_that_is_a_number_is_read_as_text_or_number_in_seconds_or_parts(stamp: str) -> None:
+    record = record_of("licenses", f'{{"message":"x","timestamp":{stamp}}}'.encode())
+    assert (record.at, record.malformed) == (1579508012.0, False)
+
+
 def test_an_error_under_a_key_nobody_has_published_is_found() -> None:
     line = b'{"message":"sync failed","cause":{"error":{"detail":"no such host"}},"timestamp":"2020-01-20T08:13:32Z"}'
     assert "no such host" in deeper_texts(record_of("licenses", line))

@@ -100,6 +100,12 @@ def test_trace_rows_of_license_loggers_count_by_level() -> None:
         ("unexpected EOF", "reset"),
         ("EOF", "reset"),
         ("503 Service Unavailable", "http"),
+        ("dial tcp: lookup license.qlikcloud.com on 10.0.0.1:53: server misbehaving", "dns"),
+        ("write tcp 10.0.0.1:5000: write: broken pipe", "reset"),
+        ("wsarecv: Eine vorhandene Verbindung wurde vom Remotehost geschlossen.", "reset"),
+        ("got EOF", "reset"),
+        ("dial tcp 10.0.0.1:443: connect: network is unreachable", "other"),
+        ("dial tcp 10.0.0.1:443: connectex: Es konnte keine Verbindung hergestellt werden.", "other"),
     ],
 )
 def test_a_network_error_is_found_under_any_key_and_in_any_case(key: str, text: str, error: str) -> None:
@@ -129,6 +135,25 @@ def test_other_codes_are_counted_under_one_name() -> None:
         LicenseError("other", service=True),
     )
     assert licenses("licenses-service started") == (UNKNOWN, None)
+
+
+@pytest.mark.parametrize("text", ["the public is stale", "mtls: enabled", "geof: none", "metropublic is stale"])
+def test_a_text_in_the_middle_of_a_word_is_another_word(text: str) -> None:
+    assert licenses(text) == (UNKNOWN, None)
+
+
+def test_an_invalid_license_that_is_stale_in_other_words_is_stale() -> None:
+    assert licenses("the license is Stale", **{"res.errorType": "licenses.InvalidLicenseError"})[1] == LicenseStale()
+
+
+@pytest.mark.parametrize("code", ["LICENSES-007", "licenses-somethingelse", "Licenses.SomeOtherError"])
+def test_a_code_is_one_in_any_case_where_it_stands_alone(code: str) -> None:
+    assert licenses("x", errorType=code)[1] == LicenseError("other", service=True)
+    assert licenses("the licenses-service is up") == (UNKNOWN, None)
+
+
+def test_a_code_under_a_key_nobody_has_published_is_found() -> None:
+    assert licenses("request done", code="LICENSES-OutdatedLicense")[1] == LicenseStale()
 
 
 def test_an_error_of_an_unknown_wording_is_an_error_all_the_same() -> None:

@@ -158,7 +158,7 @@ def record_of(log: LogName, text: bytes) -> Any:
 # --- row times -------------------------------------------------------------------------------------------------------
 
 _INSTANT = re.compile(
-    r"(\d{4})-?(\d\d)-?(\d\d)[Tt ](\d\d):?(\d\d):?(\d\d)(?:[.,](\d{1,12}))?(?:([Zz])|([+-])(\d\d):?(\d\d)?)",
+    r"(\d{4})-?(\d\d)-?(\d\d)[Tt ](\d\d):?(\d\d):?(\d\d)(?:[.,](\d{1,12}))? ?(?:([Zz])|([+-])(\d\d):?(\d\d)?)",
     re.ASCII,
 )
 
@@ -216,12 +216,17 @@ def _day(year: int, month: int, day: int) -> int | None:
 
 
 def _epoch_instant(value: object) -> float | None:
-    # No public line has a number here; Go loggers that write one write seconds or milliseconds (inferred).
+    # No public line has a number here; Go loggers that write one write seconds or parts of a second (inferred).
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value)
     if isinstance(value, int | float):
-        for at in (value, value / 1000):
-            if EARLIEST <= at < LATEST:
-                return float(at)
+        for parts in (1, 1e3, 1e6, 1e9):
+            if EARLIEST <= value / parts < LATEST:
+                return value / parts
     return None
+
+
+_NUMBER = re.compile(r"\d{9,20}(?:\.\d{1,12})?", re.ASCII)
 
 
 # --- Licenses JSON ---------------------------------------------------------------------------------------------------
@@ -231,8 +236,11 @@ _decode_any = msgspec.json.Decoder(strict=True).decode
 _PAIR = re.compile(rb'"((?:[^"\\]|\\.){1,64})"\s*:\s*(?:"((?:[^"\\]|\\.)*)(?:"|\Z)|([^\s",{}\[\]]+))')
 """A pair of a JSON object; the last one of a line that was cut off has no closing quote."""
 _FIELDS = {
-    field.encode_name: field.name for field in msgspec.structs.fields(LicensesRecord) if field.encode_name[0] != " "
+    field.encode_name.casefold(): field.name
+    for field in msgspec.structs.fields(LicensesRecord)
+    if field.encode_name[0] != " "
 }
+"""The fields by their keys in small letters."""
 _TEXTS = _FIELDS.keys() - {"timestamp"}
 _TELLING = re.compile(r"err|message|msg|reason|cause|detail|code", re.IGNORECASE)
 """Names of JSON keys whose text may say what went wrong, wherever they stand."""
@@ -246,10 +254,13 @@ def _split_licenses(lines: list[bytes], header: bytes | None, final: bool) -> Sp
         starts = [index for index, line in enumerate(lines) if line.strip()]
         lines = [lines[index] for index in starts]
         records = [_typed_or_odd(line) for line in lines]
-    for record, line in zip(records, lines, strict=True):
-        record.raw = line
+    for place, (record, line) in enumerate(zip(records, lines, strict=True)):
         stamp = record.timestamp
-        at = record.at = instant(stamp) if type(stamp) is str else _epoch_instant(stamp)
+        if stamp is None or not (record.message or any(texts_of(record))):  # its keys may be written in another case
+            record = records[place] = _odd_record(line)
+            stamp = record.timestamp
+        record.raw = line
+        at = record.at = (instant(stamp) if type(stamp) is str else None) or _epoch_instant(stamp)
         if at is None:
             record.malformed = True
     return Split(records, starts, 0, None)
@@ -262,7 +273,7 @@ def _typed_or_odd(line: bytes) -> LicensesRecord:
         return _odd_record(line)
 
 
-ERROR_MARKS = (b"rror", b'"err')
+ERROR_MARKS = (b"rror", b'"err', b"LICENSES-")
 """A line without any of these speaks of no error."""
 
 
@@ -301,21 +312,21 @@ def _odd_record(line: bytes) -> LicensesRecord:
     """A line that is no JSON object of the known types: its pairs are read as far as they can be."""
     tree = _tree(line)
     if isinstance(tree, dict):  # JSON, with a type that surprises: `"message": 5`
-        pairs = {name: value for name, value in tree.items() if isinstance(value, str | int | float)}
+        pairs = {name.casefold(): value for name, value in tree.items() if isinstance(value, str | int | float)}
         pairs["err"] = "\n".join(_telling_texts(tree))
         malformed = False
     else:  # the first published line is no valid JSON (qlik-facts 1, trap 2)
         pairs = {}
         for name, text, bare in _PAIR.findall(line[:LONGEST_TEXT]):
-            pairs.setdefault(_unescaped(name), _unescaped(text or bare))
+            pairs.setdefault(_unescaped(name).casefold(), _unescaped(text or bare))
         if not pairs.keys() & _TEXTS:
             pairs["message"] = line[:LONGEST_TEXT].decode("utf-8", "replace")  # no JSON at all
         malformed = True
     record = LicensesRecord(malformed=malformed)
-    for encoded, field in _FIELDS.items():
-        if encoded in pairs:
-            value = pairs[encoded]
-            setattr(record, field, value if encoded == "timestamp" else str(value)[:LONGEST_TEXT])
+    for key, field in _FIELDS.items():
+        if key in pairs:
+            value = pairs[key]
+            setattr(record, field, value if key == "timestamp" else str(value)[:LONGEST_TEXT])
     return record
 
 

@@ -2,7 +2,8 @@
 
 To add a message: write one function, named as the value of the label `message`, with its docstring as the README row,
 and one sample line in `tests/samples/`. A message that is only counted needs no body; one with a meaning returns an
-event. Texts are small letters and are looked for anywhere in the record's texts, whatever their case there.
+event. Texts are small letters and are looked for at the beginning of any word of the record's texts, whatever their
+case there.
 """
 
 import re
@@ -41,6 +42,7 @@ class Message(NamedTuple):
     name: str
     log: LogName
     texts: tuple[str, ...]
+    words: re.Pattern[str]
     pattern: re.Pattern[str] | None
     certainty: Certainty
     sentence: str
@@ -63,9 +65,17 @@ def _message(log: LogName, *texts: str, pattern: str = "", certainty: Certainty 
 
     def register(function: Callable[..., LogEvent | None]) -> Callable[..., LogEvent | None]:
         sentence = " ".join((function.__doc__ or "").split())
+        words = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, texts))})")
         MESSAGES.append(
             Message(
-                function.__name__, log, texts, re.compile(pattern) if pattern else None, certainty, sentence, function
+                function.__name__,
+                log,
+                texts,
+                words,
+                re.compile(pattern) if pattern else None,
+                certainty,
+                sentence,
+                function,
             )
         )
         return function
@@ -113,7 +123,7 @@ def backend_untrusted(record: LicensesRecord) -> LogEvent:
     return SyncFailed("tls")
 
 
-@_message("licenses", "no such host", "getaddrinfow")
+@_message("licenses", "no such host", "getaddrinfow", "server misbehaving", "temporary failure in name resolution")
 def backend_not_resolved(record: LicensesRecord) -> LogEvent:
     """The backend's name could not be resolved."""
     return SyncFailed("dns")
@@ -133,10 +143,18 @@ def backend_timed_out(record: LicensesRecord) -> LogEvent:
     return SyncFailed("timeout")
 
 
-@_message("licenses", "forcibly closed", "connection reset", ": eof", "unexpected eof", "\neof\n")
+@_message("licenses", "forcibly closed", "connection reset", "eof", "broken pipe", "wsarecv:", "wsasend:")
 def backend_reset(record: LicensesRecord) -> LogEvent:
     """The connection to the backend was cut."""
     return SyncFailed("reset")
+
+
+@_message(
+    "licenses", "network is unreachable", "no route to host", "unreachable network", "unreachable host", "dial tcp"
+)
+def backend_unreachable(record: LicensesRecord) -> LogEvent:
+    """No connection to the backend, for another reason, or for one in the words of a localised Windows."""
+    return SyncFailed("other")
 
 
 @_message(
@@ -159,18 +177,25 @@ def backend_http_error(record: LicensesRecord) -> LogEvent:
 def license_invalid(record: LicensesRecord) -> LogEvent:
     """The license failed verification for another reason than its age."""
     # The text behind the last colon says why (qlik-facts 1): where that is the network, the backend was not reached.
-    why = "\n".join(("", *(text.rpartition(": ")[2] for text in texts_of(record)), ""))
+    texts = texts_of(record)
+    if any(_STALE.search(text) for text in texts):
+        return LicenseStale()
+    why = "\n".join(text.rpartition(": ")[2] for text in texts)
     cause = _first(_BACKEND_ERRORS, record, why, why.lower())
     return cause.event if cause and cause.event else LicenseError("invalid", service=True)
 
 
-@_message("licenses", pattern=r"\bLICENSES-[A-Za-z]", certainty="design")
+_STALE = re.compile(r"\bstale\b", re.IGNORECASE)
+
+
+# A text that is nothing but a code is one in any case; within a sentence `licenses-service` is none.
+@_message("licenses", pattern=r"\bLICENSES-\w|(?im:^licenses-[\w.-]+$)", certainty="design")
 def license_refused(record: LicensesRecord) -> LogEvent:
     """Any other `LICENSES-…` code."""
     return LicenseError("other", service=True)
 
 
-@_message("licenses", pattern=r"\blicenses\.\w*Error\b", certainty="design")
+@_message("licenses", pattern=r"(?i)\blicenses\.\w*error\b", certainty="design")
 def license_error(record: LicensesRecord) -> LogEvent:
     """Any other `licenses.…Error`."""
     return LicenseError("other", service=True)
@@ -322,7 +347,7 @@ class Catalogue:
             texts = texts_of(record)
             known = self._cache.get(texts)
             if known is None:
-                known = self._search("licenses", record, "\n".join(("", *texts, "")))
+                known = self._search("licenses", record, "\n".join(texts))
                 if len(self._cache) >= CACHED_TEXTS:
                     self._cache.clear()
                 self._cache[texts] = known
@@ -376,7 +401,7 @@ class Catalogue:
                     return Recognised(taught.name, taught.event)
         if type(record) is LicensesRecord:
             deeper = deeper_texts(record)
-            if deeper and (found := self._search(log, record, f"\n{deeper}\n")) is not _NOTHING:
+            if deeper and (found := self._search(log, record, deeper)) is not _NOTHING:
                 return found
             if record.error_message or record.error_type or record.response_error_type or record.error:
                 return Recognised(UNKNOWN, LicenseError("other"))  # an error by its keys, of an unknown wording
@@ -401,7 +426,7 @@ def _by_certainty(log: LogName, *certainties: Certainty) -> tuple[Message, ...]:
 
 def _first(messages: tuple[Message, ...], record: Record, text: str, lowered: str) -> Recognised | None:
     for message in messages:
-        named = not message.texts or any(wanted in lowered for wanted in message.texts)
-        if named and (message.pattern is None or message.pattern.search(text)):
+        named = any(wanted in lowered for wanted in message.texts) and message.words.search(lowered)
+        if (named or not message.texts) and (message.pattern is None or message.pattern.search(text)):
             return Recognised(message.name, message.meaning(record))
     return None
