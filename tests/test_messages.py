@@ -164,6 +164,8 @@ def test_an_error_of_an_unknown_wording_is_an_error_all_the_same() -> None:
     ("message", "event"),
     [
         ("User: 'D\\u', SessionCount: '4', OperationType: 'UsageDenied'", AccessDenied("no_access_pass", r"D\u")),
+        ("User: 'D\\O'Brien', SessionCount: '5', 'UsageDenied'", AccessDenied("parallel_sessions", r"D\O'Brien")),
+        ("User: 'D\\u'\t, Session Count: '5', 'UsageDenied'", AccessDenied("parallel_sessions", r"D\u")),
         ('User: "D\\u", SessionCount: "5", OperationType: "UsageDenied"', AccessDenied("parallel_sessions", r"D\u")),
         ("SessionCount: 12, operationtype: usagedenied", AccessDenied("parallel_sessions", r"CONTOSO\user01")),
         ("OperationType: 'UsageDenied'", AccessDenied("no_access_pass", r"CONTOSO\user01")),
@@ -266,9 +268,13 @@ def test_a_refusal_in_another_column_is_no_refusal() -> None:
 
 
 def test_an_allocation_is_read_from_the_command_and_result_columns_where_there_is_no_description() -> None:
-    row = "1\tv\t20261102T081500.101+0100\th\ti\t\t0\t0\t0\tD\tu\t0\tn\ts\t::1\tR\tn\tc\tAdd User Access\t400\tx\tx"
-    event = CATALOGUE.recognise("repository_audit", [record_of("repository_audit", row.encode())])[0].event
-    assert event == AccessDenied("allocation_refused")
+    for description in ("", "-", "Not available", "Command=Add User Access"):
+        row = (
+            f"1\tv\t20261102T081500.101+0100\th\ti\t{description}\t0\t0\t0\tD\tu\t0\tn\ts\t::1\tR\tn\tc\t"
+            "Add User Access\t400\tx\tx"
+        )
+        event = CATALOGUE.recognise("repository_audit", [record_of("repository_audit", row.encode())])[0].event
+        assert event == AccessDenied("allocation_refused")
 
 
 @pytest.mark.parametrize(
@@ -276,6 +282,7 @@ def test_an_allocation_is_read_from_the_command_and_result_columns_where_there_i
     [
         ("Command=Add user access from license;Result=400;ResultText=x", True),
         ("Command=Add User Access; Result=400", True),
+        ("Command='Add User Access';Result='400'", True),
         ("Command = Add user access ; Result = 400", True),
         ("Command=Add user access;Result=4001", False),
         ("Command=Add user access rule;Result=400", False),

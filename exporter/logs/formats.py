@@ -90,17 +90,21 @@ class AuditRecord(TableRecord, gc=False):
     def description(self) -> str:
         """`Command=<name>;Result=<code>;ResultText=<text>`, put together where the row has only the parts."""
         columns = self.columns
-        return (
-            self.field(columns.description)
-            or f"Command={self.field(columns.command)};Result={self.field(columns.result)}"
-        )
+        text = self.field(columns.description)
+        if "command" in text.lower() and "result" in text.lower():
+            return text
+        return f"Command={self.field(columns.command)};Result={self.field(columns.result)};ResultText={text}"
 
     @property
     def message(self) -> str:
-        """The message; of a torn row all that it holds, since its columns cannot be trusted."""
-        if self.malformed and self.raw.count(b"\t") < self.columns.tabs:
+        """The message; of a torn row all that it holds, since its columns cannot be trusted.
+
+        A row with more tabs than its header has one within a text: the message may be longer, or further on.
+        """
+        place, extra = self.columns.message, self.raw.count(b"\t") - self.columns.tabs
+        if self.malformed and extra < 0:
             return self.raw.split(b"\t", 3)[-1].decode("utf-8", "replace")[:LONGEST_TEXT]
-        return self.field(self.columns.message)
+        return "\t".join(self.field(at) for at in range(place, place + max(extra, 0) + 1))[:LONGEST_TEXT]
 
     @property
     def user(self) -> tuple[str, str]:

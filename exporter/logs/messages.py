@@ -225,7 +225,7 @@ def access_denied(record: AuditRecord) -> LogEvent:
 @_message(
     "repository_audit",
     "add user access",
-    pattern=r"(?i)\bcommand\s*=\s*add user access(?: from license)?\s*;\s*result\s*=\s*400\b",
+    pattern=r"(?i)\bcommand\s*=\s*['\"]?add user access(?: from license)?['\"]?\s*;\s*result\s*=\s*['\"]?400\b",
     certainty="seen",
 )
 def allocation_refused(record: AuditRecord) -> LogEvent:
@@ -245,8 +245,9 @@ def security_denied(record: AuditRecord) -> None:
 
 PARALLEL_SESSIONS = 5
 """Sessions that one user may hold; cannot be changed in Qlik (qlik-facts 2 and 6)."""
-_SESSION_COUNT = re.compile(r"SessionCount\s*[:=]\s*['\"]?\s*(\d{1,6})", re.IGNORECASE)
-_USER = re.compile(r"\bUser\s*:\s*(?:'([^']*)'|\"([^\"]*)\")", re.IGNORECASE)
+_SESSION_COUNT = re.compile(r"Session\s?Count\s*[:=]\s*['\"]?\s*(\d{1,6})", re.IGNORECASE)
+_USER = re.compile(r"\bUser\s*:\s*(?:'(.*?)'|\"(.*?)\")\s*(?:,|$)", re.IGNORECASE)
+"""The quoted user, whose own name may hold a quote."""
 _NOBODY = {"", "0", "-", "not available", "unknown", "null"}
 
 
