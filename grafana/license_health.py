@@ -305,7 +305,7 @@ def _add_seats(board: dashboard.Dashboard) -> None:
                 "Time until the end of the earliest `Valid To` day. Nothing is shown for a perpetual license.",
                 "s",
                 "No end date known",
-                ("QlikLicenseExpiringSoon", "QlikLicenseExpired"),
+                ("QlikLicenseExpiringSoon", "QlikLicenseExpired", "QlikLicenseInvalid"),
             ),
             4,
             6,

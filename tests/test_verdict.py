@@ -401,6 +401,16 @@ def test_an_expired_license_is_critical():
     )
 
 
+def test_a_license_that_qlik_calls_invalid_is_critical_too():
+    judgement = judge(observation(GOOD, qrs=board(overview(expired=False, valid=False, expiry=NOON + 99 * DAY))))
+    assert (judgement.verdict, judgement.severity, judgement.alert) == (
+        "license_expired",
+        "critical",
+        "QlikLicenseInvalid",
+    )
+    assert judgement.summary == "Qlik calls the license invalid."
+
+
 def test_an_expiry_that_the_repository_does_not_admit_is_called_a_contradiction():
     judgement = judge(observation(GOOD, qrs=board(overview(expired=False, expiry=NOON - DAY))))
     assert judgement.verdict == "license_expired"

@@ -94,7 +94,7 @@ def _license_expired(seen: Evidence) -> list[Finding]:
                 "If it was renewed already: a signed key refreshes itself within a day of contact with the backend; "
                 "force a sync. An offline definition has to be applied by hand.",
             ),
-            alert="QlikLicenseExpired" if not invalid else "",
+            alert="QlikLicenseInvalid" if invalid else "QlikLicenseExpired",
         )
     ]
 
