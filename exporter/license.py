@@ -248,11 +248,11 @@ class LicenseState(msgspec.Struct, kw_only=True):
                 if at > horizon:
                     at = None  # counted, but no instant of the future moves a clock
                     counters.future += counts
-                else:
-                    if newest > now + CLOCK_WRONG:
-                        self._disbelieve(horizon)
-                        newest = at
-                    newest = max(newest, at)
+                elif at > newest:
+                    newest = at
+                elif newest > now + CLOCK_WRONG:
+                    self._disbelieve(horizon)
+                    newest = at
                 if clock and at is not None and self.pending is not None and at >= newest - DISORDER:
                     self._settle(at, rules)
             if event is not None:
