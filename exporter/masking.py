@@ -8,7 +8,7 @@ that log messages are made of. What is masked too much costs a look at the origi
 import re
 from collections.abc import Callable
 
-from exporter.vocabulary import BEFORE_NAMES, KNOWN
+from exporter.vocabulary import BEFORE_NAMES, KNOWN, NAMES_TOO
 
 LONGEST_TEXT = 2_000
 """Characters of a text that are looked at; the rest is cut off."""
@@ -158,6 +158,8 @@ def _masked(text: str, strict: bool) -> str:
 
 def _is_wording(word: str, before: str, begins: bool, strict: bool) -> bool:
     lowered = word.lower()
+    if lowered in NAMES_TOO and before in BEFORE_NAMES:
+        return False
     if lowered in KNOWN or lowered.rstrip("s") in KNOWN or lowered.removesuffix("'s") in KNOWN:
         return True
     if strict or not word.isascii():
@@ -207,7 +209,7 @@ def _of_pair(mask: str, found: str) -> str:
     name, value = pair[1], pair[2]
     quote = value[:1] if value[:1] in "\"'" else ""
     bare = value.strip("\"'")
-    if mask == "<name>" and bare.lower() in KNOWN and not quote:
+    if mask == "<name>" and bare.lower() in KNOWN - NAMES_TOO and not quote:
         return found  # `user: not found`, `license: expired`
     return f"{name}{quote}{mask}{quote}"
 

@@ -234,3 +234,6 @@ KNOWN = frozenset(_KNOWN.split())
 """Never a name, wherever they stand."""
 BEFORE_NAMES = frozenset(_BEFORE_NAMES.split())
 """Words behind which names stand."""
+_NAMES_TOO = "april august chance grace grant june max may page star tab trace will"
+NAMES_TOO = frozenset(_NAMES_TOO.split())
+"""Known words that people are called, too: where names stand they are taken for names."""

@@ -139,6 +139,9 @@ def test_a_log_can_be_switched_off_and_on_again(site: Site, exporter: ExporterTh
     seen = exporter.await_ready().metrics()
     assert files not in seen
     assert seen[STALE_ERRORS] == 1, "a durable counter never goes away"
+    assert seen["qlik_license_stale"] == 1, "what was known of the license holds"
+    assert seen["qlik_license_stale_last_verdict_timestamp_seconds"] > 0
+    assert seen["qlik_license_sync_expected"] == 1
     append(site.licenses, licenses_line(time.time(), STALE))
     site.settings["logs"]["licenses"]["enabled"] = True
     reload(site, exporter)

@@ -174,6 +174,20 @@ def test_unknown_wordings_come_once_each_most_frequent_first_masked(tmp_path, ca
     assert rows[0]["first"] == NOON
 
 
+def test_a_file_that_tells_nothing_of_its_log_is_read_as_it_is_said_and_is_never_called_recognised(tmp_path, capsys):
+    file = tmp_path / "notes"
+    file.write_bytes(b"something odd of user kowalska\n\x80\x00\xffbinary\n")
+    assert main(["explain", "--unknown", str(file)]) == 1
+    said = capsys.readouterr()
+    assert "no log that is known; say which with --log" in said.err
+    assert "recognised" not in said.out
+    assert main(["explain", "--unknown", "--log", "licenses", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "something" in shown
+    assert "2 wordings in 2 records" in shown
+    assert "kowalska" not in shown
+
+
 def test_a_taught_wording_is_no_longer_unknown(tmp_path, capsys):
     config = tmp_path / "config.yml"
     config.write_text(

@@ -353,7 +353,7 @@ def _print_unknown(arguments: argparse.Namespace, rules: Rules) -> int:
             print(json.dumps(row, ensure_ascii=False))
         return code
     paint = Paint(sys.stdout)
-    if not rows:
+    if not rows and code == _EXPLAINED:
         print("Every record was recognised.")
     for row in rows:
         print(f"{row['count']:>9,}  {row['log']:<16}  {paint(str(row['template']), 'yellow')}")
@@ -369,7 +369,9 @@ def _batches(arguments: argparse.Namespace) -> Iterator[tuple[LogName, Sequence[
     if len(paths) < len(arguments.paths):
         for line in lines_of(lambda size: os.read(sys.stdin.fileno(), size), arguments.log):
             yield line.log, [line.record]
-    given = given_sources(paths)
+    given = given_sources(paths, arguments.log)
+    if given.skipped and not given.sources:
+        raise UnknownLogError
     bar = ProgressBar(sum(source.size for source in given.sources))
     try:
         for source in given.sources:

@@ -94,12 +94,15 @@ def _size(path: str) -> int:
         return 0
 
 
-def given_sources(paths: Sequence[str]) -> Given:
-    """The logs among `paths`: files, and folders with all that lies below. Raises OSError where nothing is there."""
+def given_sources(paths: Sequence[str], otherwise: LogName | None = None) -> Given:
+    """The logs among `paths`: files, and folders with all that lies below. Raises OSError where nothing is there.
+
+    A file that was named itself, and of which neither name nor content tells the log, is of the log `otherwise`.
+    """
     given = Given()
     found: dict[LogName, list[str]] = {}
     for path, chosen in _files_below(paths):
-        log = _log_of(path, chosen, given)
+        log = _log_of(path, chosen, given, otherwise)
         if log is not None:
             found.setdefault(log, []).append(path)
     for log in LOG_NAMES:
@@ -131,7 +134,7 @@ def _files_below(paths: Sequence[str]) -> Iterator[tuple[str, bool]]:
                 yield file, not folders
 
 
-def _log_of(path: str, chosen: bool, given: Given) -> LogName | None:
+def _log_of(path: str, chosen: bool, given: Given, otherwise: LogName | None) -> LogName | None:
     """Which log a file is of; counts why where it is of none."""
 
     def skip(why: Skip) -> None:
@@ -159,6 +162,8 @@ def _log_of(path: str, chosen: bool, given: Given) -> LogName | None:
     log = log_of_content(head, chosen or own_folder or "licens" in os.path.basename(path).lower())
     if log is None and own_folder and not head.strip():
         log = "licenses"  # the service's folder with an empty file: it is there, and silent
+    if log is None and chosen:
+        log = otherwise
     if log is None:
         skip("no license log")
     return log
