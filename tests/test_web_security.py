@@ -80,6 +80,7 @@ def _ask_tls(running: Site, context: ssl.SSLContext, path: str = "/metrics") -> 
 # --- users
 
 
+@pytest.mark.windows
 def test_with_users_every_path_asks_for_a_login(tmp_path: Path) -> None:
     with site(_web_file(tmp_path, f"basic_auth_users:\n  alice: {ALICE}\n")) as running:
         for path in ("/", "/metrics", "/config", "/api/v1/events", "/-/healthy", "/nothing-here"):
@@ -180,6 +181,7 @@ def test_odd_passwords_are_those_of_other_exporters(password: str, tmp_path: Pat
         assert running.ask("/metrics", headers=_login("alice", password[:-1]))[0] == 401
 
 
+@pytest.mark.windows
 def test_users_change_without_a_restart(tmp_path: Path) -> None:
     file = _web_file(tmp_path, f"basic_auth_users:\n  alice: {ALICE}\n")
     with site(file) as running:
@@ -211,6 +213,7 @@ def test_a_web_file_that_became_unusable_leaves_the_last_good_one_in_force(
 # --- TLS
 
 
+@pytest.mark.windows
 def test_with_a_certificate_the_server_speaks_tls_only(tmp_path: Path) -> None:
     with site(_web_file(_with_certificates(tmp_path), TLS)) as running:
         assert _ask_tls(running, _client_context()) == 200

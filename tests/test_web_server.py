@@ -52,6 +52,37 @@ def test_prometheus_gets_openmetrics_compressed(accept: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("application/openmetrics-text;version=1.0.0;q=0.1,text/plain;version=0.0.4;q=0.9", "text/plain"),
+        ("text/plain;version=0.0.4;q=0.5, application/openmetrics-text; q=0.8", "application/openmetrics-text"),
+        ("application/openmetrics-text;version=1.0.0;q=0,*/*", "text/plain"),
+        ("Application/OpenMetrics-Text; Version=1.0.0", "application/openmetrics-text"),
+    ],
+)
+def test_the_format_is_the_one_that_the_client_wants_most(accept: str, kind: str) -> None:
+    with site() as running:
+        assert running.ask("/metrics", headers={"Accept": accept})[1]["Content-Type"].startswith(f"{kind}; version=")
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ("gzip;q=0, identity", None),
+        ("xgzip", None),
+        ("deflate", None),
+        ("*;q=0", None),
+        ("deflate, GZIP;q=0.5", "gzip"),
+    ],
+)
+def test_an_answer_is_compressed_only_for_a_client_that_takes_gzip(accepted: str, coding: str | None) -> None:
+    with site() as running:
+        _, headers, body = running.ask("/metrics", headers={"Accept-Encoding": accepted})
+    assert headers["Content-Encoding"] == coding
+    assert b"qlik_license_sync_age_seconds 42.0" in (gzip.decompress(body) if coding else body)
+
+
+@pytest.mark.parametrize(
     "accept",
     ["application/openmetrics-text;version=abc", "text/plain;version=é", "application/openmetrics-text;version=9.9.9",
      "text/plain;version=1.0.0.x", ",,;;=", "*/*", "text/html", "application/openmetrics-text;version=1;" + "x" * 999],

@@ -50,6 +50,7 @@ _OFFERED = re.compile(
     re.IGNORECASE,
 )
 """What an Accept header may ask for; anything else would confuse the client library (hazard 108)."""
+_WEIGHT = re.compile(r";\s*q=(0(?:\.\d*)?|1(?:\.0*)?)\s*(?:;|$)")
 
 _log = logging.getLogger(__name__)
 
@@ -223,11 +224,14 @@ class WebServer:
         return answer
 
     async def _metrics(self, request: web.BaseRequest) -> web.StreamResponse:
-        asked = [part for part in ",".join(request.headers.getall("Accept", [])).split(",") if _OFFERED.fullmatch(part)]
+        # Only the kind wanted most: the client library takes no heed of weights, and aiohttp none for compression.
         headers = request.headers.copy()
-        headers["Accept"] = ",".join(asked)
-        handler = make_aiohttp_handler(self._application.registry())
-        return await handler(cast(web.Request, request.clone(headers=headers)))  # it uses what every request has
+        headers["Accept"] = next((kind for kind in _wanted(request, "Accept") if _OFFERED.fullmatch(kind)), "")
+        handler = make_aiohttp_handler(self._application.registry(), disable_compression=True)
+        answer = await handler(cast(web.Request, request.clone(headers=headers)))  # it uses what every request has
+        if any(coding.partition(";")[0].strip() == "gzip" for coding in _wanted(request, "Accept-Encoding")):
+            answer.enable_compression(web.ContentCoding.gzip)
+        return answer
 
     async def _probe(self, request: web.BaseRequest) -> web.StreamResponse:
         target = request.query.get("target", "")
@@ -298,6 +302,15 @@ def probe_timeout(headers: Mapping[str, str]) -> float:
 def _asked_locally(request: web.BaseRequest) -> bool:
     peer = request.transport.get_extra_info("peername") if request.transport else None
     return is_local(peer[0] if peer else None, request.headers.getall("Host", []), request.headers)
+
+
+def _wanted(request: web.BaseRequest, field: str) -> list[str]:
+    """What the client accepts, in lower case, the most wanted first; a weight of 0 is a refusal (RFC 9110, 12.4.2)."""
+    weighed = []
+    for choice in ",".join(request.headers.getall(field, [])).lower().split(","):
+        weight = _WEIGHT.search(choice)
+        weighed.append((float(weight[1]) if weight else 1.0, choice))
+    return [choice for weight, choice in sorted(weighed, key=lambda one: -one[0]) if weight]
 
 
 def _plain(text: str, content_type: str, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
