@@ -323,14 +323,14 @@ class LicenseState(msgspec.Struct, kw_only=True):
         elif isinstance(event, SyncFailed):
             counters.errors[event.error] = counters.errors.get(event.error, 0) + counts
             if at is not None and in_order:
-                self._fail(at, counts)
+                self._fail(at)
         elif isinstance(event, LicenseStale):
             self.service_seen = True
             counters.errors["stale"] = counters.errors.get("stale", 0) + counts
             if at is not None:
                 self.stale_verdict = _later(self.stale_verdict, at)
                 if in_order:
-                    self._fail(at, counts)
+                    self._fail(at)
                     self._retract(at, rules.grace)
         elif isinstance(event, LicenseError):
             self.service_seen |= event.service
@@ -356,7 +356,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
             return
         contradiction = [probe for probe in self.probe_failures if pending.at <= probe <= pending.at + rules.settle]
         if contradiction:
-            self._fail(contradiction[0], pending.counts)
+            self._fail(contradiction[0])
             return
         self.pending = None
         self.inferred.append(InferredSuccess(pending.at, pending.counts, self.consecutive_failures))
@@ -368,10 +368,10 @@ class LicenseState(msgspec.Struct, kw_only=True):
         self.consecutive_failures = 0
         self.provisional = True
 
-    def _fail(self, at: float, counts: bool) -> None:
+    def _fail(self, at: float) -> None:
         """A failure at `at` ends the pending sync, or revokes a success that was inferred since."""
         if self.pending is not None and at >= self.pending.at:
-            self.counters.sync_failures += counts or self.pending.counts
+            self.counters.sync_failures += self.pending.counts
             self.pending = None
             self.consecutive_failures += 1
         elif self.provisional and self.inferred and at >= self.inferred[-1].at:

@@ -236,6 +236,15 @@ def test_history_restates_but_never_counts() -> None:
     assert state.counters.logs["licenses"].records == 0
 
 
+def test_a_failure_of_an_attempt_that_is_history_fails_the_sync_without_counting_it() -> None:
+    state = new_state(b"k")
+    state.fold_records("licenses", [Entry(START, SyncAttempted(), counts=False)], START, RULES)
+    state.fold_records("licenses", [Entry(START + 5, SyncFailed("dns"))], START + 5, RULES)
+    counters = state.counters
+    assert (counters.sync_attempts, counters.sync_failures, counters.errors) == (0, 0, {"dns": 1})
+    assert (state.consecutive_failures, state.last_failure) == (1, START + 5)
+
+
 def test_a_sync_is_expected_by_the_kind_of_license() -> None:
     quiet, seen = folded(failure(0)), folded(attempt(0))
     for kind, before, after in (
@@ -372,18 +381,19 @@ ENTRIES = st.lists(
 PROBES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 86400)), max_size=5)
 
 
-@given(ENTRIES, PROBES, st.booleans(), st.integers(1, 10))
+@given(ENTRIES, PROBES, st.booleans(), st.integers(1, 10), st.integers(0, 60))
 def test_attempts_are_failures_and_successes_and_retried_and_pending(
-    entries: list[Entry], probes: list[tuple[int, int]], infers: bool, grace_days: int
+    entries: list[Entry], probes: list[tuple[int, int]], infers: bool, grace_days: int, history: int
 ) -> None:
     rules = RULES._replace(infers=infers, grace=grace_days * 3600)
     state = new_state(b"k")
     for place, entry in enumerate(entries):
         for at in (at for where, at in probes if where == place):
             state.fold(ProbeFinished("t", "backend", START + at, success=False), START + at, rules)
-        state.fold_records("licenses", [entry], START + DAY, rules)
+        state.fold_records("licenses", [entry._replace(counts=place >= history)], START + DAY, rules)
         c = state.counters
-        assert c.sync_attempts == c.sync_failures + c.sync_successes + c.sync_retried + (state.pending is not None)
+        pending = state.pending is not None and state.pending.counts
+        assert c.sync_attempts == c.sync_failures + c.sync_successes + c.sync_retried + pending
         assert min(figures(state)) >= 0
         assert state.consecutive_failures >= 0
 
