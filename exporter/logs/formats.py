@@ -19,6 +19,8 @@ LONGEST_TEXT = 16_384
 EARLIEST = calendar.timegm((2000, 1, 1, 0, 0, 0))
 """Earlier row times are no times but a zero date (hazard 111)."""
 LATEST = calendar.timegm((2200, 1, 1, 0, 0, 0))
+DAY = 86_400
+"""Seconds; no offset from UTC is so large."""
 
 
 class Record(msgspec.Struct, kw_only=True, gc=False):
@@ -206,7 +208,9 @@ def _any_instant(text: str) -> float | None:
     if not EARLIEST <= at < LATEST:
         return None
     if text[-1:] == "Z" and text[16:17] == ":":
-        _remember(_MINUTES, text[:17], at)
+        if len(_MINUTES) >= MOST_REMEMBERED:
+            _MINUTES.clear()
+        _MINUTES[text[:17]] = at
     return at + int(second) + (float(f".{fraction}") if fraction else 0.0)
 
 
@@ -415,11 +419,12 @@ def _whole_rows(lines: list[bytes], columns: Columns, kind: type[TableRecord]) -
     ]
     if len(texts) < len(lines):
         return []
-    seconds, milliseconds = _ROW_SECONDS, _MILLISECONDS
+    minutes, seconds, rests = _ROW_MINUTES, _ROW_SECONDS, _ROW_RESTS
     times = [
-        second + fraction  # nearly all rows share their second with the one before
-        if (second := seconds.get(text[:15] + text[19:])) is not None
-        and (fraction := milliseconds.get(text[15:19])) is not None
+        minute + second + rest
+        if (minute := minutes.get(text[:13])) is not None
+        and (second := seconds.get(text[13:15])) is not None
+        and (rest := rests.get(text[15:])) is not None
         else _row_time(text)
         for text in texts
     ]
@@ -428,35 +433,28 @@ def _whole_rows(lines: list[bytes], columns: Columns, kind: type[TableRecord]) -
     return [kind(at=at, raw=line, columns=columns) for at, line in zip(times, lines, strict=True)]
 
 
-_MILLISECONDS = {f".{number:03}".encode(): number / 1000 for number in range(1000)}
-_ROW_SECONDS: dict[bytes, float] = {}
-"""The start of each second seen, by the text of a row's time without the milliseconds."""
 _ROW_MINUTES: dict[bytes, float] = {}
-"""The start of each minute seen, by that text without the seconds as well."""
+"""What `20110805T1456` would name in UTC, for each minute seen."""
+_ROW_SECONDS = {f"{second:02}".encode(): float(second) for second in range(61)}
+_ROW_RESTS: dict[bytes, float] = {}
+"""The seconds that `.000+0200` adds to it, for each fraction and offset seen."""
+_MILLISECONDS = {f".{number:03}".encode(): number / 1000 for number in range(1000)}
+_MIDNIGHT = calendar.timegm((2020, 1, 1, 0, 0, 0))
 
 
 def _row_time(text: bytes) -> float | None:
-    """What `20110805T145657.000+0200` or any other spelling names; its second and minute are remembered."""
-    fraction = _MILLISECONDS.get(text[15:19])
-    seconds = _SECONDS.get(text[13:15].decode("latin-1"))
-    if fraction is None or seconds is None or len(text) != 24 or text[19:20] not in (b"+", b"-"):
-        return instant(text.decode("utf-8", "replace"))
-    minute = text[:13] + text[19:]
-    start = _ROW_MINUTES.get(minute)
-    if start is None:
-        at = instant(text.decode("utf-8", "replace"))
-        if at is None:
-            return None
-        start = round(at - seconds - fraction)
-        _remember(_ROW_MINUTES, minute, start)
-    _remember(_ROW_SECONDS, text[:15] + text[19:], start + seconds)
-    return start + seconds + fraction
-
-
-def _remember(known: dict[Any, float], text: object, at: float) -> None:
-    if len(known) >= MOST_REMEMBERED:
-        known.clear()
-    known[text] = at
+    """What `20110805T145657.000+0200` or any other spelling names; the parts of this usual one are remembered."""
+    if (fraction := _MILLISECONDS.get(text[15:19])) is not None:
+        minute = instant(text[:13].decode("utf-8", "replace") + "00Z")
+        midnight = instant("20200101T000000" + text[19:].decode("utf-8", "replace"))
+        # Near the ends of all usable times the offset decides.
+        if minute is not None and midnight is not None and EARLIEST + DAY <= minute < LATEST - DAY:
+            for remembered in (_ROW_MINUTES, _ROW_RESTS):
+                if len(remembered) >= MOST_REMEMBERED:
+                    remembered.clear()
+            _ROW_MINUTES[text[:13]] = minute
+            _ROW_RESTS[text[15:]] = midnight - _MIDNIGHT + fraction
+    return instant(text.decode("utf-8", "replace"))
 
 
 def _is_header(line: bytes) -> bool:

@@ -66,7 +66,7 @@ def frame(data: bytes, encoding: Encoding, *, at_start: bool, skipping: bool, fi
         if not begin:
             return Framed([], [], len(data) - (len(data) % 2 if wide and not final else 0), not final)
     body = data[begin:] if begin else data
-    raw, ends, clean = _split_wide(body, encoding) if wide else _split(body)
+    raw, ends = _split_wide(body, encoding) if wide else _split(body)
     rest_at = ends[-1] if ends else 0
     rest = body[rest_at:]
     consumed = rest_at
@@ -81,27 +81,19 @@ def frame(data: bytes, encoding: Encoding, *, at_start: bool, skipping: bool, fi
     if begin:
         ends = [begin + end for end in ends]
     lines = _cleaned(raw, body, encoding, at_start)
-    if not clean:
-        lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
-    elif final and rest:  # only the unterminated last line can still end in one
-        lines[-1] = lines[-1].removesuffix(b"\r")
+    if b"\r" in body:
+        lines = [line.removesuffix(b"\r") for line in lines]
     return Framed(lines, ends, begin + consumed, skipping)
 
 
-def _split(body: bytes) -> tuple[list[bytes], list[int], bool]:
-    """The lines, where each ends, and whether none of them can end in a CR any more."""
-    breaks = body.count(b"\n")
-    # A Windows program ends all its lines in CR LF: then both go at once, without a look at each line.
-    raw = body.split(b"\r\n")
-    length = 2
-    if len(raw) - 1 != breaks:
-        raw = body.split(b"\n")
-        length = 1
+def _split(body: bytes) -> tuple[list[bytes], list[int]]:
+    """The whole lines, and where each ends."""
+    raw = body.split(b"\n")
     raw.pop()
-    return raw, list(accumulate(map(length.__add__, map(len, raw)))), length == 2 or b"\r" not in body
+    return raw, list(accumulate(map((1).__add__, map(len, raw))))
 
 
-def _split_wide(body: bytes, encoding: Encoding) -> tuple[list[bytes], list[int], bool]:
+def _split_wide(body: bytes, encoding: Encoding) -> tuple[list[bytes], list[int]]:
     raw: list[bytes] = []
     ends: list[int] = []
     begin = 0
@@ -109,7 +101,7 @@ def _split_wide(body: bytes, encoding: Encoding) -> tuple[list[bytes], list[int]
         raw.append(body[begin : end - 2])
         ends.append(end)
         begin = end
-    return raw, ends, False
+    return raw, ends
 
 
 def _after_line_end(body: bytes, encoding: Encoding, begin: int = 0) -> int:
