@@ -249,6 +249,20 @@ def test_a_taught_wording_behaves_like_a_built_in_one() -> None:
     assert (catalogue.infers, CATALOGUE.infers) == (False, True)
 
 
+def test_a_taught_pattern_may_be_anchored_to_a_text() -> None:
+    taught = Catalogue(
+        (MessageConfig(name="all_well", log="licenses", match="^sync is done$", means="sync_succeeded"),)
+    )
+    assert licenses("sync is done", catalogue=taught) == ("all_well", SyncSucceeded())
+    assert licenses("the sync is done", catalogue=taught) == (UNKNOWN, None)
+
+
+def test_two_entries_on_one_line_hide_nothing_of_each_other() -> None:
+    lines = [b'{"message":"re-syncing assignments with the backend"}', b'{"message":"lic is stale"}']
+    for line in (b"".join(lines), b"".join(reversed(lines))):
+        assert CATALOGUE.recognise("licenses", [record_of("licenses", line)])[0].event == LicenseStale()
+
+
 def test_a_taught_pattern_corrects_guesses_but_never_hides_what_is_seen() -> None:
     catalogue = taught(match=".", name="everything")
     assert licenses("lic is stale", catalogue=catalogue)[0] == "license_stale"

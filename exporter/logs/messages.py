@@ -311,7 +311,7 @@ class Catalogue:
                 )
         self._taught: dict[LogName, list[_Taught]] = {}
         for message in taught:
-            pattern = re.compile(message.match, re.IGNORECASE)
+            pattern = re.compile(message.match, re.IGNORECASE | re.MULTILINE)
             self._taught.setdefault(message.log, []).append(_Taught(message.name, pattern, _MEANINGS[message.means]()))
         self._known = {log: _by_certainty(log, "seen") for log in LOG_NAMES}
         self._guessed = {log: _by_certainty(log, "inferred", "design") for log in LOG_NAMES}
