@@ -326,12 +326,12 @@ def _odd_record(line: bytes) -> LicensesRecord:
     else:  # the first published line is no valid JSON (qlik-facts 1, trap 2)
         pairs = {}
         for name, text, bare in _PAIR.findall(line[:LONGEST_TEXT]):
-            key, value = _unescaped(name).casefold(), _unescaped(text or bare)
+            key, said = _unescaped(name).casefold(), _unescaped(text or bare)
             # Two objects on one line, after a torn write: neither hides what the other says.
             if key not in pairs:
-                pairs[key] = value
+                pairs[key] = said
             elif key in _TEXTS:
-                pairs[key] = f"{pairs[key]}\n{value}"
+                pairs[key] = f"{pairs[key]}\n{said}"
         if not pairs.keys() & _TEXTS:
             pairs["message"] = line[:LONGEST_TEXT].decode("utf-8", "replace")  # no JSON at all
         malformed = True
