@@ -466,8 +466,8 @@ class Ledger:
             self._unsaved_rows[_FILE + key] = _encoded_with_names(row)
             self._unsaved_forgotten.discard(_FILE + key)
         if batch.book is not None:
-            self._books[name] = batch.book
-            self._unsaved_rows[_BOOK + name] = _encoded_with_names(batch.book)
+            self._books[name] = self._books.get(name, LogBook()).merged(batch.book)
+            self._unsaved_rows[_BOOK + name] = _encoded_with_names(self._books[name])
 
     # --- between the state and the store's bytes ---------------------------------------------------------------------
 

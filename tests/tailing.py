@@ -12,9 +12,9 @@ import msgspec
 
 from exporter.events import LogName
 from exporter.logs.files import Pattern, Root, root_of
+from exporter.logs.folders import History
 from exporter.logs.generation import FileRow
 from exporter.logs.register import Batch, Clock, LogBook, Register
-from exporter.logs.search import History
 from exporter.logs.tail import Tail
 
 
@@ -114,7 +114,8 @@ class Driven:
         for key, row in batch.rows.items():
             self.saved[key] = msgspec.json.encode(row)
         if batch.book is not None:
-            self.saved["book"] = msgspec.json.encode(batch.book)
+            before = msgspec.json.decode(self.saved.get("book", b"{}"), type=LogBook)
+            self.saved["book"] = msgspec.json.encode(before.merged(batch.book))
         self.records += batch.records
         self.batches.append(batch)
 

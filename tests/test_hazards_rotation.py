@@ -456,3 +456,38 @@ def test_what_cannot_be_opened_for_a_while_is_not_lost(folder: Path, monkeypatch
     driven.tick()
     assert driven.texts == ["1", "2"]
     assert driven.lost == 0
+
+
+def test_what_was_moved_into_a_late_archive_from_before_the_first_start_is_history(folder: Path) -> None:
+    driven = Driven(folder, archive=str(folder / "archive"))
+    driven.start()
+    driven.tick()
+    driven.append("app.txt", "1\n")
+    driven.tick()
+    (folder / "archive").mkdir()
+    driven.write(f"archive/{_rolled(1)}", "old\n")
+    long_ago = driven.now - 86_400
+    os.utime(driven.path(f"archive/{_rolled(1)}"), (long_ago, long_ago))
+    driven.append("app.txt", "2\n")
+    _archive(driven, 2)
+    driven.write("app.txt", "3\n")
+    driven.tick()
+    driven.wait_out()
+    driven.tick(seconds=400)
+    assert sorted(driven.texts) == ["1", "2", "3"]
+
+
+def test_two_roots_that_are_first_listed_at_once_are_both_saved_as_listed(folder: Path) -> None:
+    (folder / "archive").mkdir()
+    driven = Driven(folder, archive=str(folder / "archive"), archive_root=ELSEWHERE, history="restate")
+    driven.write("app.txt", "old\n")
+    driven.start()
+    of_the_archive = list(driven.tails[1].discover())
+    of_the_folder = next(driven.tails[0].discover())
+    for batch in (of_the_folder, *of_the_archive):
+        driven.commit(batch)
+    driven.kill()
+    driven.append("app.txt", "2\n")
+    driven.start()
+    driven.tick()
+    assert driven.texts == ["2"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tailing import Driven, disk_folder
 
-from exporter.logs.search import History
+from exporter.logs.folders import History
 
 
 @pytest.fixture

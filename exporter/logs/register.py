@@ -32,6 +32,17 @@ class LogBook(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rolled: dict[str, str] = {}
     """For each live file's stem the stamp of the newest generation that is done with."""
 
+    def merged(self, change: "LogBook") -> "LogBook":
+        """The book with a change. Changes by several tails may be merged in any order, as nothing ever leaves it."""
+        return LogBook(
+            listed={**change.listed, **self.listed},
+            absent={**change.absent, **self.absent},
+            rolled={
+                stem: max(self.rolled.get(stem, ""), change.rolled.get(stem, ""))
+                for stem in (self.rolled | change.rolled)
+            },
+        )
+
 
 @dataclass(frozen=True)
 class Trouble:
@@ -57,7 +68,7 @@ class Batch:
     forgotten: set[str] = field(default_factory=set)
     """Keys of rows to drop."""
     book: LogBook | None = None
-    """The log's book, where it changed."""
+    """What is new in the log's book, to be merged into the one that is saved."""
     read_bytes: int = 0
     rotations: int = 0
     lost_generations: int = 0
@@ -125,6 +136,12 @@ class Register:
                 self.unbound[key] = row
             if rolled := rolled_name(os.path.basename(row.path)):
                 self.rolled_names[rolled] = key
+
+    def write(self, change: LogBook, batch: Batch) -> None:
+        """Have a change of the book saved with the batch."""
+        with self._lock:
+            self.book = self.book.merged(change)
+        batch.book = batch.book.merged(change) if batch.book else change
 
     def adopt(self, key: str) -> FileRow | None:
         """The unbound row, which is the caller's from now on; None if another tail was faster."""

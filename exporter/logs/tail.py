@@ -15,11 +15,13 @@ import msgspec
 from exporter.events import LogName
 from exporter.logs import files
 from exporter.logs.files import NotALogError, Pattern, Root
+from exporter.logs.folders import History
 from exporter.logs.generation import SMALLEST_READ, Generation, RewrittenError, new_row
 from exporter.logs.held import MOST_HANDLES, Held, look
 from exporter.logs.merge import Merge, Taken, take_alone
+from exporter.logs.proof import QUIET_SECONDS
 from exporter.logs.register import Batch, Clock, Register, Trouble
-from exporter.logs.search import QUIET_SECONDS, History, Search
+from exporter.logs.search import Search
 
 BATCH_BYTES = 4 << 20
 """Bytes of log that one batch covers, about; also what may be read ahead to merge files by time."""
@@ -128,7 +130,8 @@ class Tail:
                     elif generation.behind and not generation.failures:
                         unfilled.append(generation)  # not read far enough to know how old its next record is
             for generation in parsed if not alone else ():
-                merge.add(generation)
+                if generation.parsed is not None:  # else another file needed its handle
+                    merge.add(generation)
             if unfilled:
                 hungry = unfilled
                 continue
@@ -337,21 +340,22 @@ class Tail:
             generation.close()
 
     def _finish_batch(self, batch: Batch, read: bool) -> None:
+        listed = self._search.folders.complete
         busy = [generation for generation in self._held.active if generation.behind or generation.parsed is not None]
-        batch.drained = self._search.listed and not busy and not self._held.restless and not self._held.troubles
-        if self._search.listed and all(generation.failures >= FORGIVEN_FAILURES for generation in busy):
+        batch.drained = listed and not busy and not self._held.restless and not self._held.troubles
+        if listed and all(generation.failures >= FORGIVEN_FAILURES for generation in busy):
             self._caught_up = True
         batch.caught_up = self._caught_up
         unread = sum(generation.unread for generation in self._held.active)
         self.status = TailStatus(
             log=self._held.register.log,
             root=self._held.root.name,
-            listed=self._search.listed,
+            listed=listed,
             files=self._search.matched,
             unread_bytes=unread,
             last_read=self._held.clock.wall() if read else self.status.last_read,
             troubles=tuple(self._held.troubles.values()),
-            missing=self._search.missing,
+            missing=self._search.folders.missing,
             caught_up=self._caught_up,
         )
 
