@@ -360,7 +360,7 @@ def _add_seats(board: dashboard.Dashboard) -> None:
                     "What the Repository says about the license. Never its serial, key or owner.",
                     "none",
                     NO_REPOSITORY_API,
-                    ("QlikLicenseQrsUnreachable",),
+                    ("QlikLicenseQrsUnreachable", "QlikLicenseQrsIncomplete"),
                 ),
                 7,
                 6,

@@ -23,7 +23,7 @@ ClockSkew warning, ProbeStalled warning, RepositoryDown critical, AccessDenied w
 ParallelSessions info, AllocationRefused warning, Expired critical, ExpiringSoon info, ExpiringSoon warning,
 ExpiringSoon critical, SeatsExhausted warning, SeatsNearlyExhausted info, CapacityBurningFast warning,
 CapacityNearlyExhausted warning, UnknownErrors info, LogSilent warning, LogUnreadable warning, LogLagging warning,
-QrsUnreachable warning, StateNotSaved warning, ConfigReloadFailed warning, ExporterRestarting warning,
+QrsUnreachable warning, QrsIncomplete info, StateNotSaved warning, ConfigReloadFailed warning, ExporterRestarting warning,
 ExporterDown warning, ExporterDown critical, ExporterAbsent warning, ExporterFrozen warning
 """
 TARGET_LABELS = {"job", "site", "instance"}
