@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.config import (
@@ -280,6 +280,7 @@ def test_durations_read_and_show_as_they_are_written() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.integers(), st.none(), st.floats()))
 def test_whatever_is_no_duration_is_refused_and_nothing_else_happens(value: object) -> None:
     try:
@@ -288,6 +289,7 @@ def test_whatever_is_no_duration_is_refused_and_nothing_else_happens(value: obje
         assert "a duration with its unit" in str(error)
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=8)),
@@ -312,6 +314,7 @@ def test_any_tree_is_a_configuration_or_one_clear_error(tree: object) -> None:
         assert str(error).startswith("f.yml: ")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_a_configuration_or_one_clear_error(text: str) -> None:
     try:

@@ -1,7 +1,7 @@
 """Lines become records, whatever they hold."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.events import LOG_NAMES
@@ -134,6 +134,7 @@ def test_poison_is_one_record_or_one_orphan_and_never_an_error(log: str, line: b
     assert records[0].malformed
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(LOG_NAMES), st.lists(st.binary(max_size=200).map(lambda b: b.replace(b"\n", b""))), st.booleans()
 )
@@ -218,6 +219,7 @@ def test_empty_lines_are_no_records() -> None:
         assert split(log, [b"", b"  ", b""], None, True).records == []
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.events import (
@@ -381,6 +381,7 @@ ENTRIES = st.lists(
 PROBES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 86400)), max_size=5)
 
 
+@settings(deadline=None)
 @given(ENTRIES, PROBES, st.booleans(), st.integers(1, 10), st.integers(0, 60))
 def test_attempts_are_failures_and_successes_and_retried_and_pending(
     entries: list[Entry], probes: list[tuple[int, int]], infers: bool, grace_days: int, history: int
@@ -398,6 +399,7 @@ def test_attempts_are_failures_and_successes_and_retried_and_pending(
         assert state.consecutive_failures >= 0
 
 
+@settings(deadline=None)
 @given(ENTRIES, st.integers(0, 60), st.booleans())
 def test_a_log_cut_anywhere_and_resumed_from_the_saved_state_gives_the_same_state(
     entries: list[Entry], cut: int, infers: bool
@@ -412,6 +414,7 @@ def test_a_log_cut_anywhere_and_resumed_from_the_saved_state_gives_the_same_stat
     assert resumed == whole
 
 
+@settings(deadline=None)
 @given(ENTRIES)
 def test_the_age_is_never_negative_and_stale_follows_from_its_instants(entries: list[Entry]) -> None:
     state = folded(*entries)
