@@ -305,8 +305,9 @@ def _rolled(number: int) -> str:
 
 def _archive(driven: Driven, number: int) -> None:
     """What a move to another volume leaves: a copy, and no original."""
-    driven.copy("app.txt", f"archive/{_rolled(number)}")
-    driven.remove("app.txt")
+    driven.move("app.txt", _rolled(number))
+    driven.copy(_rolled(number), f"archive/{_rolled(number)}")
+    driven.remove(_rolled(number))
 
 
 @pytest.mark.parametrize("archive_root", [None, ELSEWHERE], ids=["the same root", "another root"])
