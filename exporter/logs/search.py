@@ -190,13 +190,15 @@ class Search:
                 self._held.paths[path] = live.row.key
                 self._held.linked.add(live.row.key)
             return
-        for generation in self._held.active:
+        folder, name = os.path.split(path)
+        for generation in self._held.active if self.folders.listing.names(folder).get(name) else ():
+            # The listing tells file numbers: so the one that had this name is not in the folder any more.
             row = generation.row
             adrift = generation.replaced and row.key in self._held.register.adrift
             if adrift and row.offset and row.path == path and self._proof.copies_held(generation, path):
                 self._held.unbind(generation)  # a copy of it took its place, as rsync makes one: it goes on there
         unbound = list(self._held.register.unbound.values())
-        names = originals(os.path.basename(path))
+        names = originals(name)
         candidates = [
             row
             for row in (*unbound, *self._binding.index.final)
