@@ -311,3 +311,11 @@ def test_an_allocation_is_refused_by_its_own_command_and_result_alone(descriptio
 
 def test_every_audit_message_names_a_text_since_rows_are_looked_through_for_texts_alone() -> None:
     assert all(any(message.texts) for message in MESSAGES if message.log == "repository_audit")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("EOF", "backend_reset"), ("read: eof.", "backend_reset"), ("eofriend", UNKNOWN)]
+)
+def test_a_short_text_is_a_whole_word(text: str, message: str) -> None:
+    record = record_of("licenses", f'{{"message":"{text}","timestamp":"2026-11-02T08:15:00Z"}}'.encode())
+    assert CATALOGUE.recognise("licenses", [record])[0].message == message

@@ -3,7 +3,7 @@
 To add a message: write one function, named as the value of the label `message`, with its docstring as the README row,
 and one sample line in `tests/samples/`. A message that is only counted needs no body; one with a meaning returns an
 event. Texts are small letters and are looked for at the beginning of any word of the record's texts, whatever their
-case there.
+case there; a text with a blank at its end must end with a word, too.
 """
 
 import re
@@ -65,13 +65,13 @@ def _message(log: LogName, *texts: str, pattern: str = "", certainty: Certainty 
 
     def register(function: Callable[..., LogEvent | None]) -> Callable[..., LogEvent | None]:
         sentence = " ".join((function.__doc__ or "").split())
-        words = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, texts))})")
+        words = "|".join(re.escape(text.rstrip()) + (r"(?!\w)" if text.endswith(" ") else "") for text in texts)
         MESSAGES.append(
             Message(
                 function.__name__,
                 log,
-                texts,
-                words,
+                tuple(text.rstrip() for text in texts),
+                re.compile(rf"(?<!\w)(?:{words})"),
                 re.compile(pattern) if pattern else None,
                 certainty,
                 sentence,
@@ -143,7 +143,7 @@ def backend_timed_out(record: LicensesRecord) -> LogEvent:
     return SyncFailed("timeout")
 
 
-@_message("licenses", "forcibly closed", "connection reset", "eof", "broken pipe", "wsarecv:", "wsasend:")
+@_message("licenses", "forcibly closed", "connection reset", "eof ", "broken pipe", "wsarecv:", "wsasend:")
 def backend_reset(record: LicensesRecord) -> LogEvent:
     """The connection to the backend was cut."""
     return SyncFailed("reset")
