@@ -31,11 +31,11 @@ def listening(handler: Handler, host: str = "127.0.0.1") -> Iterator[int]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, 0), family=family, backlog=128)
     connections: set[socket.socket] = set()
+    ended = threading.Event()
 
     def handled(connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        with connection, contextlib.suppress(OSError):
             handler(connection)
-        connection.close()
         connections.discard(connection)
 
     def accepting() -> None:
@@ -43,6 +43,9 @@ def listening(handler: Handler, host: str = "127.0.0.1") -> Iterator[int]:
             try:
                 connection, _ = listener.accept()
             except OSError:
+                return
+            if ended.is_set():  # accepted while the listener was being closed
+                connection.close()
                 return
             connection.settimeout(PATIENCE)
             connections.add(connection)
@@ -53,6 +56,7 @@ def listening(handler: Handler, host: str = "127.0.0.1") -> Iterator[int]:
     try:
         yield listener.getsockname()[1]
     finally:
+        ended.set()
         with contextlib.suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
