@@ -283,6 +283,8 @@ class _LoopThread:
         self.accepted = [0] * len(sockets)
         """Connections accepted so far, by socket."""
         self._sockets, self._security, self._handle = sockets, security, handle
+        self._heard: set[int] = set()
+        """The numbers of the listening sockets that the loop selects on."""
         self._loop = asyncio.SelectorEventLoop()
         self._loop.set_exception_handler(_note_loop_error)
         self._server = web.Server(self._answer, loop=self._loop, handler_cancellation=True)
@@ -313,13 +315,20 @@ class _LoopThread:
         self._loop.call_soon(self._sweep)
         try:
             self._loop.run_forever()
+        except OSError as error:  # Windows: a socket that the loop selects on was closed behind its back
+            _log.error("the web server's loop ended: %s", type(error).__name__)
+        try:
+            for descriptor in self._heard:
+                self._loop.remove_reader(descriptor)
+            for connection in list(self._connections):
+                connection.drop()
             tasks = asyncio.all_tasks(self._loop)
             for task in tasks:
                 task.cancel()
-            if tasks:
-                self._loop.run_until_complete(asyncio.wait(tasks, timeout=0.2))
-        except OSError as error:  # Windows: a socket that the loop selects on was closed behind its back
-            _log.error("the web server's loop ended: %s", type(error).__name__)
+            self._loop.run_until_complete(asyncio.wait(tasks, timeout=0.2) if tasks else asyncio.sleep(0))
+            self._loop.run_until_complete(asyncio.sleep(0))  # for the last transports to close
+        except OSError:
+            pass  # another such socket: what is left ends with the process
         finally:
             self._loop.close()
 
@@ -342,10 +351,12 @@ class _LoopThread:
     def _listen(self, index: int) -> None:
         listening = self._sockets[index]
         if listening.fileno() >= 0:
+            self._heard.add(listening.fileno())
             self._loop.add_reader(listening.fileno(), self._accept, index)
 
     def _deafen(self, listening: socket.socket) -> None:
         if listening.fileno() >= 0:
+            self._heard.discard(listening.fileno())
             self._loop.remove_reader(listening.fileno())
 
     def _accept(self, index: int) -> None:
