@@ -48,6 +48,8 @@ LINGERING = 1.0
 SWEEP_INTERVAL = 0.5
 STOP_TIMEOUT = 3.0
 """Seconds until the server is gone, clients or not; half of it is for answers being made."""
+LAST_TURNS = 20
+"""Turns of 10 ms that the tasks of a loop that ends have at most."""
 WATCH_INTERVAL = 5.0
 """Seconds between two knocks of the watchdog at its own ports."""
 KNOCK_TIMEOUT = 5.0
@@ -322,11 +324,13 @@ class _LoopThread:
                 self._loop.remove_reader(descriptor)
             for connection in list(self._connections):
                 connection.drop()
-            tasks = asyncio.all_tasks(self._loop)
-            for task in tasks:
+            for task in asyncio.all_tasks(self._loop):
                 task.cancel()
-            self._loop.run_until_complete(asyncio.wait(tasks, timeout=0.2) if tasks else asyncio.sleep(0))
-            self._loop.run_until_complete(asyncio.sleep(0))  # for the last transports to close
+            for _ in range(LAST_TURNS):  # for the tasks to end, and the transports to close
+                self._loop.call_later(0.01, self._loop.stop)
+                self._loop.run_forever()
+                if not asyncio.all_tasks(self._loop):
+                    break
         except OSError:
             pass  # another such socket: what is left ends with the process
         finally:
