@@ -23,6 +23,7 @@ SEATS_FREE = 5
 SESSIONS_AT_MOST = 5
 """What Qlik grants one user."""
 _LICENSED_FOR = timedelta(days=365)
+"""A date, which the demo's clock does not shorten: its end is not played."""
 _AUDIT_HEADER = (
     "Sequence#\tProductVersion\tTimestamp\tHostName\tId\tDescription\tProxySessionId\tProxyPackageId\t"
     "RequestSequenceId\tUserDirectory\tUserId\tObjectId\tObjectName\tSecurityClass\tClientHostAddress\tService\t"
@@ -168,7 +169,10 @@ class Repository:
 
 
 def _write_certificate(certificate: Path, key: Path) -> None:
-    """One certificate that is CA, server and client in one: enough for mutual TLS between two programs on loopback."""
+    """One certificate that is CA, server and client in one: enough for mutual TLS between two programs on loopback.
+
+    Made anew each time: a key in the package would be known to everyone, and Windows has no openssl.
+    """
     secret = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "qlik-license-exporter demo")])
     now = datetime.now(UTC)
