@@ -208,6 +208,22 @@ def test_the_client_that_has_waited_longest_makes_room_for_a_new_one(monkeypatch
             client.close()
 
 
+def test_a_connection_that_has_to_make_room_before_it_is_open_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 1)
+    released = threading.Event()
+    with site() as running:
+        loop = running.server._listener._loop
+        assert loop
+        loop._loop.call_soon_threadsafe(released.wait, DEADLINE)
+        clients = [_connect(running) for _ in range(6)]  # all of them are accepted in one turn
+        released.set()
+        for client in clients[:-1]:
+            assert until_closed(client) == b""
+        for client in clients:
+            client.close()
+        assert eventually(lambda: not _held(running) and not loop._openings)
+
+
 def test_when_every_connection_is_being_answered_a_new_one_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "MOST_CONNECTIONS", 1)
     release, begun = threading.Event(), threading.Event()

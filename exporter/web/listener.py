@@ -410,7 +410,14 @@ class _LoopThread:
         opening = self._loop.create_task(self._opened(connection, accepted, tls))
         connection.opening = opening
         self._openings.add(opening)
-        opening.add_done_callback(self._openings.discard)
+        opening.add_done_callback(lambda _: self._settle(opening, connection, accepted))
+
+    def _settle(self, opening: "asyncio.Task[None]", connection: "_Connection", accepted: socket.socket) -> None:
+        """An opening has ended, if only by being cancelled before it began: then nobody else closes the socket."""
+        self._openings.discard(opening)
+        if connection.wire is None:
+            accepted.close()
+            self._gone(connection)
 
     async def _opened(self, connection: "_Connection", accepted: socket.socket, tls: TlsRules | None) -> None:
         try:
@@ -426,10 +433,6 @@ class _LoopThread:
                 await self._loop.connect_accepted_socket(lambda: connection, accepted)
         except (OSError, asyncio.CancelledError):
             pass  # the client went away, took too long, or speaks no TLS that we do; or it had to make room
-        finally:
-            if connection.wire is None:
-                accepted.close()
-                self._gone(connection)
 
     def _touched(self, connection: "_Connection") -> None:
         if connection in self._connections:
