@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from exporter.logs.files import Identity, NotALogError, rolled_name
+from exporter.logs.files import Identity, rolled_name
 from exporter.logs.generation import UNKNOWN_MARK, FileRow, Generation, new_row
 from exporter.logs.held import Held
 from exporter.logs.proof import Proof
@@ -70,13 +70,8 @@ class Binding:
 
     def begin(self, path: str, batch: Batch, rolled: bool) -> Generation | None:
         """Read the file at `path` from its beginning: nobody has seen it before."""
-        self._held.beat()
-        try:
-            descriptor = self._held.open_file(path)
-        except (FileNotFoundError, NotALogError):
-            return None
-        except OSError as error:
-            self._held.failed(path, error)
+        descriptor = self._held.openable(path)
+        if descriptor is None:
             return None
         try:
             row = new_row(self._held.register.log, path, descriptor)

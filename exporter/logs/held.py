@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from exporter.logs import files
-from exporter.logs.files import Root
+from exporter.logs.files import NotALogError, Root
 from exporter.logs.generation import FileRow, Generation
 from exporter.logs.register import Batch, Clock, Register, Trouble
 from exporter.masking import masked_name
@@ -114,6 +114,17 @@ class Held:
         while len(self.open) >= self._most_handles and self._close_one():
             pass
         return files.open_shared(path)
+
+    def openable(self, path: str) -> int | None:
+        """A descriptor of the file at `path`; None where there is no log, or it cannot be opened, which is noted."""
+        self.beat()
+        try:
+            return self.open_file(path)
+        except (FileNotFoundError, NotALogError):
+            return None
+        except OSError as error:
+            self.failed(path, error)
+            return None
 
     def _close_one(self) -> bool:
         """Close an open file: the one opened longest ago of those that can best be spared."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 
 from exporter.logs import files
-from exporter.logs.files import NotALogError, rolled_name
+from exporter.logs.files import rolled_name
 from exporter.logs.generation import FileRow, Generation, begin_alike
 from exporter.logs.held import Held, look
 
@@ -36,13 +36,8 @@ class Proof:
         compared, seen_as = (row.key, path), (*look(status), row.offset)
         if self._rejected.get(compared) == seen_as:
             return None
-        self._held.beat()
-        try:
-            descriptor = self._held.open_file(path)
-        except (FileNotFoundError, NotALogError):
-            return None
-        except OSError as error:
-            self._held.failed(path, error)
+        descriptor = self._held.openable(path)
+        if descriptor is None:
             return None
         try:
             # Of a row that nothing was read of there is hardly any proof: it must bear its name at least.
