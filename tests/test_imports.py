@@ -9,7 +9,9 @@ ROOT = Path(__file__).parent.parent / "exporter"
 
 ALLOWED: dict[str, set[str]] = {
     "events": set(),
-    "config": {"events"},
+    "config.errors": set(),
+    "config.strict_yaml": {"config.errors"},
+    "config.settings": {"events"},
     "license": {"events"},
     "log": set(),
     "logs.formats": {"events"},
@@ -55,12 +57,13 @@ ALLOWED: dict[str, set[str]] = {
 """What each module of the core may import of the product. The purer it is, the less."""
 
 PACKAGES: dict[str, set[str]] = {
+    "config": {"config", "events"},
     "probes": {"config", "dispatcher", "probes"},
     "qrs": {"config", "events", "qrs"},
     "verdict": {"config", "events", "license", "observation", "probes", "qrs", "verdict", "wording", "masking"},
 }
 ONLY_USERS = {
-    "yaml": {"config", "web.security"},
+    "yaml": {"config.showing", "config.strict_yaml"},
     "prometheus_client": {"app", "metrics", "once", "web.server"},
     "sqlite3": {"store"},
 }

@@ -1,0 +1,66 @@
+"""The configuration: a YAML file becomes frozen, strict, typed settings.
+
+Whatever cannot be used raises `ConfigError`, one line that names the file, the key, what was found and what was
+expected. Keys and defaults are the public contract; `deploy/qlik-license-exporter.yml` is the commented reference.
+"""
+
+from exporter.config.checks import is_address
+from exporter.config.errors import ConfigError, explained, masked_url
+from exporter.config.loading import load, parse
+from exporter.config.settings import (
+    BACKEND_PROBE,
+    LOCAL_PROBE,
+    AuditLogConfig,
+    Config,
+    Duration,
+    LicenseConfig,
+    LicensesLogConfig,
+    LogConfig,
+    LogsConfig,
+    MessageConfig,
+    ProbeConfig,
+    QrsConfig,
+    Role,
+    StateConfig,
+    TraceLogConfig,
+    WebConfig,
+    duration,
+    local_path,
+    probes_of,
+    state_file_of,
+)
+from exporter.config.showing import masked, masked_yaml
+from exporter.config.strict_yaml import text_of, yaml_tree
+
+__all__ = [
+    "BACKEND_PROBE",
+    "LOCAL_PROBE",
+    "AuditLogConfig",
+    "Config",
+    "ConfigError",
+    "Duration",
+    "LicenseConfig",
+    "LicensesLogConfig",
+    "LogConfig",
+    "LogsConfig",
+    "MessageConfig",
+    "ProbeConfig",
+    "QrsConfig",
+    "Role",
+    "StateConfig",
+    "TraceLogConfig",
+    "WebConfig",
+    "duration",
+    "explained",
+    "is_address",
+    "load",
+    "local_path",
+    "masked",
+    "masked_url",
+    "masked_yaml",
+    "parse",
+    "probes_of",
+    "state_file_of",
+    "text_of",
+    "yaml_tree",
+]

@@ -1,0 +1,232 @@
+"""The settings: frozen, typed, with the defaults of a Qlik node. Keys and defaults are the public contract."""
+
+import os
+import re
+import sys
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from exporter.events import LogName
+
+LONGEST_DURATION = 100 * 365 * 86400
+"""Seconds: what lies beyond is no instant that could be shown."""
+
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|w|d|h|m|s))+")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|w|d|h|m|s)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_WINDOWS_VARIABLE = re.compile(r"%([A-Za-z_][A-Za-z0-9_()]*)%")
+
+
+class Duration(float):
+    """Seconds; written `500ms`, `30s`, `5m`, `26h`, `5d`, `1h30m`."""
+
+    def __str__(self) -> str:
+        for unit in ("w", "d", "h", "m", "s"):
+            if self >= _UNITS[unit] and self % _UNITS[unit] == 0:
+                return f"{int(self // _UNITS[unit])}{unit}"
+        return f"{round(self * 1000)}ms"
+
+
+def duration(text: object) -> Duration:
+    """The seconds that `text` names. Raises ValueError with the expectation."""
+    if not isinstance(text, str) or not _DURATION.fullmatch(text.strip()):
+        raise ValueError("a duration with its unit, such as 30s, 5m, 26h or 5d")
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text))
+    if seconds > LONGEST_DURATION:
+        raise ValueError("a duration of at most 100 years")
+    return Duration(seconds)
+
+
+class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+_LOG = r"%ProgramData%\Qlik\Sense\Log"
+_CERTIFICATES = r"%ProgramData%\Qlik\Sense\Repository\Exported Certificates\.Local Certificates"
+
+
+class LogConfig(_Settings, frozen=True, kw_only=True):
+    """One log: where its live files are, and where rolled ones go."""
+
+    enabled: bool = True
+    paths: tuple[str, ...] = ()
+    archive: str = ""
+
+
+class LicensesLogConfig(LogConfig, frozen=True, kw_only=True):
+    """The Licenses service's JSON log (qlik-facts 1; file names unknown, hence both endings)."""
+
+    paths: tuple[str, ...] = (rf"{_LOG}\Licenses\*.log", rf"{_LOG}\Licenses\*.txt")
+
+
+class AuditLogConfig(LogConfig, frozen=True, kw_only=True):
+    """The Repository's security audit log: who was refused (qlik-facts 2)."""
+
+    paths: tuple[str, ...] = (rf"{_LOG}\Repository\Audit\*_AuditSecurity_Repository.txt",)
+
+
+class TraceLogConfig(LogConfig, frozen=True, kw_only=True):
+    """The Repository's trace logs: what its license loggers complain of (qlik-facts 3)."""
+
+    paths: tuple[str, ...] = (
+        rf"{_LOG}\Repository\Trace\*_License_Repository.txt",
+        rf"{_LOG}\Repository\Trace\*_System_Repository.txt",
+    )
+
+
+class LogsConfig(_Settings, frozen=True, kw_only=True):
+    """The three logs; the key is the value of the label `log`."""
+
+    licenses: LicensesLogConfig = LicensesLogConfig()
+    repository_audit: AuditLogConfig = AuditLogConfig()
+    repository_trace: TraceLogConfig = TraceLogConfig()
+
+    def enabled(self) -> Iterator[tuple[LogName, LogConfig]]:
+        """The logs to read, by name."""
+        for name, log in (
+            ("licenses", self.licenses),
+            ("repository_audit", self.repository_audit),
+            ("repository_trace", self.repository_trace),
+        ):
+            if log.enabled:
+                yield typing.cast(LogName, name), log
+
+
+MessageMeaning = Literal["sync_attempted", "sync_succeeded", "sync_failed", "license_stale", "license_error"]
+
+
+class MessageConfig(_Settings, frozen=True, kw_only=True):
+    """A wording of this site's Qlik release that the built-in catalogue does not know."""
+
+    name: str
+    log: LogName
+    match: str
+    means: MessageMeaning
+
+
+class LicenseConfig(_Settings, frozen=True, kw_only=True):
+    """What kind of license the site has, and how long Qlik tolerates missing contact with the backend."""
+
+    kind: Literal["auto", "signed_key", "offline", "lef"] = "auto"
+    grace: Duration = Duration(5 * 86400)
+    settle: Duration = Duration(90)
+
+
+Role = Literal["backend", "proxy", "local", "other"]
+
+
+class ProbeConfig(_Settings, frozen=True, kw_only=True):
+    """One connection to try, stage by stage, on its own interval."""
+
+    target: str
+    role: Role = "other"
+    protocol: Literal["https", "http", "tls", "tcp"] = "https"
+    path: str = "/"
+    expected_statuses: tuple[int, ...] = (404,)
+    expected_issuers: tuple[str, ...] = ()
+    interval: Duration = Duration(60)
+    timeout: Duration = Duration(10)
+    proxy: str = "auto"
+    proxy_file: str = ""
+    ca_file: str = ""
+    ip_protocol: Literal["", "4", "6"] = ""
+
+    @property
+    def host(self) -> str:
+        """The host part of the target, without brackets."""
+        return self.target.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port part of the target."""
+        return int(self.target.rpartition(":")[2])
+
+
+BACKEND_PROBE = ProbeConfig(target="license.qlikcloud.com:443", role="backend")
+LOCAL_PROBE = ProbeConfig(target="localhost:4242", role="local", protocol="tcp", proxy="none")
+
+
+class QrsConfig(_Settings, frozen=True, kw_only=True):
+    """The Repository API: seats, minutes, expiry. Off unless switched on, on the central node only."""
+
+    enabled: bool = False
+    url: str = "https://localhost:4242"
+    sessions_url: str = ""
+    certificate: str = rf"{_CERTIFICATES}\client.pem"
+    key: str = rf"{_CERTIFICATES}\client_key.pem"
+    key_password: str = ""
+    key_password_file: str = ""
+    ca_file: str = rf"{_CERTIFICATES}\root.pem"
+    server_name: str = ""
+    user: str = "UserDirectory=INTERNAL; UserId=sa_api"
+    interval: Duration = Duration(300)
+    max_age: Duration = Duration(1800)
+    trust_updated: bool = False
+
+
+class StateConfig(_Settings, frozen=True, kw_only=True):
+    """Where offsets and durable counters are kept."""
+
+    file: str = ""
+
+
+class WebConfig(_Settings, frozen=True, kw_only=True):
+    """Where the exporter answers, and whether its pages may show people."""
+
+    listen_addresses: tuple[str, ...] = (":10188",)
+    show_people: bool = False
+
+
+class Config(_Settings, frozen=True, kw_only=True):
+    """Everything that can be set. `Config()` is what runs on a Qlik node without any file, once `expanded`."""
+
+    logs: LogsConfig = LogsConfig()
+    poll_interval: Duration = Duration(1)
+    discovery_interval: Duration = Duration(10)
+    history: Literal["restate", "count", "ignore"] = "restate"
+    messages: tuple[MessageConfig, ...] = ()
+    license: LicenseConfig = LicenseConfig()
+    probes: tuple[ProbeConfig, ...] | None = None
+    """None: the built-in ones, see `probes_of`."""
+    qrs: QrsConfig = QrsConfig()
+    state: StateConfig = StateConfig()
+    web: WebConfig = WebConfig()
+
+
+def probes_of(config: Config, environ: Mapping[str, str] = os.environ) -> tuple[ProbeConfig, ...]:
+    """The probes to run: those configured, else the backend, and the local Repository where its folder exists."""
+    if config.probes is not None:
+        return config.probes
+    sense = Path(local_path(r"%ProgramData%\Qlik\Sense", environ))
+    if (sense / "Repository").is_dir() or (sense / "Log" / "Repository").is_dir():
+        return (BACKEND_PROBE, LOCAL_PROBE)
+    return (BACKEND_PROBE,)
+
+
+def local_path(path: str, environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> str:
+    r"""`path` with its `%VARIABLES%` expanded and, off Windows, with `/` for `\` (hazard 39)."""
+    names = {key.casefold(): value for key, value in environ.items()}
+    names.setdefault("programdata", r"C:\ProgramData")
+    names.setdefault("programfiles", r"C:\Program Files")
+    expanded = _WINDOWS_VARIABLE.sub(lambda match: names.get(match[1].casefold(), match[0]), path)
+    return expanded if platform == "win32" else expanded.replace("\\", "/")
+
+
+def state_file_of(config: Config, environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
+    """The state file: as configured, else in ProgramData (Windows) or in the system's or user's state folder."""
+    if config.state.file:
+        return Path(config.state.file)
+    if platform == "win32":
+        return Path(local_path(r"%ProgramData%\qlik-license-exporter\state.db", environ, platform))
+    if folder := environ.get("STATE_DIRECTORY"):  # set by systemd for StateDirectory=
+        return Path(folder.split(":")[0]) / "state.db"
+    if folder := environ.get("XDG_STATE_HOME"):
+        return Path(folder) / "qlik-license-exporter" / "state.db"
+    home = environ.get("HOME", "")
+    if home and (not hasattr(os, "geteuid") or os.geteuid() != 0):
+        return Path(home) / ".local" / "state" / "qlik-license-exporter" / "state.db"
+    return Path("/var/lib/qlik-license-exporter/state.db")
