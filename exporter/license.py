@@ -1,6 +1,6 @@
 """LicenseState: the fold over everything observed, and what follows from it (sync age, stale, lockout). Pure.
 
-Instants are log time; `now` is always an argument. The rules are those of README, section "Design": the sync clock.
+Instants are log time; `now` is always an argument. The rules are those of docs/design.md, "The sync clock".
 """
 
 import hashlib

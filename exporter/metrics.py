@@ -42,7 +42,7 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {}
-"""Every metric by its name, in the order of the README's table."""
+"""Every metric by its name, in the order of the table in docs/metrics.md."""
 
 
 def _gauge(name: str, meaning: str, **labels: tuple[str, ...] | None) -> Metric:

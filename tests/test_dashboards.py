@@ -309,9 +309,10 @@ def test_grafana_finds_the_boards_and_its_data_source_where_it_is_provisioned() 
     assert urllib.parse.urlsplit(prometheus["url"]).hostname in compose["services"]
 
 
-def test_the_pictures_are_small_and_shown_in_the_readme() -> None:
+def test_the_pictures_are_small_and_shown_in_the_documentation() -> None:
     pictures = list((GRAFANA / "pictures").iterdir())
-    shown = (ROOT / "README.md").read_text(encoding="utf-8") + (GRAFANA / "README.md").read_text(encoding="utf-8")
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), GRAFANA / "README.md"]
+    shown = "".join(page.read_text(encoding="utf-8") for page in pages)
     assert pictures
     for picture in pictures:
         assert picture.read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""The sync clock and the counters, rule by rule: README, section "Design"."""
+"""The sync clock and the counters, rule by rule: docs/design.md, "The sync clock"."""
 
 import time
 from typing import NamedTuple

@@ -153,7 +153,9 @@ def test_everything_promised_is_exposed_once_it_is_known_and_lints() -> None:
 
 
 def contract_names() -> Iterator[str]:
-    yield from re.findall(r"^\| `(qlik_license_[a-z_]+)` \|", (HERE.parent / "README.md").read_text(), re.MULTILINE)
+    yield from re.findall(
+        r"^\| `(qlik_license_[a-z_]+)` \|", (HERE.parent / "docs/metrics.md").read_text("utf-8"), re.MULTILINE
+    )
 
 
 def test_the_expected_numbers_of_the_samples() -> None:

@@ -226,9 +226,9 @@ def test_reasons_and_phases_are_the_contracts_and_every_reason_has_a_cure() -> N
     assert set(CURES) == set(REASONS)
 
 
-def test_the_readme_tells_the_cure_of_every_reason() -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    assert [reason for reason, cure in CURES.items() if f"| `{reason}` | {cure} |" not in readme] == []
+def test_the_documentation_gives_the_cure_of_every_reason() -> None:
+    page = (Path(__file__).parent.parent / "docs/probes.md").read_text(encoding="utf-8")
+    assert [reason for reason, cure in CURES.items() if f"| `{reason}` | {cure} |" not in page] == []
 
 
 # --- nothing is left behind -------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The recording and alerting rules: accepted by promtool, proven alert by alert, true to the metrics, told in the README."""
+"""The recording and alerting rules: accepted by promtool, proven alert by alert, true to the metrics, listed in docs/alerts.md."""
 
 import os
 import re
@@ -27,7 +27,7 @@ QrsUnreachable warning, QrsIncomplete info, StateNotSaved warning, ConfigReloadF
 ExporterDown warning, ExporterDown critical, ExporterAbsent warning, ExporterFrozen warning
 """
 TARGET_LABELS = {"job", "site", "instance"}
-README_START, README_END = "<!-- alerts -->\n\n", "\n\n<!-- /alerts -->"
+TABLE_START, TABLE_END = "<!-- alerts -->\n\n", "\n\n<!-- /alerts -->"
 
 
 def selectors(expression: str) -> Iterator[Any]:
@@ -163,8 +163,8 @@ def test_the_texts_say_what_is_wrong_what_users_see_and_what_to_do_first(alert: 
     assert len(alert.annotations["summary"]) < 110, "a phone shows one or two lines"
 
 
-def readme_table() -> str:
-    """The README's table, from the rules."""
+def alerts_table() -> str:
+    """The table of docs/alerts.md, from the rules."""
     rows = ["| alert | severity | for | tells |", "| --- | --- | --- | --- |"]
     seen: dict[str, list[Any]] = {}
     for alert in alerts():
@@ -173,19 +173,18 @@ def readme_table() -> str:
         severities = ", ".join(alert.severity for alert in same)
         summary = re.sub(r"\s+", " ", re.sub(r"\{\{ with .*?end \}\}", "", same[0].annotations["summary"]))
         summary = re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"*\1*", summary)
-        rows.append(f"| [{name}](deploy/runbooks/{name}.md) | {severities} | {same[0].waits or '-'} | {summary} |")
+        rows.append(f"| [{name}](../deploy/runbooks/{name}.md) | {severities} | {same[0].waits or '-'} | {summary} |")
     return "\n".join(rows)
 
 
-def test_the_readme_lists_the_alerts_as_shipped() -> None:
-    """`UPDATE_README=1` writes the table anew."""
-    readme = REPOSITORY / "README.md"
-    before, _, rest = readme.read_text().partition(README_START)
-    found, _, after = rest.partition(README_END)
-    if os.environ.get("UPDATE_README"):
-        readme.write_text(before + README_START + readme_table() + README_END + after)
+def test_the_documentation_lists_the_alerts_as_shipped() -> None:
+    page = REPOSITORY / "docs/alerts.md"
+    before, _, rest = page.read_text("utf-8").partition(TABLE_START)
+    found, _, after = rest.partition(TABLE_END)
+    if os.environ.get("UPDATE_DOCS"):
+        page.write_text(before + TABLE_START + alerts_table() + TABLE_END + after, "utf-8")
         return
-    assert found == readme_table()
+    assert found == alerts_table(), "UPDATE_DOCS=1 renews it"
 
 
 def test_scaled_rules_shorten_waits_ranges_and_spans_and_leave_the_exporters_own_pace() -> None:

@@ -536,15 +536,15 @@ def test_refusals_before_the_license_became_good_again_are_explained_by_it():
     assert "2 distinct users were refused" in said(judgement)
 
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parent.parent / "docs/verdict.md").read_text(encoding="utf-8")
 
 
-def test_the_readme_lists_every_verdict_in_the_order_of_the_code():
-    assert tuple(re.findall(r"^\| `(\w+)` \| (?:ok|warning|critical|unknown) \|", README, re.MULTILINE)) == WORST_FIRST
+def test_the_documentation_lists_every_verdict_in_the_order_of_the_code():
+    assert tuple(re.findall(r"^\| `(\w+)` \| (?:ok|warning|critical|unknown) \|", PAGE, re.MULTILINE)) == WORST_FIRST
 
 
-def test_the_readme_documents_every_field_of_the_status():
-    section = README.partition("The same as JSON: `/api/v1/status`")[2].partition("`/api/v1/events`")[0]
+def test_the_documentation_covers_every_field_of_the_status():
+    section = PAGE.partition("The same as JSON: `/api/v1/status`")[2].partition("`/api/v1/events`")[0]
     documented = {
         name for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
     }

@@ -335,8 +335,8 @@ def test_when_descriptors_run_out_waiting_clients_make_room(monkeypatch: pytest.
         assert running.failures == []
 
 
-def test_the_readme_states_the_limits_in_force() -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+def test_the_documentation_states_the_limits_in_force() -> None:
+    page = (Path(__file__).parent.parent / "docs/security.md").read_text(encoding="utf-8")
     assert listener.MOST_CONNECTIONS == 512
     for row in (
         "| connections at once | 512 (Windows: 200); one more closes the one that has waited longest |",
@@ -348,7 +348,7 @@ def test_the_readme_states_the_limits_in_force() -> None:
         f"| taking an answer | {listener.WRITE_TIMEOUT:.0f} s |",
         f"| stop | {listener.STOP_TIMEOUT:.0f} s, clients connected or not |",
     ):
-        assert row in readme
+        assert row in page
 
 
 # --- the watchdog

@@ -52,7 +52,8 @@ HOST_ARGUMENT = "service-host"
 
 FIRST_CONFIGURATION = """\
 # qlik-license-exporter: every key is optional; on a Qlik node nothing needs to be set.
-# All keys: see the README. Restart the service, or POST to /-/reload, after a change.
+# All keys: https://github.com/qlik-license-exporter/qlik-license-exporter/blob/main/deploy/qlik-license-exporter.yml
+# After a change, restart the service or POST to /-/reload, after a change.
 """
 
 
@@ -366,6 +367,6 @@ else:
 
     def _carry_out(action: str) -> int:
         print(
-            f"cannot {action}: services are Windows's; on Linux use the systemd unit (see the README)", file=sys.stderr
+            f"cannot {action}: services are Windows's; on Linux use the systemd unit (docs/linux.md)", file=sys.stderr
         )
         return 1

@@ -1,9 +1,9 @@
 """Every log message understood, one function each: this page is the contract with Qlik's logs.
 
-To add a message: write one function, named as the value of the label `message`, with its docstring as the README row,
-and one sample line in `tests/samples/`. A message that is only counted needs no body; one with a meaning returns an
-event. Texts are small letters and are looked for at the beginning of any word of the record's texts, whatever their
-case there; a text with a blank at its end must end with a word, too.
+To add a message: write one function, named as the value of the label `message`, with its docstring as the row of
+docs/messages.md, and one sample line in `tests/samples/`. A message that is only counted needs no body; one with a
+meaning returns an event. Texts are in lower case and are looked for at the beginning of any word of the record's texts,
+regardless of case; a text that ends in a blank must also end with a word.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What a fleet costs, measured: `python -m tests.bench.fleet` prints the README's figures.
+"""What a fleet costs, measured: `python -m tests.bench.fleet` prints the figures of docs/linux.md.
 
 One real exporter stands for many nodes: a real Prometheus scrapes it once for each, evaluates the shipped rules, and
 writes to a receiver that counts bytes. All on loopback, ended by itself.
