@@ -131,7 +131,7 @@ def _probe_gauge(name: str, meaning: str, **labels: tuple[str, ...] | None) -> M
     return _gauge(name, meaning, target=None, role=ROLES, **labels)
 
 
-ROLES = ("backend", "proxy", "local", "other")
+ROLES = ("backend", "proxy", "repository", "local", "other")
 PROBE_SUCCESS = _probe_gauge("qlik_license_probe_success", "1 if the last probe succeeded.")
 PROBE_ATTEMPTS = _counter("qlik_license_probe_attempts_total", "Probes that were run.", target=None, role=ROLES)
 PROBE_FAILURES = _counter(

@@ -17,7 +17,7 @@ TEXTS = {
     "license_stale": ("No: the license is stale", CRITICAL),
     "license_expired": ("No: the license has expired", CRITICAL),
     "everyone_refused": ("No: everyone is refused", CRITICAL),
-    "repository_down": ("No: the Repository is down", CRITICAL),
+    "repository_down": ("No: the Repository does not answer", CRITICAL),
     "lockout_coming": ("Yes, but a lockout is coming", CRITICAL),
     "sync_failing_network": ("Yes, but syncs fail: network", WARNING),
     "sync_failing_proxy": ("Yes, but syncs fail: proxy", WARNING),

@@ -268,7 +268,7 @@ def _messages(node: Node, at: float) -> Iterator[Sample]:
 
 
 def _probes(node: Node, at: float, started: float) -> Iterator[Sample]:
-    targets = [("license.qlikcloud.com:443", "backend"), ("localhost:4242", "local")]
+    targets = [("license.qlikcloud.com:443", "backend"), ("localhost:4242", "repository")]
     if node.proxy:
         targets.append((node.proxy, "proxy"))
     if node.offline:

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 
-from exporter.config import BACKEND_PROBE, LOCAL_PROBE, LicenseConfig, MessageConfig, ProbeConfig, QrsConfig
+from exporter.config import BACKEND_PROBE, REPOSITORY_PROBE, LicenseConfig, MessageConfig, ProbeConfig, QrsConfig
 from exporter.events import LOG_NAMES, LogName, SettleDue
 from exporter.journal import Journal
 from exporter.license import Rules, new_state
@@ -105,9 +105,9 @@ def history(results: Iterable[ProbeResult], settings: ProbeConfig = BACKEND_PROB
     return kept
 
 
-def local(results: Iterable[ProbeResult]) -> ProbeHistory:
+def repository(results: Iterable[ProbeResult]) -> ProbeHistory:
     """The history of the probe of the Repository."""
-    return history(results, LOCAL_PROBE)
+    return history(results, REPOSITORY_PROBE)
 
 
 def board(overview: LicenseOverview) -> QrsBoard:

@@ -27,6 +27,7 @@ NODE_LEVEL = [
     "ClockSkew",
     "ProbeStalled",
     "RepositoryDown",
+    "LocalServiceDown",
     "UnknownErrors",
     "LogSilent",
     "LogUnreadable",
@@ -104,7 +105,7 @@ def test_alertmanager_mutes_what_repeats_a_known_cause(tmp_path: Path) -> None:
         alert("SyncFailing", "warning"),
         alert("BackendUnreachable", "warning", NODE, target="b:443", role="backend"),
         alert("AccessDeniedMassive", "critical", reason="no_access_pass"),
-        alert("RepositoryDown", "critical", NODE, target="l:4242", role="local"),
+        alert("RepositoryDown", "critical", NODE, target="l:4242", role="repository"),
     ]
     at_paris = [
         alert("SyncFailing", "warning", paris),

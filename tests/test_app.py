@@ -50,7 +50,7 @@ def test_without_configuration_on_a_node_it_finds_reads_and_probes_everything(tm
         ]
         assert all(seen[name] == 1 for name in seen if name.startswith("qlik_license_exporter_log_files"))
         assert 'qlik_license_probe_attempts_total{role="backend",target="license.qlikcloud.com:443"}' in seen
-        assert 'qlik_license_probe_attempts_total{role="local",target="localhost:4242"}' in seen
+        assert 'qlik_license_probe_attempts_total{role="repository",target="localhost:4242"}' in seen
 
         # What was there before is history: it restates, and never counts.
         assert seen["qlik_license_stale"] == 1

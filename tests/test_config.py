@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exporter.config import (
     BACKEND_PROBE,
-    LOCAL_PROBE,
+    REPOSITORY_PROBE,
     Config,
     ConfigError,
     Duration,
@@ -336,7 +336,7 @@ def test_the_local_repository_is_probed_where_its_folder_is_found(tmp_path: Path
     environ = {"ProgramData": str(tmp_path)}
     assert probes_of(parse("", "x", environ), environ) == (BACKEND_PROBE,)
     (tmp_path / "Qlik" / "Sense" / "Log" / "Repository").mkdir(parents=True)
-    assert probes_of(parse("", "x", environ), environ) == (BACKEND_PROBE, LOCAL_PROBE)
+    assert probes_of(parse("", "x", environ), environ) == (BACKEND_PROBE, REPOSITORY_PROBE)
     assert probes_of(parse("probes: []", "x", environ), environ) == ()
 
 

@@ -82,7 +82,7 @@ exporter_state_save_failures_total counter
 exporter_config_last_reload_successful gauge
 exporter_config_last_reload_success_timestamp_seconds gauge
 """.replace("LOGS", "licenses,repository_audit,repository_trace").replace(
-    " P", " target role=backend,proxy,local,other"
+    " P", " target role=backend,proxy,repository,local,other"
 )
 
 PROMISES = [line.split() for line in CONTRACT.strip().splitlines()]

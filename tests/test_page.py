@@ -25,9 +25,9 @@ from observed import (
     board,
     history,
     licenses_line,
-    local,
     observation,
     refusal,
+    repository,
     result,
     syncs,
 )
@@ -52,7 +52,7 @@ def incident(show_people: bool = False) -> Observation:
     audit += [refusal(NOON - 5 * age, "<b>burster", sessions=5, number=50 + age) for age in range(1, 6)]
     probes = [
         history([result(NOON - age * MINUTE, "dns" if age < 90 else None) for age in range(200, 0, -1)]),
-        local([result(NOON - 20)]),
+        repository([result(NOON - 20)]),
     ]
     seats = {"professional": AccessType(10, 10, 7, 0, 1, 0), "analyzer": AccessType(50, 12, 9, 38, 0, 0)}
     overview = LicenseOverview(read_at=NOON - MINUTE, expiry=NOON + 200 * DAY, expired=False, valid=True,

@@ -138,7 +138,9 @@ def test_a_proxy_address_with_an_unknown_interface_is_proxy_connect() -> None:
     assert probed(to(443, proxy="http://[fe80::1%nowhere]:3128")).reason == "proxy_connect"
 
 
-@pytest.mark.parametrize(("role", "proxied"), [("backend", True), ("other", True), ("local", False), ("proxy", False)])
+@pytest.mark.parametrize(
+    ("role", "proxied"), [("backend", True), ("other", True), ("repository", False), ("local", False), ("proxy", False)]
+)
 def test_auto_takes_the_licenses_services_own_proxy(role: str, proxied: bool, ca_file: str, tmp_path: Path) -> None:
     requests: list[bytes] = []
     with listening(GOOD) as port, listening(proxying(requests)) as proxy:

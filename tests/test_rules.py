@@ -19,7 +19,7 @@ PROMISED = """
 Stale critical, StaleUnconfirmed warning, LockoutImminent critical, ContactLost warning, ContactLost critical,
 SyncOverdue warning, SyncFailing warning, SyncNotAttempted warning, SyncUnknown info, BackendErrors warning,
 BackendUnreachable warning, BackendFlapping warning, TlsIntercepted warning, CertificateExpiring warning,
-ClockSkew warning, ProbeStalled warning, RepositoryDown critical, AccessDenied warning, AccessDeniedMassive critical,
+ClockSkew warning, ProbeStalled warning, RepositoryDown critical, LocalServiceDown warning, AccessDenied warning, AccessDeniedMassive critical,
 ParallelSessions info, AllocationRefused warning, Expired critical, ExpiringSoon info, ExpiringSoon warning,
 ExpiringSoon critical, SeatsExhausted warning, SeatsNearlyExhausted info, CapacityBurningFast warning,
 CapacityNearlyExhausted warning, UnknownErrors info, LogSilent warning, LogUnreadable warning, LogLagging warning,

@@ -21,14 +21,14 @@ from observed import (
     board,
     history,
     licenses_line,
-    local,
     observation,
     refusal,
+    repository,
     result,
     syncs,
 )
 
-from exporter.config import LicenseConfig, MessageConfig, duration
+from exporter.config import LicenseConfig, MessageConfig, ProbeConfig, duration
 from exporter.observation import LogFigures
 from exporter.probes import REASONS
 from exporter.qrs import AccessType, LicenseOverview
@@ -375,10 +375,18 @@ def test_parallel_sessions_are_told_without_names_case_b1():
 
 
 def test_a_repository_that_is_down_is_told_as_the_cause_of_refusals():
-    probes = [*REACHED, local([result(NOON - age * MINUTE, "tcp_refused") for age in range(10, 0, -1)])]
+    probes = [*REACHED, repository([result(NOON - age * MINUTE, "tcp_refused") for age in range(10, 0, -1)])]
     judgement = judge(observation(GOOD, probes=probes, started=NOON - DAY))
     assert (judgement.verdict, judgement.severity) == ("repository_down", "critical")
-    assert "the license is not to blame" in judgement.summary
+    assert "whatever the license is" in judgement.summary
+
+
+def test_another_service_of_the_node_that_is_down_is_not_called_the_repository():
+    settings = ProbeConfig(target="localhost:9200", role="local", protocol="tcp", proxy="none")
+    down = history([result(NOON - age * MINUTE, "tcp_refused") for age in range(10, 0, -1)], settings)
+    judgement = judge(observation(GOOD, probes=[*REACHED, down], started=NOON - DAY))
+    assert "repository_down" not in names(judgement)
+    assert "Repository does not answer" not in said(judgement)
 
 
 # --- what was bought -------------------------------------------------------------------------------------------------
@@ -472,7 +480,7 @@ def test_a_log_that_is_still_being_read_says_so():
 
 
 def test_the_worst_finding_comes_first_and_the_others_follow():
-    probes = [*unreachable("dns"), local([result(NOON - 60, "tcp_refused")])]
+    probes = [*unreachable("dns"), repository([result(NOON - 60, "tcp_refused")])]
     judgement = judge(observation([*GOOD, licenses_line(NOON - 60, STALE)], probes=probes))
     assert judgement.verdict == "license_stale"
     assert names(judgement) == ["repository_down"]

@@ -9,7 +9,7 @@ from exporter.config.errors import ConfigError, explained, masked_url
 from exporter.config.loading import load, parse
 from exporter.config.settings import (
     BACKEND_PROBE,
-    LOCAL_PROBE,
+    REPOSITORY_PROBE,
     AuditLogConfig,
     Config,
     Duration,
@@ -34,7 +34,7 @@ from exporter.config.strict_yaml import text_of, yaml_tree
 
 __all__ = [
     "BACKEND_PROBE",
-    "LOCAL_PROBE",
+    "REPOSITORY_PROBE",
     "AuditLogConfig",
     "Config",
     "ConfigError",

@@ -116,7 +116,7 @@ class LicenseConfig(_Settings, frozen=True, kw_only=True):
     settle: Duration = Duration(90)
 
 
-Role = Literal["backend", "proxy", "local", "other"]
+Role = Literal["backend", "proxy", "repository", "local", "other"]
 
 
 class ProbeConfig(_Settings, frozen=True, kw_only=True):
@@ -147,7 +147,7 @@ class ProbeConfig(_Settings, frozen=True, kw_only=True):
 
 
 BACKEND_PROBE = ProbeConfig(target="license.qlikcloud.com:443", role="backend")
-LOCAL_PROBE = ProbeConfig(target="localhost:4242", role="local", protocol="tcp", proxy="none")
+REPOSITORY_PROBE = ProbeConfig(target="localhost:4242", role="repository", protocol="tcp", proxy="none")
 
 
 class QrsConfig(_Settings, frozen=True, kw_only=True):
@@ -203,7 +203,7 @@ def probes_of(config: Config, environ: Mapping[str, str] = os.environ) -> tuple[
         return config.probes
     sense = Path(local_path(r"%ProgramData%\Qlik\Sense", environ))
     if (sense / "Repository").is_dir() or (sense / "Log" / "Repository").is_dir():
-        return (BACKEND_PROBE, LOCAL_PROBE)
+        return (BACKEND_PROBE, REPOSITORY_PROBE)
     return (BACKEND_PROBE,)
 
 

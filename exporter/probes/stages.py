@@ -201,7 +201,7 @@ class RunningProbe:
         if settings.proxy not in ("auto", "none"):
             self._proxy = proxy_of(settings.proxy)
             self._note(f"through the proxy {self._proxy}, as configured.")
-        elif settings.proxy == "auto" and settings.role not in ("local", "proxy"):
+        elif settings.proxy == "auto" and settings.role not in ("repository", "local", "proxy"):
             found = await in_thread(FILE_CALLS, licenses_service_proxy, self._environ)
             self._proxy = proxy_of(found.url) if found.url else None
             self._note(found.sentence)

@@ -39,7 +39,7 @@ class Evidence:
         # A probe that fails beside a failing sync needs no patience: the two confirm each other.
         patience = 0.0 if seen.state.consecutive_failures else self.limits.unreachable
         self.good, self.bad = self._probed("backend", patience)
-        _, self.local_bad = self._probed("local", self.limits.repository_down)
+        _, self.repository_bad = self._probed("repository", self.limits.repository_down)
         self.error = self._newest_error()
 
     def _recovered(self) -> float | None:

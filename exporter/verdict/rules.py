@@ -100,7 +100,7 @@ def _license_expired(seen: Evidence) -> list[Finding]:
 
 
 def _repository_down(seen: Evidence) -> list[Finding]:
-    bad = seen.local_bad
+    bad = seen.repository_bad
     if bad is None:
         return []
     evidence = [failed_probe(bad, seen)]
@@ -112,7 +112,8 @@ def _repository_down(seen: Evidence) -> list[Finding]:
         Finding(
             verdict="repository_down",
             severity="critical",
-            summary="The Repository does not answer: its users are refused, though the license is not to blame.",
+            summary="The Repository of this node does not answer: its users are refused, or find no hub, whatever the "
+            "license is.",
             users_see="Refusals that look like license trouble, or no hub at all, for the users of this node.",
             evidence=tuple(evidence),
             cure=(
