@@ -58,7 +58,7 @@ class Binding:
             batch.rotations += not row.rolled
             row = msgspec.structs.replace(row, rolled=True)
         mark = os.fstat(descriptor).st_size if row.mark == UNKNOWN_MARK else row.mark
-        row = msgspec.structs.replace(row, path=path, final=False, gone=0.0, lost=False, mark=mark)
+        row = msgspec.structs.replace(row, path=path, final=False, gone=0.0, lost=False, truncated=False, mark=mark)
         generation = self._add(row, descriptor, path)
         if matches:
             self._held.paths[path] = row.key

@@ -18,6 +18,8 @@ ARCHIVE_DEPTH = 4
 """Levels of subfolders of an archive that are searched (Qlik archives in one folder per node and service)."""
 NETWORK_TYPES = frozenset({"cifs", "smb3", "smbfs", "nfs", "nfs4", "ncpfs", "afs", "ceph", "9p", "fuse.sshfs"})
 """File systems whose metadata may lag behind their data (hazards 23, 48 and 85)."""
+BLOCK = 4096
+"""Bytes: holes of sparse files are skipped in multiples of it."""
 CASELESS_TYPES = frozenset({"cifs", "smb3", "smbfs", "ncpfs"})
 """File systems that take `A.txt` and `a.TXT` for one name (hazard 38)."""
 
@@ -128,6 +130,10 @@ if sys.platform == "win32":
         done = _file_information(handle, _FILE_STANDARD_INFO, ctypes.byref(info), ctypes.sizeof(info))
         return bool(done and info.delete_pending)
 
+    def next_data(descriptor: int, offset: int) -> int:
+        """Where the next byte that is not in a hole may be: the end of a hole is not asked for here."""
+        return offset
+
 else:
 
     def _open(path: str) -> int:
@@ -143,6 +149,16 @@ else:
     def is_doomed(descriptor: int) -> bool:
         """Whether a deleted file keeps its name until we let go: never here."""
         return False
+
+    def next_data(descriptor: int, offset: int) -> int:
+        """Where the next byte at or behind `offset` is that is not in a hole of a sparse file.
+
+        The end of the file where only a hole follows; `offset` where the file system does not tell. Raises no OSError.
+        """
+        try:
+            return os.lseek(descriptor, offset, os.SEEK_DATA)
+        except OSError as error:
+            return os.fstat(descriptor).st_size if error.errno == errno.ENXIO else offset
 
 
 def open_shared(path: str) -> int:

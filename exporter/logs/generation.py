@@ -28,6 +28,8 @@ SMALL_READ = 64 * 1024
 """Bytes that are asked for where nothing much is expected."""
 LARGEST_READ = framing.LONGEST_LINE
 """Bytes that are asked for at once at most."""
+TURN_BYTES = 1 << 20
+"""Bytes without a record that a file may have read in one poll; then the other files of its log go first."""
 OPEN_SECONDS = 5.0
 """Quiet after which a row that is not complete is taken as it is."""
 OPEN_BYTES = 64 * 1024
@@ -74,7 +76,9 @@ class FileRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gone: float = 0.0
     """The instant since when it is final or cannot be found; 0: neither."""
     lost: bool = False
-    """Whether it was counted as lost."""
+    """Whether it was given up."""
+    truncated: bool = False
+    """Whether it was cut or rewritten in place, after all that was seen of it had been read."""
 
     @property
     def identity(self) -> files.Identity:
@@ -199,6 +203,8 @@ class Generation:
         """How often in a row it could not be read."""
         self.mismatches = 0
         """How often in a row its bytes were not those that had been read."""
+        self.barren_bytes = 0
+        """Bytes that were read since the last record."""
         self.doomed = False
         """Whether the file was deleted and keeps its name for as long as we hold it (Windows)."""
         self._wish = SMALL_READ
@@ -227,10 +233,31 @@ class Generation:
         Returns the bytes that were done with at once, as no record is in them. Raises OSError, or RewrittenError.
         """
         started_at = self.row.offset
+        if self.barren_bytes >= TURN_BYTES:
+            most = min(most, TURN_BYTES)
+            self._skip_hole()
+        begin = self.row.offset
         while self.parsed is None and self._fill_once(now, most, final):
-            if self.row.offset - started_at >= most:
+            if self.row.offset - begin >= most:
                 break
+        self.barren_bytes = 0 if self.parsed is not None else self.barren_bytes + self.row.offset - begin
         return self.row.offset - started_at
+
+    def _skip_hole(self) -> None:
+        """Skip what the file system knows to be a hole of a sparse file: it holds no line end, and no record."""
+        row = self.row
+        if self.parsed is not None or not row.encoding:
+            return
+        assert self.descriptor is not None  # noqa: S101  # the tail opens before it fills
+        last = min(row.mark or self.size, self.size) - LARGEST_READ  # what a writer may still fill is read as ever
+        offset = min(files.next_data(self.descriptor, row.offset), last)
+        offset -= (offset - row.offset) % files.BLOCK  # whole characters, whatever the encoding
+        if offset <= row.offset:
+            return
+        anchor = files.read_at(self.descriptor, offset - ANCHOR, ANCHOR)
+        if anchor == bytes(ANCHOR):
+            self.row = msgspec.structs.replace(row, offset=offset, anchor=_hash(anchor), anchor_length=ANCHOR)
+            self._seen = (offset, -1)
 
     def _fill_once(self, now: float, most: int, final: bool) -> bool:
         """Read once. Returns whether it is worth to read on at once."""

@@ -224,7 +224,8 @@ class RolledSearch:
             replaced = any(other.path == row.path and other.key != key for other in list(register.rows.values()))
             rolled = row.rolled or replaced
             batch.rotations += rolled and not row.rolled
-            if row.offset and not row.mark and (rolled or now - row.changed < UNMISSED_SECONDS):
+            missed = not row.truncated and (rolled or now - row.changed < UNMISSED_SECONDS)
+            if row.offset and not row.mark and missed:
                 batch.lost_generations += 1
                 lost = masked_name(row.path)
                 log.warning("a rolled log file cannot be found again; what it held unread is lost: %s", lost)

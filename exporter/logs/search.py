@@ -9,6 +9,8 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from exporter.logs import files
 from exporter.logs.binding import Binding, Index
 from exporter.logs.files import Listing, Pattern
@@ -63,7 +65,7 @@ class Search:
             for name in listing.names(folder)
             if any(pattern.matches(name) for pattern in patterns)
         ]
-        unresolved = self._known_paths(matched, folders, self.folders.complete)
+        unresolved = self._known_paths(matched, folders, self.folders.complete, batch)
         self._find_by_number(unresolved, folders, listing, batch)
         if unresolved:
             self._binding.index = Index.of(held.generations.values(), list(held.register.rows.values()))
@@ -81,7 +83,9 @@ class Search:
             held.healed(path)
         return batch
 
-    def _known_paths(self, matched: list[str], folders: Iterable[str], complete: bool) -> dict[str, os.stat_result]:
+    def _known_paths(
+        self, matched: list[str], folders: Iterable[str], complete: bool, batch: Batch
+    ) -> dict[str, os.stat_result]:
         """The matching paths that stand for no known generation, with their status; others are seen to have left."""
         unresolved: dict[str, os.stat_result] = {}
         for path in matched:
@@ -109,6 +113,10 @@ class Search:
                     self._held.awake[key] = generation
                     generation.behind = True
             else:
+                row = generation.row
+                if closed and row.offset and row.identity.known and files.identity(status) == row.identity:
+                    batch.rotations += not row.rolled
+                    generation.row = msgspec.structs.replace(row, rolled=True, truncated=not generation.unread)
                 self._held.leave(path, replaced=True)
                 unresolved[path] = status
         present = set(matched)

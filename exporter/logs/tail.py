@@ -16,7 +16,7 @@ from exporter.events import LogName
 from exporter.logs import files
 from exporter.logs.files import NotALogError, Pattern, Root
 from exporter.logs.folders import History
-from exporter.logs.generation import SMALLEST_READ, Generation, RewrittenError, new_row
+from exporter.logs.generation import SMALLEST_READ, TURN_BYTES, Generation, RewrittenError, new_row
 from exporter.logs.held import MOST_HANDLES, Held, look
 from exporter.logs.merge import Merge, Taken, take_alone
 from exporter.logs.proof import QUIET_SECONDS
@@ -121,6 +121,7 @@ class Tail:
         while spent < BATCH_BYTES:
             most = max(SMALLEST_READ, BATCH_BYTES // max(1, len(hungry)))
             unfilled: list[Generation] = []
+            barren: list[Generation] = []
             parsed: list[Generation] = []
             for generation in hungry:
                 if now >= generation.retry_at:
@@ -128,7 +129,8 @@ class Tail:
                     if generation.parsed is not None:
                         parsed.append(generation)
                     elif generation.behind and not generation.failures:
-                        unfilled.append(generation)  # not read far enough to know how old its next record is
+                        # Not read far enough to know how old its next record is; but others do not wait for ever.
+                        (unfilled if generation.barren_bytes < TURN_BYTES else barren).append(generation)
             for generation in parsed if not alone else ():
                 if generation.parsed is not None:  # else another file needed its handle
                     merge.add(generation)
@@ -140,7 +142,9 @@ class Tail:
             spent += taken.read_bytes
             hungry = [generation for generation in taken.generations if generation.parsed is None and generation.behind]
             if not taken.records:
-                break
+                hungry = barren
+                if not barren:
+                    break
         self._finish_files(now, batch)
         self._finish_batch(batch, read=self._held.errors == errors_before)
         return batch
@@ -240,7 +244,7 @@ class Tail:
         self._held.opened(fresh, descriptor, old.path)
         if old.offset:
             batch.rotations += 1
-            old = msgspec.structs.replace(old, rolled=True)
+            old = msgspec.structs.replace(old, rolled=True, truncated=not generation.unread)
             self._held.register.rows[old.key] = self._held.register.unbound[old.key] = batch.rows[old.key] = old
             self._held.register.archive_due = self._held.restless = True
         elif old.key in self._held.register.rows:
