@@ -33,6 +33,11 @@ COMMANDS = {
     "probe": _Command("exporter.commands.probe", "try one connection, stage by stage"),
     "backfill": _Command("exporter.commands.backfill", "write the history in the logs as OpenMetrics"),
     "bundle": _Command("exporter.commands.bundle", "a clean zip for a support case"),
+    "assets": _Command(
+        "exporter.commands.assets",
+        "write out the rules, boards, runbooks and units of this version",
+        needs_config=False,
+    ),
     "demo": _Command("exporter.commands.demo", "play a license incident on made-up logs", needs_config=False),
     "service": _Command(
         "exporter.commands.service", "install, remove, start or stop the Windows service", needs_config=False

@@ -117,4 +117,4 @@ def test_no_label_can_hold_a_person_a_host_or_a_path() -> None:
 
 def test_every_promised_command_exists() -> None:
     promised = {"run", "check", "explain", "diagnose", "probe", "backfill", "bundle", "demo", "service"}
-    assert set(COMMANDS) == promised
+    assert promised <= set(COMMANDS)

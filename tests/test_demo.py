@@ -55,7 +55,7 @@ def test_without_the_programs_it_plays_logs_metrics_and_page_alone(
         player = demo._Demo(tmp_path, 5.0, ends)
         player._say_where(player._start_monitoring())
     told = capsys.readouterr().out
-    assert "logs, metrics and page alone" in told
+    assert "prometheus and alertmanager not found on PATH: logs, metrics and page alone" in told
     assert "/metrics" in told
 
 

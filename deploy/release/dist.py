@@ -22,6 +22,8 @@ import venv
 import zipfile
 from pathlib import Path
 
+from exporter.assets import SHIPPED
+
 PROJECT = Path(__file__).resolve().parents[2]
 SCRAPE_SECONDS = 60
 FORBIDDEN = (".pyc", ".pyo", ".db", ".log", ".pem", ".key", "__pycache__", ".venv", ".git/")
@@ -114,13 +116,15 @@ def source_date() -> str:
 
 
 def check_wheel(wheel: Path, files: list[str]) -> None:
-    """The wheel holds the package and its license, and nothing else."""
+    """The wheel holds the package, what `exporter.assets` lists, its license, and nothing else."""
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
         license_there = any(name.endswith(".dist-info/licenses/LICENSE") for name in archive.namelist())
+    code = [name for name in files if name.startswith("exporter/")]
+    assets = [f"exporter/assets/{name}" for name in files if f"{name}/".startswith(tuple(f"{top}/" for top in SHIPPED))]
     claim(
-        sorted(names) == [name for name in files if name.startswith("exporter/")],
-        f"the wheel holds the {len(names)} files of exporter/",
+        sorted(names) == sorted(code + assets),
+        f"the wheel holds the {len(code)} files of exporter/ and {len(assets)} assets",
     )
     claim(license_there, "the wheel holds the license")
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+from exporter.assets import asset
 from exporter.commands.demo_site import (
     SEATS,
     SEATS_FREE,
@@ -42,10 +43,8 @@ ROUND = 2.0 * GRACE
 SYNC_EVERY = 5.0
 """Seconds between sync attempts; Qlik's ten minutes."""
 TICK = 0.25
-DEPLOY = Path(__file__).parents[2] / "deploy"
-"""In a clone; an installed package has none, and the demo then plays without Prometheus."""
-RULES = DEPLOY / "prometheus" / "qlik-license.rules.yml"
-ROUTES = DEPLOY / "alertmanager" / "alertmanager.yml"
+RULES = asset("deploy/prometheus/qlik-license.rules.yml")
+ROUTES = asset("deploy/alertmanager/alertmanager.yml")
 EVERYONE = tuple(f"user{number:02}" for number in range(12))
 THE_BUSY_ONE = ("user20",)
 THE_NEW_ONE = ("user21",)
@@ -175,9 +174,11 @@ class _Demo:
         """Start Prometheus and Alertmanager where they can be had; what to look at, by name."""
         exporter = f"http://127.0.0.1:{self._exporter_port}"
         places = {"status page": f"{exporter}/", "metrics": f"{exporter}/metrics"}
-        if not (self._prometheus and self._alertmanager and RULES.exists()):
+        found = {"prometheus": self._prometheus, "alertmanager": self._alertmanager}
+        if missing := [name for name, path in found.items() if not path]:
             places["no alerts"] = (
-                "Prometheus, Alertmanager or the rules of a clone are missing: logs, metrics and page alone"
+                f"{' and '.join(missing)} not found on PATH: logs, metrics and page alone "
+                "(on Debian: apt-get install prometheus prometheus-alertmanager)"
             )
             return places
         receiver = serve(_notifications(self._say))
