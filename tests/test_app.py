@@ -118,8 +118,8 @@ def test_a_restart_keeps_durable_counters_exactly_and_gauges_hold(tmp_path: Path
         )
 
 
-def test_a_kill_at_any_moment_neither_loses_nor_doubles_a_record(tmp_path: Path) -> None:
-    """Hazard 117: correctness does not depend on a clean stop."""
+def test_hazard_117_a_kill_at_any_moment_neither_loses_nor_doubles_a_record(tmp_path: Path) -> None:
+    """Correctness does not depend on a clean stop."""
     site = Site(tmp_path)
     append(site.licenses, licenses_line(time.time(), "hello"))
     written = 0
@@ -211,8 +211,7 @@ def test_a_second_process_on_the_same_state_file_names_the_first_and_touches_not
         exporter.await_value(STALE_ERRORS, 1)
 
 
-def test_both_ip_families_answer(tmp_path: Path) -> None:
-    """Hazard 123."""
+def test_hazard_123_both_ip_families_answer(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.settings["web"]["listen_addresses"] = [":0"]
     with process(site) as exporter:

@@ -76,8 +76,8 @@ def test_what_hinders_the_start_is_one_sentence_and_code_1(site: Site, capfd: py
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals_are_heeded_without_the_loops_own_handlers(number: int) -> None:
-    """Hazard 115: those do not exist on Windows."""
+def test_hazard_115_signals_are_heeded_without_the_loops_own_handlers(number: int) -> None:
+    """The event loop's own handlers do not exist on Windows."""
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     stop, reload_asked = threading.Event(), threading.Event()
     try:
@@ -89,8 +89,7 @@ def test_signals_are_heeded_without_the_loops_own_handlers(number: int) -> None:
     assert (stop.is_set(), reload_asked.is_set()) == ((False, True) if number == signal.SIGHUP else (True, False))
 
 
-def test_the_process_ends_even_where_stopping_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hazard 121."""
+def test_hazard_121_the_process_ends_even_where_stopping_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
     monkeypatch.setattr(run, "LONGEST_STOP", 0.01)

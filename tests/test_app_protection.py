@@ -264,8 +264,9 @@ def test_a_pipe_or_a_folder_among_the_logs_hinders_nothing(site: Site) -> None:
         assert stopped(exporter) < 3
 
 
-def test_a_dead_share_delays_only_itself_and_no_stop(site: Site, elsewhere: Path) -> None:
-    """Hazards 45, 121 and 122."""
+def test_hazard_45_and_hazard_121_and_hazard_122_a_dead_share_delays_only_itself_and_no_stop(
+    site: Site, elsewhere: Path
+) -> None:
     switch = site.folder / "the server is gone"
     append(elsewhere / "licenses.log", licenses_line(time.time(), ATTEMPT))
     site.settings["logs"]["licenses"]["paths"] = [str(elsewhere / "*.log")]

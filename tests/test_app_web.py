@@ -187,8 +187,7 @@ def test_only_promised_metrics_are_shown_with_their_type_and_no_created_series(e
     assert not [name for name in shown if name.endswith("_created")]
 
 
-def test_every_durable_counter_with_closed_labels_is_there_from_the_start(tmp_path: Path) -> None:
-    """Hazard 103."""
+def test_hazard_103_every_durable_counter_with_closed_labels_is_there_from_the_start(tmp_path: Path) -> None:
     with thread(Site(tmp_path)) as running:
         seen = running.metrics()
     for metric in (metric for metric in METRICS.values() if metric.durable):

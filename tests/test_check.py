@@ -121,10 +121,9 @@ def test_an_account_without_a_name_is_told_by_its_number(
     assert f"the account {os.getuid()} cannot read" in outcome(capsys, site)[1]
 
 
-def test_a_folder_that_never_answers_is_called_stuck(
+def test_hazard_45_a_folder_that_never_answers_is_called_stuck(
     capsys: pytest.CaptureFixture[str], site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hazard 45."""
     release, listed = threading.Event(), os.scandir
 
     def stuck(path: Any) -> Any:

@@ -99,8 +99,8 @@ def test_every_promised_metric_exists_with_its_type_and_labels(name: str, kind: 
     assert {label: None if values is None else set(values) for label, values in metric.labels.items()} == promised
 
 
-def test_names_follow_the_rules_of_prometheus() -> None:
-    """Hazard 101: counters end in `_total`, gauges never do; no name or label is reserved."""
+def test_hazard_101_names_follow_the_rules_of_prometheus() -> None:
+    """Counters end in `_total`, gauges never do; no name or label is reserved."""
     for metric in METRICS.values():
         assert re.fullmatch(r"qlik_license_[a-z_]+", metric.name), metric.name
         assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
@@ -109,8 +109,8 @@ def test_names_follow_the_rules_of_prometheus() -> None:
         assert metric.meaning.endswith("."), metric.name
 
 
-def test_no_label_can_hold_a_person_a_host_or_a_path() -> None:
-    """Hazard 100: only the values that the configuration or a server's certificate decides are not closed."""
+def test_hazard_100_no_label_can_hold_a_person_a_host_or_a_path() -> None:
+    """Only the values that the configuration or a server's certificate decides are not closed."""
     open_labels = {label for metric in METRICS.values() for label, values in metric.labels.items() if values is None}
     assert open_labels == {"message", "target", "version", "issuer", "product", "python_version"}
 

@@ -68,7 +68,7 @@ def test_a_healthy_nodes_copied_folder_is_well_as_of_its_newest_entry(tmp_path, 
     assert told["also"] == []
 
 
-def test_a_stale_license_is_critical_and_its_refused_users_are_counted_case_a1(tmp_path, capsys):
+def test_case_a1_a_stale_license_is_critical_and_its_refused_users_are_counted(tmp_path, capsys):
     licenses = [*syncs(NOON - DAY, NOON - 2 * HOUR, error=NO_SUCH_HOST), licenses_line(NOON - 60, STALE)]
     audit = [refusal(NOON - number, f"user{number:02}", number=number) for number in range(1, 13)]
     code, told = diagnosed(capsys, node(tmp_path, licenses, audit))
@@ -84,7 +84,7 @@ def test_lesser_findings_have_the_same_shape(tmp_path, capsys):
     assert told["also"][0]["verdict"] == "sync_failing_network"
 
 
-def test_the_published_lines_are_a_stale_license_case_a2(capsys):
+def test_case_a2_the_published_lines_are_a_stale_license(capsys):
     code, told = diagnosed(capsys, SAMPLES / "licenses-published.log")
     assert (code, told["verdict"]) == (2, "license_stale")
 

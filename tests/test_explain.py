@@ -35,7 +35,7 @@ def log(tmp_path: Path, *lines: str, name: str = "Licenses.log") -> Path:
     return file
 
 
-def test_the_published_lines_are_explained_as_the_fold_takes_them_case_a2(capsys):
+def test_case_a2_the_published_lines_are_explained_as_the_fold_takes_them(capsys):
     first, second, third = explained(capsys, SAMPLES / "licenses-published.log")
     assert [line["message"] for line in (first, second, third)] == ["license_stale", "sync_attempted", "license_stale"]
     assert "it breaks its format" in " ".join(first["why"])

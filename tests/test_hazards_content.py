@@ -221,7 +221,7 @@ def test_hazard_22_history_that_ends_in_a_hole_ends_there(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("lie", [0, -1])
-def test_hazard_23_and_78_a_stale_size_is_no_truncation(
+def test_hazard_23_and_hazard_78_a_stale_size_is_no_truncation(
     folder: Path, lie: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driven = Driven(folder, root=NETWORK).start()
@@ -276,7 +276,7 @@ def test_hazard_48_nuls_read_once_from_a_share_are_read_again(folder: Path, monk
 
 
 @pytest.mark.windows
-def test_hazard_49_and_53_half_a_line_is_no_record_however_long_it_takes(folder: Path) -> None:
+def test_hazard_49_and_hazard_53_half_a_line_is_no_record_however_long_it_takes(folder: Path) -> None:
     driven = Driven(folder).start()
     driven.append("app.txt", "hel")
     driven.tick()

@@ -22,7 +22,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.mark.parametrize("down", [True, False], ids=["while down", "between polls"])
 @pytest.mark.parametrize("lines", [1, 50], ids=["24 smaller", "25 larger"])
-def test_hazards_24_and_25_a_file_number_that_is_used_again(folder: Path, lines: int, down: bool) -> None:
+def test_hazard_24_and_hazard_25_a_file_number_that_is_used_again(folder: Path, lines: int, down: bool) -> None:
     for attempt in range(30):  # another process on this disk may be quicker to take the number
         (folder / str(attempt)).mkdir()
         driven = Driven(folder / str(attempt)).start()
@@ -302,7 +302,7 @@ def test_hazard_40_a_name_that_still_opens_the_old_file(folder: Path, monkeypatc
 
 @pytest.mark.windows
 @pytest.mark.parametrize("when", [0, time.time() + 80 * 365 * 86400], ids=["1970", "the future"])
-def test_hazards_79_and_114_modification_times_play_no_part(folder: Path, when: float) -> None:
+def test_hazard_79_and_hazard_114_modification_times_play_no_part(folder: Path, when: float) -> None:
     driven = Driven(folder).start()
     for number in range(5):
         driven.append("app.txt", f"{number}\n")

@@ -273,7 +273,7 @@ def test_a_file_that_was_tidied_away_long_after_its_last_line_is_not_lost(folder
     assert driven.lost == 0
 
 
-def test_rolls_without_end_leave_handles_and_saved_rows_flat(folder: Path) -> None:
+def test_hazard_93_rolls_without_end_leave_handles_and_saved_rows_flat(folder: Path) -> None:
     driven = Driven(folder).start()
     sizes: list[tuple[int, int]] = []
     for number in range(400):  # what could grow by a roll shows after some hundred as well as after ten thousand

@@ -314,7 +314,7 @@ def test_hazard_72_what_is_rolled_between_two_far_polls_is_not_lost(folder: Path
     assert sorted(driven.texts) == ["1", "2", "3", "4"]
 
 
-def test_hazards_76_and_77_listings_and_times_that_stand_still_hide_nothing(
+def test_hazard_76_and_hazard_77_listings_and_times_that_stand_still_hide_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driven = Driven(folder, root=NETWORK).start()
@@ -328,7 +328,7 @@ def test_hazards_76_and_77_listings_and_times_that_stand_still_hide_nothing(
 
 
 @pytest.mark.parametrize("problem", [errno.EACCES, errno.EPERM])
-def test_hazards_80_and_81_a_locked_or_shared_out_file_is_read_later(
+def test_hazard_80_and_hazard_81_a_locked_or_shared_out_file_is_read_later(
     folder: Path, problem: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     driven = Driven(folder).start()

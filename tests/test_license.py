@@ -210,7 +210,7 @@ def test_a_record_of_the_future_counts_but_moves_no_instant() -> None:
     assert folded(stale(300), now=0).stale(), "five minutes ahead is a clock that is slightly off"
 
 
-def test_an_out_of_order_record_raises_maxima_but_takes_no_part_in_the_clock() -> None:
+def test_hazard_113_an_out_of_order_record_raises_maxima_but_takes_no_part_in_the_clock() -> None:
     state = folded(other(1000), attempt(900), failure(901), stale(930))
     assert (state.last_attempt, state.pending, state.stale_verdict) == (START + 900, None, START + 930)
     assert figures(state) == (1, 0, 0, 1)

@@ -55,7 +55,7 @@ def test_the_published_lines_are_understood_exactly() -> None:
     ]
 
 
-def test_case_b1_and_b4_refusals_go_by_the_session_count_of_the_row() -> None:
+def test_case_b1_and_case_b4_refusals_go_by_the_session_count_of_the_row() -> None:
     records = split(
         "repository_audit", lines_of(SAMPLES / "QLIKNODE1_AuditSecurity_Repository.txt"), None, True
     ).records

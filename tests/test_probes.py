@@ -132,7 +132,7 @@ def test_an_address_without_a_route_is_unreachable() -> None:
 # --- tls --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_private_ca_is_untrusted_until_ca_file_names_it_hazard_130(ca_file: str, tmp_path: Path) -> None:
+def test_hazard_130_a_private_ca_is_untrusted_until_ca_file_names_it(ca_file: str, tmp_path: Path) -> None:
     der = x509.load_pem_x509_certificate(AUTHORITY.cert_pem.bytes()).public_bytes(serialization.Encoding.DER)
     with listening(secured(serving(CERTIFICATE), GOOD)) as port:
         untrusted = probed(to(port))
@@ -245,7 +245,7 @@ def test_an_issuer_is_at_most_64_printable_characters(tmp_path: Path) -> None:
     assert issuer == ("Évil" + "x" * 60)[:64]
 
 
-def test_the_earliest_end_of_the_chain_is_apart_from_the_leaf_hazard_128(ca_file: str, tmp_path: Path) -> None:
+def test_hazard_128_the_earliest_end_of_the_chain_is_apart_from_the_leaf(ca_file: str, tmp_path: Path) -> None:
     cross = self_signed(tmp_path / "cross.pem", "Old Root", ends=-1).read_bytes()
     file = tmp_path / "chain.pem"
     leaf = CERTIFICATE.cert_chain_pems[0].bytes()

@@ -58,7 +58,7 @@ def finding(*addresses: Address) -> Callable[[str, int, int], list[Address]]:
         (TimeoutError(), "looked up"),
     ],
 )
-def test_a_name_that_cannot_be_looked_up_is_dns_hazard_126(error: Exception, words: str) -> None:
+def test_hazard_126_a_name_that_cannot_be_looked_up_is_dns(error: Exception, words: str) -> None:
     def failing(host: str, port: int, family: int) -> list[Address]:
         raise error
 
@@ -95,7 +95,7 @@ def hanging() -> Iterator[Callable[[str, int, int], list[Address]]]:
         over.set()
 
 
-def test_a_lookup_that_hangs_is_dns_within_the_deadline_hazard_125() -> None:
+def test_hazard_125_a_lookup_that_hangs_is_dns_within_the_deadline() -> None:
     with hanging() as resolve:
         started = time.monotonic()
         result = probed(to(443), resolver=resolve, timeout=0.3)
@@ -104,7 +104,7 @@ def test_a_lookup_that_hangs_is_dns_within_the_deadline_hazard_125() -> None:
     assert time.monotonic() - started < 3
 
 
-def test_hanging_lookups_hinder_no_other_and_their_number_is_limited_hazard_121() -> None:
+def test_hazard_121_hanging_lookups_hinder_no_other_and_their_number_is_limited() -> None:
     with hanging() as resolve, listening(answering(NOT_FOUND)) as port:
 
         async def hang(lookups: int) -> set[str | None]:
@@ -121,7 +121,7 @@ def test_hanging_lookups_hinder_no_other_and_their_number_is_limited_hazard_121(
     assert LOOKUPS._value == MOST_LOOKUPS
 
 
-def test_a_hanging_lookup_does_not_keep_the_process_from_ending_hazard_121() -> None:
+def test_hazard_121_a_hanging_lookup_does_not_keep_the_process_from_ending() -> None:
     program = """
         import asyncio, time
         from exporter.config import ProbeConfig
@@ -212,7 +212,7 @@ def test_a_host_with_ipv6_only_is_reached() -> None:
     assert (result.success, result.ip_protocol) == (True, 6)
 
 
-def test_broken_ipv6_does_not_fail_a_reachable_host_hazard_124() -> None:
+def test_hazard_124_broken_ipv6_does_not_fail_a_reachable_host() -> None:
     with listening(answering(NOT_FOUND)) as port:
         found = finding(address(BROKEN_IPV6, port), address("127.0.0.1", port))
         result = probed(to(0, target="x:1", protocol="http", ip_protocol=""), resolver=found)

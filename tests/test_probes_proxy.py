@@ -53,7 +53,7 @@ def nobody(host: str, port: int, family: int) -> list[Address]:
 
 
 @pytest.mark.windows
-def test_a_tunnel_is_asked_for_and_credentials_go_on_connect_only_hazard_129(ca_file: str) -> None:
+def test_hazard_129_a_tunnel_is_asked_for_and_credentials_go_on_connect_only(ca_file: str) -> None:
     requests: list[bytes] = []
     asked: list[bytes] = []
     with (

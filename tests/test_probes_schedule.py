@@ -134,7 +134,7 @@ def test_one_probe_is_in_flight_and_others_share_its_result() -> None:
     assert {result.reason for result in (*shared, again)} == {"tls_timeout"}
 
 
-def test_whoever_has_less_time_gets_what_is_known_by_then_hazard_125() -> None:
+def test_hazard_125_whoever_has_less_time_gets_what_is_known_by_then() -> None:
     async def ask(port: int) -> tuple[ProbeResult, float, ProbeResult]:
         prober = Prober()
         settings = to(port, timeout=Duration(1.5))

@@ -105,7 +105,7 @@ def test_a_serial_number_without_a_key_is_a_lef_and_its_missing_details_are_no_p
     assert (overview.kind, overview.product, overview.expiry, overview.problems) == ("lef", "2", None, 0)
 
 
-def test_an_expired_license_keeps_its_date_in_the_past_case_d2() -> None:
+def test_case_d2_an_expired_license_keeps_its_date_in_the_past() -> None:
     overview = read(EXPIRED)
     assert overview.expired is True
     assert overview.expiry == end_of(2024, 12, 31)
@@ -125,7 +125,7 @@ def test_a_site_without_a_license_shows_nothing_but_says_so() -> None:
     assert "no license is set" in overview.notes[0]
 
 
-def test_quarantined_and_excess_seats_are_their_own_figures_case_c5() -> None:
+def test_case_c5_quarantined_and_excess_seats_are_their_own_figures() -> None:
     seat = access_read(professionalAccess=seats(10, 12, 9, 3, 2)).access["professional"]
     assert (seat.available, seat.quarantined, seat.excess) == (-2, 3, 2)
 

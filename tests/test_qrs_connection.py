@@ -117,7 +117,7 @@ def test_proxies_of_the_environment_are_not_used(qrs: FakeQrs, site: Site, monke
     assert read(site.settings(qrs.url)).kind == "signed_key"
 
 
-def test_a_resolver_that_aiohttp_would_pick_by_itself_is_not_used_hazard_120(
+def test_hazard_120_a_resolver_that_aiohttp_would_pick_by_itself_is_not_used(
     qrs: FakeQrs, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken:
@@ -149,7 +149,7 @@ def test_sessions_that_cannot_be_read_hide_nothing_else_and_are_counted(qrs: Fak
 # --- who may read ---
 
 
-def test_403_is_a_fault_of_this_exporters_set_up_and_never_reads_as_a_refused_user_case_b8(
+def test_case_b8_403_is_a_fault_of_this_exporters_set_up_and_never_reads_as_a_refused_user(
     qrs: FakeQrs, site: Site, stranger: Site
 ) -> None:
     without_role = failure(site.settings(qrs.url, user="UserDirectory=EXAMPLE; UserId=nobody"))
@@ -538,7 +538,7 @@ def test_what_loopback_cannot_show_is_told_without_a_host(site: Site) -> None:
     assert str(connection_failure(LICENSE, late, settings)) == f"timeout: no connection for GET {LICENSE}"
 
 
-def test_a_certificate_file_that_hangs_does_not_hang_the_read_hazard_121(
+def test_hazard_121_a_certificate_file_that_hangs_does_not_hang_the_read(
     qrs: FakeQrs, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()

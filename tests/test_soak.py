@@ -18,8 +18,7 @@ GROWTH = 10 << 20
 """Bytes that the process may gain after its warm-up. (Over 50 rounds of 25,000 entries it stayed at 96 MiB.)"""
 
 
-def test_memory_stays_flat_whatever_and_however_much_is_logged(tmp_path: Path) -> None:
-    """Hazard 100."""
+def test_hazard_100_memory_stays_flat_whatever_and_however_much_is_logged(tmp_path: Path) -> None:
     site = Site(tmp_path)
     chance = random.Random(7)
     append(site.licenses, licenses_line(time.time(), ATTEMPT))

@@ -197,8 +197,10 @@ def test_where_no_new_file_can_be_made_an_unusable_one_stays_where_it_is(path: P
     assert store.reset is not None
 
 
-def test_a_folder_that_cannot_be_asked_is_no_missing_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hazard 44: a share that answers with an error for a moment must not lead to a new state."""
+def test_hazard_44_a_folder_that_cannot_be_asked_is_no_missing_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share that answers with an error for a moment must not lead to a new state."""
     store = Store(path)
     store.save({"a.b": b"1"}, {}, ())
     store.close()

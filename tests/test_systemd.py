@@ -52,7 +52,7 @@ def test_the_template_differs_from_the_single_unit_only_in_its_instance() -> Non
     assert sum("%i" in line for line in settings(TEMPLATE)) == 3  # description, configuration, state
 
 
-def test_a_share_that_is_down_does_not_keep_the_exporter_from_starting_45() -> None:
+def test_hazard_45_a_share_that_is_down_does_not_keep_the_exporter_from_starting() -> None:
     for unit in (SINGLE, TEMPLATE):
         lines = unit.read_text().splitlines()
         assert not [line for line in lines if line.startswith(("RequiresMountsFor=", "Requires=", "BindsTo="))]

@@ -17,7 +17,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("history", ["count", "restate"])
-def test_5000_idle_files_are_not_held_and_hardly_looked_at(folder: Path, history: History) -> None:
+def test_hazard_132_5000_idle_files_are_not_held_and_hardly_looked_at(folder: Path, history: History) -> None:
     driven = Driven(folder, history=history)
     for number in range(5_000):
         driven.write(f"{number:04}.txt", "1\n2\n")

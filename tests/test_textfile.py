@@ -50,7 +50,9 @@ def test_what_a_killed_process_left_is_no_hindrance_and_no_link_is_followed(tmp_
     assert elsewhere.read_bytes() == b"untouched"
 
 
-def test_88_a_file_held_for_a_moment_is_replaced_nevertheless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hazard_88_a_file_held_for_a_moment_is_replaced_nevertheless(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(textfile, "REPLACE_PAUSE", 0)
     write(tmp_path, b"a 1\n")
     refusals = iter([True, True, True])
@@ -66,7 +68,7 @@ def test_88_a_file_held_for_a_moment_is_replaced_nevertheless(tmp_path: Path, mo
     assert (tmp_path / FILE_NAME).read_bytes() == b"a 2\n"
 
 
-def test_88_a_file_held_for_ever_stays_as_it_was_and_leaves_nothing_beside_it(
+def test_hazard_88_a_file_held_for_ever_stays_as_it_was_and_leaves_nothing_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(textfile, "REPLACE_PAUSE", 0)
@@ -105,7 +107,7 @@ def test_the_writer_writes_again_and_again_and_takes_the_file_away_at_the_end(tm
     assert os.listdir(tmp_path) == []
 
 
-def test_134_a_folder_that_is_missing_is_logged_once_counted_always_and_used_when_it_comes(
+def test_hazard_134_a_folder_that_is_missing_is_logged_once_counted_always_and_used_when_it_comes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -140,7 +142,9 @@ def test_an_exposition_that_fails_is_counted_and_tried_again(tmp_path: Path) -> 
     assert failures == ["textfile", "textfile"]
 
 
-def test_121_a_write_that_hangs_does_not_hold_up_the_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hazard_121_a_write_that_hangs_does_not_hold_up_the_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(textfile, "STOP_TIMEOUT", 0.1)
     release, begun = threading.Event(), threading.Event()
 

@@ -76,13 +76,13 @@ def test_a_success_told_by_a_taught_message_is_not_called_inferred():
 
 
 @pytest.mark.parametrize("kind", ["offline", "lef"])
-def test_an_offline_site_is_well_with_its_own_sentence_case_a8(kind):
+def test_case_a8_an_offline_site_is_well_with_its_own_sentence(kind):
     judgement = judge(observation([], license=LicenseConfig(kind=kind), probes=unreachable()))
     assert (judgement.verdict, judgement.severity) == ("well", "ok")
     assert "never synchronises" in judgement.summary
 
 
-def test_a_burst_of_invalid_licenses_before_a_good_sync_is_a_repair_and_well_case_a4():
+def test_case_a4_a_burst_of_invalid_licenses_before_a_good_sync_is_a_repair_and_well():
     invalid = [
         licenses_line(
             NOON - HOUR + number,
@@ -105,7 +105,7 @@ def test_two_failed_syncs_after_a_good_one_are_mentioned_but_alarm_nobody():
 # --- stale -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_stale_license_is_critical_and_the_attempt_before_it_is_no_success_case_a2():
+def test_case_a2_a_stale_license_is_critical_and_the_attempt_before_it_is_no_success():
     lines = [licenses_line(NOON - 60.04, ATTEMPT), licenses_line(NOON - 60, STALE)]
     judgement = judge(observation(lines))
     assert (judgement.verdict, judgement.severity, judgement.alert) == ("license_stale", "critical", "QlikLicenseStale")
@@ -119,7 +119,7 @@ def test_the_cure_of_a_stale_license_opens_the_way_that_the_probe_finds_closed()
     assert "firewall" in judgement.cure[0]
 
 
-def test_a_stale_license_with_a_good_probe_says_that_the_network_is_not_the_obstacle_case_a4():
+def test_case_a4_a_stale_license_with_a_good_probe_says_that_the_network_is_not_the_obstacle():
     judgement = judge(observation([licenses_line(NOON - 60, STALE)], probes=REACHED))
     assert "the network is not the obstacle now" in said(judgement)
     assert judgement.cure[0].startswith("Restart the Windows service Qlik Sense Service Dispatcher")
@@ -347,7 +347,7 @@ def test_nine_refused_users_are_users_and_none_is_named():
     assert "user01" not in said(judgement)
 
 
-def test_a_single_refused_user_is_told_to_log_out_and_in_and_raises_no_alert_case_a5():
+def test_case_a5_a_single_refused_user_is_told_to_log_out_and_in_and_raises_no_alert():
     judgement = judge(observation(GOOD, [refusal(NOON - 60, "user01")]))
     assert (judgement.verdict, judgement.alert) == ("users_refused", "")
     assert "logging out and in is enough" in said(judgement)
@@ -366,7 +366,7 @@ def test_a_refused_allocation_is_told():
     assert (judgement.verdict, judgement.alert) == ("users_refused", "QlikLicenseAllocationRefused")
 
 
-def test_parallel_sessions_are_told_without_names_case_b1():
+def test_case_b1_parallel_sessions_are_told_without_names():
     rows = [refusal(NOON - number, "burster", sessions=5, number=number) for number in range(1, 8)]
     judgement = judge(observation(GOOD, rows))
     assert (judgement.verdict, judgement.alert) == ("parallel_sessions", "QlikLicenseParallelSessions")

@@ -75,7 +75,7 @@ def _reset(client: socket.socket) -> None:
 
 
 @pytest.mark.windows
-def test_123_a_port_alone_is_served_in_both_ip_families() -> None:
+def test_hazard_123_a_port_alone_is_served_in_both_ip_families() -> None:
     with site(address=":0") as running:
         assert running.server.bound == (f"0.0.0.0:{running.port}", f"[::]:{running.port}")
         for host in ("127.0.0.1", "::1"):
@@ -103,7 +103,7 @@ def _sockets_that_refuse(refused: dict[int, int], on: str = "bind") -> type[sock
 
 @pytest.mark.parametrize("missing", [socket.AF_INET, socket.AF_INET6])
 @pytest.mark.parametrize("on", ["make", "bind"])
-def test_123_a_missing_ip_family_is_a_warning(
+def test_hazard_123_a_missing_ip_family_is_a_warning(
     missing: int, on: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     code = errno.EAFNOSUPPORT if on == "make" else errno.EADDRNOTAVAIL
@@ -294,7 +294,7 @@ def test_heads_beyond_the_limit_are_refused() -> None:
 
 
 @pytest.mark.windows
-def test_118_clients_that_reset_at_once_do_not_kill_the_listener() -> None:
+def test_hazard_118_clients_that_reset_at_once_do_not_kill_the_listener() -> None:
     with site() as running:
         for _ in range(500):
             _reset(_connect(running))
@@ -302,7 +302,7 @@ def test_118_clients_that_reset_at_once_do_not_kill_the_listener() -> None:
         assert running.failures == []
 
 
-def test_119_clients_that_abort_mid_answer_leave_no_traceback_and_no_descriptor(
+def test_hazard_119_clients_that_abort_mid_answer_leave_no_traceback_and_no_descriptor(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with site(exporter=StandIn(html="x" * 2_000_000)) as running:
@@ -355,7 +355,7 @@ def test_the_documentation_states_the_limits_in_force() -> None:
 
 
 @pytest.mark.windows
-def test_118_a_listener_closed_behind_its_back_is_opened_again_and_counted() -> None:
+def test_hazard_118_a_listener_closed_behind_its_back_is_opened_again_and_counted() -> None:
     with site(watch_interval=0.05) as running:
         bound = running.server.bound
         loop = running.server._listener._loop

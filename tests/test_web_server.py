@@ -87,7 +87,7 @@ def test_an_answer_is_compressed_only_for_a_client_that_takes_gzip(accepted: str
     ["application/openmetrics-text;version=abc", "text/plain;version=é", "application/openmetrics-text;version=9.9.9",
      "text/plain;version=1.0.0.x", ",,;;=", "*/*", "text/html", "application/openmetrics-text;version=1;" + "x" * 999],
 )  # fmt: skip
-def test_108_whatever_a_client_accepts_the_content_type_is_one_that_prometheus_knows(accept: str) -> None:
+def test_hazard_108_whatever_a_client_accepts_the_content_type_is_one_that_prometheus_knows(accept: str) -> None:
     with site() as running:
         status, headers, _ = running.ask("/metrics", headers={"Accept": accept.encode("utf-8").decode("latin-1")})
     assert status == 200
@@ -108,7 +108,7 @@ class _Failing(Collector):
         raise RuntimeError("C:\\secret")
 
 
-def test_107_a_failing_collector_leaves_the_others_visible_and_is_counted() -> None:
+def test_hazard_107_a_failing_collector_leaves_the_others_visible_and_is_counted() -> None:
     failures: list[str] = []
     metrics = Isolated([_Failing(), StandIn().metrics], lambda: failures.append("metrics"))
     with site(exporter=StandIn(metrics=metrics)) as running:
@@ -128,7 +128,7 @@ def test_an_answer_that_fails_shows_neither_stack_trace_nor_path(caplog: pytest.
     assert "Traceback" not in caplog.text
 
 
-def test_109_twenty_scrapes_at_once_are_all_answered() -> None:
+def test_hazard_109_twenty_scrapes_at_once_are_all_answered() -> None:
     statuses: list[int] = []
     with site() as running:
         scrapers = [threading.Thread(target=lambda: statuses.append(running.ask("/metrics")[0])) for _ in range(20)]
@@ -226,7 +226,7 @@ def test_reload_is_done_by_post_or_put_and_says_what_was_wrong() -> None:
         assert (status, headers["Allow"]) == (405, "POST, PUT")
 
 
-def test_122_a_reload_that_hangs_delays_no_scrape_and_runs_once() -> None:
+def test_hazard_122_a_reload_that_hangs_delays_no_scrape_and_runs_once() -> None:
     release, begun = threading.Event(), threading.Event()
 
     def hanging() -> None:
@@ -287,7 +287,7 @@ def test_probe_tells_its_story_when_asked_to() -> None:
     [("10", 9.5), ("2.5", 2.0), ("0.5", 0.25), ("1e3", 120.0), ("", 120.0), ("soon", 120.0), ("nan", 120.0),
      ("inf", 120.0), ("-3", 120.0), ("0", 120.0)],
 )  # fmt: skip
-def test_125_a_probe_ends_half_a_second_before_prometheus_gives_up(header: str, seconds: float) -> None:
+def test_hazard_125_a_probe_ends_half_a_second_before_prometheus_gives_up(header: str, seconds: float) -> None:
     assert probe_timeout({"X-Prometheus-Scrape-Timeout-Seconds": header}) == seconds
     with site() as running:
         running.ask(f"/probe?target={TARGET}", headers={"X-Prometheus-Scrape-Timeout-Seconds": header})

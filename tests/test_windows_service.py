@@ -37,7 +37,7 @@ def test_rights_are_asked_for_on_the_folders_of_the_logs_only() -> None:
     assert remote == [r"\\filer\QlikShare\ArchivedLogs", r"\\filer\QlikShare\Logs"]
 
 
-def test_the_log_has_one_file_a_day_and_renames_none_135(tmp_path: Path) -> None:
+def test_hazard_135_the_log_has_one_file_a_day_and_renames_none(tmp_path: Path) -> None:
     days = iter([FIRST, FIRST, FIRST + datetime.timedelta(days=1)])
     log = service.DatedLog(tmp_path / "log", today=lambda: next(days))
     for line in ("one\n", "two\n", "three\n"):

@@ -58,7 +58,7 @@ def test_a_console_event_stops_it_and_its_counters_go_on_at_the_next_start(site,
     assert site.value("qlik_license_sync_attempts_total") == 4
 
 
-def test_a_killed_exporter_goes_on_where_it_was_117(site, start: Start) -> None:
+def test_hazard_117_a_killed_exporter_goes_on_where_it_was(site, start: Start) -> None:
     process = start()
     site.wait_for(RECORDS, 0, alive=lambda: process.poll() is None)
     site.write(1, 2)
@@ -70,7 +70,7 @@ def test_a_killed_exporter_goes_on_where_it_was_117(site, start: Start) -> None:
     site.wait_for(RECORDS, 3, alive=lambda: process.poll() is None)
 
 
-def test_another_process_rolls_the_log_while_it_is_read_67(site, start: Start) -> None:
+def test_hazard_67_another_process_rolls_the_log_while_it_is_read(site, start: Start) -> None:
     process = start()
     site.wait_for(RECORDS, 0, alive=lambda: process.poll() is None)
     site.write(1, 2)
