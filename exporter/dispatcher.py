@@ -22,6 +22,13 @@ LARGEST_FILE = 1 << 20
 
 _SECTION = re.compile(r"\s*\[\s*([^\]]+?)\s*\]")
 _PARAMETER = re.compile(r"(?:^|(?<=[\s=]))([\"']?)-{0,2}(proxy-[a-z-]+)(?:\s*=\s*|\s+|$)", re.IGNORECASE)
+_KNOWN = {
+    "proxy-uri",
+    "proxy-username",
+    "proxy-password",
+    "proxy-encrypted-password",
+    "proxy-basic-authentication",
+}
 _COMMENT = (";", "#", "//", "<!--")
 
 
@@ -35,6 +42,9 @@ class ServiceProxy:
     """The proxy with its credentials, for connecting only; empty unless understood."""
     sentence: str
     """For a person; without credentials."""
+    withheld: bool = False
+    """Whether the service has credentials that cannot be used from here: then a proxy's demand for a login does not
+    speak against the service."""
 
 
 def licenses_service_proxy(environ: Mapping[str, str] = os.environ) -> ServiceProxy:
@@ -114,17 +124,24 @@ def _understood(file: str, parameters: Mapping[str, str]) -> ServiceProxy:
     credentials = parts.netloc.rpartition("@")[0]
     sentence = f"{file} sets the proxy {parts.scheme}://{address} for the Licenses service"
     user, password = parameters.get("proxy-username", ""), parameters.get("proxy-password", "")
+    unknown = sorted(parameters.keys() - _KNOWN)
+    withheld = bool(unknown)
     if parameters.get("proxy-basic-authentication", "").casefold() in ("false", "0", "no"):
+        withheld |= bool(user or password or credentials or "proxy-encrypted-password" in parameters)
         credentials = ""
         sentence += "; it does not use Basic authentication there, so the probe sends no credentials"
     elif user and password:
         credentials = f"{quote(user, safe='')}:{quote(password, safe='')}"
         sentence += ", with a user name and a password"
     elif "proxy-encrypted-password" in parameters:
+        withheld = True
         sentence += "; its password is encrypted and cannot be used from here, so the probe sends no credentials"
     elif user:
+        withheld = True
         sentence += "; a user name without a password, so the probe sends no credentials"
     elif credentials:
         sentence += ", with credentials"
+    if unknown:
+        sentence += f"; what {', '.join(unknown)} means there is not known, and is left out"
     url = f"{parts.scheme}://{credentials}@{address}" if credentials else f"{parts.scheme}://{address}"
-    return ServiceProxy(file, "understood", url, f"{sentence}.")
+    return ServiceProxy(file, "understood", url, f"{sentence}.", withheld)

@@ -74,12 +74,15 @@ class SevereEntry(msgspec.Struct, frozen=True):
 
 
 class ProbeFinished(msgspec.Struct, frozen=True):
-    """A probe of `target` ended at `at`. A failed one with the role `backend` speaks against a pending sync."""
+    """A probe of `target` ended at `at`. A failed one with the role `backend` speaks against a pending sync.
+
+    One that was not judged (`success` is None) says nothing.
+    """
 
     target: str
     role: str
     at: float
-    success: bool
+    success: bool | None
 
 
 class QrsLicenseRead(msgspec.Struct, frozen=True):

@@ -140,7 +140,7 @@ async def _asked(config: Config, environ: Mapping[str, str]) -> tuple[tuple[Prob
     direct = [
         await _directly(history.settings, environ)
         for history, result in zip(histories, results, strict=True)
-        if result.role == "backend" and result.proxied and not result.success
+        if result.role == "backend" and result.proxied and result.success is False
     ]
     board = None
     if config.qrs.enabled:

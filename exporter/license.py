@@ -274,7 +274,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
                 self.probe_success[event.target] = _later(
                     known if known is not None and known <= now + CLOCK_WRONG else None, event.at
                 )
-            elif event.role == "backend":
+            elif event.success is False and event.role == "backend":
                 self.probe_failures.append(event.at)
         elif isinstance(event, QrsLicenseRead) and event.updated <= now + FUTURE:
             self._succeed_by_qrs(event.updated)

@@ -132,8 +132,12 @@ def _probe_gauge(name: str, meaning: str, **labels: tuple[str, ...] | None) -> M
 
 
 ROLES = ("backend", "proxy", "repository", "local", "other")
-PROBE_SUCCESS = _probe_gauge("qlik_license_probe_success", "1 if the last probe succeeded.")
-PROBE_ATTEMPTS = _counter("qlik_license_probe_attempts_total", "Probes that were run.", target=None, role=ROLES)
+PROBE_SUCCESS = _probe_gauge(
+    "qlik_license_probe_success", "1 if the last probe succeeded. Absent where it could not be judged."
+)
+PROBE_ATTEMPTS = _counter(
+    "qlik_license_probe_attempts_total", "Probes that were run, whatever came of them.", target=None, role=ROLES
+)
 PROBE_FAILURES = _counter(
     "qlik_license_probe_failures_total",
     "Probes that failed, by the reason.",

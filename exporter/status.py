@@ -4,7 +4,7 @@ Every instant is in seconds since 1970 (UTC), every span in seconds; None is wha
 are masked unless the site shows people. The names of the fields are API.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -15,7 +15,7 @@ from exporter.journal import Entry, Journal
 from exporter.license import LogCounters, SuccessSource
 from exporter.masking import masked
 from exporter.observation import LogFigures, Observation
-from exporter.probes import CURES, Phase, ProbeHistory, ProbeResult
+from exporter.probes import Phase, ProbeHistory, ProbeResult
 from exporter.qrs import QrsBoard
 from exporter.verdict import Judgement, judge
 
@@ -121,7 +121,8 @@ class Probed(msgspec.Struct, frozen=True, kw_only=True):
     """One probe that ended."""
 
     at: float
-    success: bool
+    success: bool | None
+    """None: not judged; `detail` says why."""
     reason: str | None
     detail: str
     phases: dict[Phase, float]
@@ -235,7 +236,7 @@ def status(seen: Observation) -> Status:
         events=_events(seen.journal.entries())[:EVENTS_SHOWN] if seen.journal else (),
         sources=tuple(_source(seen, log, seen.logs[log], shown) for log in LOG_NAMES if log in seen.logs),
         unknown=_unknown(seen.journal)[:UNKNOWN_SHOWN],
-        probes=tuple(_probe(history, shown) for history in seen.probes),
+        probes=tuple(_probe(history, seen.state.probe_success, shown) for history in seen.probes),
         qrs=_qrs(seen.qrs, seen.now, shown) if seen.qrs is not None else None,
         state_last_save=seen.state_last_save,
         component_failures=dict(seen.component_failures),
@@ -303,15 +304,15 @@ def _source(seen: Observation, log: LogName, figures: LogFigures, shown: Callabl
     )
 
 
-def _probe(history: ProbeHistory, shown: Callable[[str], str]) -> Probe:
+def _probe(history: ProbeHistory, kept: Mapping[str, float], shown: Callable[[str], str]) -> Probe:
     last = history.last
     return Probe(
         target=history.settings.target,
         role=history.settings.role,
-        last_success=history.last_success,
+        last_success=history.last_success or kept.get(history.settings.target),
         attempts=history.attempts,
         failures={reason: number for reason, number in history.failures.items() if number},
-        cure=CURES[last.reason] if last is not None and last.reason is not None else "",
+        cure=last.cure if last is not None else "",
         tls_version=last.tls_version if last else None,
         issuer=last.issuer if last else None,
         issuer_expected=last.issuer_expected if last else None,
@@ -370,7 +371,7 @@ def _timeline(seen: Observation) -> Timeline:
         for history in seen.probes
         if history.settings.role == "backend"
         for result in list(history.results)
-        if result.ended > now - longest
+        if result.success is not None and result.ended > now - longest
     ]
     oldest = min([at for at, _ in marks] + [at for at, _ in probes], default=now)
     window = next((span for span in _WINDOWS if now - oldest <= span), longest)

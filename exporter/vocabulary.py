@@ -18,7 +18,8 @@ _KNOWN = """
     audit august auth authenticate authenticated authentication authorisation authorization authorized auto
     automatic automatically available average avoid avoiding avoids await awaited awaiting awakened aware away back
     backend backends background backslash backslashes backward backwards bad balance bar bare barrier base based
-    basic basis be became because become becomes been before began begin beginning begins behave behaves behavior
+    basic basis be bearer became because become becomes been before began begin beginning begins behave behaves
+    behavior
     behaviour behind being believe belong belongs below benefit best beta better between beyond big binary binascii
     bind binding bit bits bitwise blank blanks block blocked blocking blocks blue body bogus bool boolean boot
     bootstrap both bother bottom bound boundaries boundary bounded box boxes brackets branch break breaking
@@ -104,8 +105,9 @@ _KNOWN = """
     interpolation interpret interpretation interpreted interpreter interrupted interval into intrinsic introduced
     introduces introspection invalid invalidated invariant inverse invisible invocation invoke invoked invoking
     involving ip is issue issued issuer it item items iterable iterate iterated iterating iteration iterator
-    iterators its itself january jar job jobs join joined json july jump jumps june just jwt keep keepalive keeping
-    kept kernel key keyed keys keyword keywords killed kind know knowledge known knows label labels lack lacks
+    iterators its itself january jar job jobs join joined json judge judged july jump jumps june just jwt keep keepalive
+    keeping
+    kept kerberos kernel key keyed keys keyword keywords killed kind know knowledge known knows label labels lack lacks
     language large larger largest last late latency later latest latter layer lazy lead leader leading leaf leak
     leap lease leased least leave leaves leaving lef left leftmost leftover legacy legal lend length less let lets
     letter letters level lib libraries library lic license licensed licenses licensing life lifetime like likely
@@ -126,7 +128,7 @@ _KNOWN = """
     naming native natural near nearest nearly necessarily necessary need needed needs negative negotiate neither
     nested nesting netmask network never new newer newest newline newly next nice no nobody node nodes noise non
     nonce none nonempty nonnegative nonzero nor normal normalization normalized normally not notation nothing notice
-    notification notified notify notion november now null number numbers numerator numeric numerical numerically
+    notification notified notify notion november now ntlm null number numbers numerator numeric numerical numerically
     object objects obsolete obtain obtained obtaining occur occurred occurrence occurrences occurs octal octets
     october odag odd of off official offline offset offsets often ok old older oldest omit omitted on once one
     online only opcode opcodes open opened opening operand operands operate operates operating operation operational
@@ -184,7 +186,8 @@ _KNOWN = """
     single singleton site situation situations six size skip skipped skipping slash slashes sld sleep slice slicing
     slightly slk slot slots slow slower slowly small smaller smallest snapshot so socket solution some someone
     something sometimes somewhere soon sophisticated sort sorted sorting sorts sound source space spaces span spawn
-    spawned spec special specialized specific specification specified specifier specifies specify specifying speed
+    spawned speak speaks spec special specialized specific specification specified specifier specifies specify
+    specifying speed
     speeds spell spelling spent split splitting spurious square ssl stable stack stacklevel stage stages stale stall
     stalled stamp standard star start started starting startup stat state statement statements static statistics
     stats status statuscode stay stderr stdin stdout step still stop stopped stopping storage store stored storing

@@ -179,7 +179,7 @@ def proxying(
     requests: list[bytes],
     *,
     credentials: bytes | None = None,
-    challenge: bytes = b'Basic realm="proxy"',
+    challenge: bytes = b'Proxy-Authenticate: Basic realm="proxy"\r\n',
     ways: dict[str, int] | None = None,
 ) -> Handler:
     """A CONNECT proxy that keeps the requests; `ways` sends host names to loopback ports."""
@@ -188,8 +188,8 @@ def proxying(
         head = request_head(connection)
         requests.append(head)
         if credentials is not None and header(head, b"proxy-authorization") != b"Basic " + credentials:
-            refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: " + challenge
-            connection.sendall(refusal + b"\r\nContent-Length: 0\r\n\r\n")
+            refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\n" + challenge
+            connection.sendall(refusal + b"Content-Length: 0\r\n\r\n")
             closing(connection)
             return
         host, _, port = head.split(b" ")[1].decode().rpartition(":")
@@ -257,7 +257,8 @@ def probed(settings: ProbeConfig, **options: Any) -> ProbeResult:
     started = time.monotonic()
     result = asyncio.run(probe(settings, **options))
     assert time.monotonic() - started < options.get("timeout", settings.timeout) + 5
-    assert result.success == (result.reason is None)
+    assert (result.success is False) == (result.reason is not None)
+    assert bool(result.cure) == (not result.success)
     assert set(result.phases) <= set(PHASES)
     assert all(seconds >= 0 for seconds in result.phases.values())
     assert result.detail.endswith(".")

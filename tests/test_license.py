@@ -152,6 +152,13 @@ def test_a_failed_backend_probe_before_the_settling_prevents_an_inferred_success
         assert success_of(folded(other(100), state=state)) == expected
 
 
+def test_a_probe_that_was_not_judged_prevents_no_success_and_is_none() -> None:
+    state = folded(attempt(0))
+    state.fold(ProbeFinished("t", "backend", START + 45, success=None), START + 45, RULES)
+    assert success_of(folded(other(100), state=state)) == (0, "inferred")
+    assert (state.probe_success, state.probe_failures) == ({}, [])
+
+
 def test_a_probe_that_failed_before_its_attempt_was_read_prevents_it_too() -> None:
     state = new_state(b"k")
     state.fold(ProbeFinished("t", "backend", START + 1, success=False), START + 1, RULES)

@@ -267,6 +267,23 @@ def test_the_last_good_probe_is_kept_over_restarts() -> None:
     assert not any(name.startswith("qlik_license_probe_success") for name in seen)
 
 
+def test_a_probe_that_was_not_judged_is_an_attempt_without_a_success_sample() -> None:
+    target = '{role="backend",target="license.qlikcloud.com:443"}'
+    history = probed()
+    history.record(
+        ProbeResult(target="license.qlikcloud.com:443", role="backend", detail="x", at=NOW - 2, ended=NOW - 1,
+                    success=None, reason=None, phases={"connect": 0.01, "proxy": 0.02}, ip_protocol=4)
+    )  # fmt: skip
+    seen = samples(exposition(observation(new_state(b"k"), probes=[history])))
+    assert f"qlik_license_probe_success{target}" not in seen
+    assert seen[f"qlik_license_probe_attempts_total{target}"] == 3
+    assert sum(value for name, value in seen.items() if name.startswith("qlik_license_probe_failures_total")) == 1
+    assert seen[f"qlik_license_probe_last_run_timestamp_seconds{target}"] == NOW - 1
+    assert seen[f"qlik_license_probe_last_success_timestamp_seconds{target}"] == NOW - 9
+    assert seen[f"qlik_license_probe_ip_protocol{target}"] == 4
+    assert sum(name.startswith("qlik_license_probe_duration_seconds") for name in seen) == 2
+
+
 def test_hazard_102_no_created_series_and_hazard_104_no_time_stamps() -> None:
     text = generate_openmetrics(registry(everything())).decode()
     assert "_created" not in text

@@ -35,7 +35,7 @@ from probe_peers import (
 )
 
 from exporter.config import Duration
-from exporter.probes import Address
+from exporter.probes import Address, ProbeResult
 
 SECURE = serving(CERTIFICATE)
 GOOD = secured(SECURE, answering(NOT_FOUND))
@@ -214,24 +214,82 @@ def test_what_fails_behind_the_tunnel_is_not_the_proxys_fault() -> None:
             assert probed(to(port, proxy=url)).reason == "tls_handshake"
 
 
+def refused(tmp_path: Path, *challenges: bytes, credentials: str = "", conf_lines: str = "") -> ProbeResult:
+    """A probe of a proxy that answers 407 whatever is sent, with these headers; set here, or in services.conf."""
+    headers = b"".join(each + b"\r\n" for each in challenges)
+    with listening(proxying([], credentials=b"none is right", challenge=headers)) as proxy:
+        environ = conf(tmp_path, f"[licenses.parameters]\n-proxy-uri=http://127.0.0.1:{proxy}\n{conf_lines}")
+        url = "auto" if conf_lines else f"http://{credentials}127.0.0.1:{proxy}"
+        result = probed(to(443, proxy=url), environ=environ)
+    assert set(result.phases) == {"connect", "proxy"}
+    assert "svc" not in str(result)
+    assert "wrong" not in str(result)
+    return result
+
+
+BASIC = b'Proxy-Authenticate: Basic realm="a, NTLM b", charset="UTF-8"'
+
+
 @pytest.mark.parametrize(
-    ("challenge", "credentials", "words"),
+    ("challenges", "credentials", "words"),
     [
-        (b'Basic realm="a, b"', "", "none is set"),
-        (b'Basic realm="proxy"', "user:wrong@", "did not accept"),
-        (b"NTLM", "", "cannot be judged from here"),
-        (b"Negotiate, NTLM", "user:right@", "cannot be judged from here"),
-        (b"Negotiate\r\nProxy-Authenticate: NTLM", "", "cannot be judged from here"),
-        (b'Negotiate\r\nProxy-Authenticate: Basic realm="x"', "", "none is set"),
+        ([BASIC], "", "none is set"),
+        ([BASIC], "svc:wrong@", "did not accept"),
+        ([b"proxy-authenticate: NTLM", b"PROXY-AUTHENTICATE: basic"], "svc:wrong@", "did not accept"),
+        ([b'Proxy-Authenticate: Negotiate, Digest realm="x", nonce="y", BASIC realm="z"'], "svc:wrong@", "not accept"),
+        ([b"Proxy-Authenticate: Negotiate,\r\n  Basic"], "svc:wrong@", "did not accept"),
+        ([b"Proxy-Authenticate: , ,Basic realm = x"], "", "none is set"),
     ],
 )
-def test_a_proxy_that_wants_authentication_is_proxy_auth(challenge: bytes, credentials: str, words: str) -> None:
-    with listening(proxying([], credentials=b"none is right", challenge=challenge)) as proxy:
-        result = probed(to(443, proxy=f"http://{credentials}127.0.0.1:{proxy}"))
-    assert result.reason == "proxy_auth"
+def test_a_proxy_that_refuses_basic_credentials_or_their_absence_is_proxy_auth(
+    challenges: list[bytes], credentials: str, words: str, tmp_path: Path
+) -> None:
+    result = refused(tmp_path, *challenges, credentials=credentials)
+    assert (result.success, result.reason) == (False, "proxy_auth")
     assert words in result.detail
-    assert "wrong" not in "".join(result.story)
-    assert set(result.phases) == {"connect", "proxy"}
+
+
+@pytest.mark.parametrize("credentials", ["", "svc:wrong@"])
+@pytest.mark.parametrize(
+    ("challenges", "words"),
+    [
+        ([b"Proxy-Authenticate: NTLM"], "accepts NTLM only"),
+        ([b"Proxy-Authenticate: ntlm"], "accepts NTLM only"),
+        ([b"Proxy-Authenticate: Negotiate, NTLM"], "accepts Negotiate and NTLM only"),
+        ([b"Proxy-Authenticate: Negotiate", b"Proxy-Authenticate: NTLM"], "accepts Negotiate and NTLM only"),
+        ([b"Proxy-Authenticate: Kerberos"], "accepts Kerberos only"),
+        ([b'Proxy-Authenticate: Digest realm="Basic, or", nonce="Basic", qop="auth"'], "accepts Digest only"),
+        ([b'Proxy-Authenticate: Digest realm="never closed, Basic'], "accepts Digest only"),
+        ([b"Proxy-Authenticate: X-Own-Scheme basic=1"], "accepts x-own-scheme only"),
+        ([b"Proxy-Authenticate:"], "does not say which"),
+        ([], "does not say which"),
+    ],
+)
+def test_a_proxy_whose_authentication_the_probe_cannot_give_is_not_judged(
+    challenges: list[bytes], words: str, credentials: str, tmp_path: Path
+) -> None:
+    result = refused(tmp_path, *challenges, credentials=credentials)
+    assert (result.success, result.reason) == (None, None)
+    assert words in result.detail
+    assert result.story[-1].startswith("proxy: ")
+    assert "cannot be judged from here" in result.story[-1]
+
+
+@pytest.mark.parametrize(
+    ("lines", "success"),
+    [
+        ("-proxy-username=svc\n-proxy-encrypted-password=AQAA", None),
+        ("-proxy-username=svc", None),
+        ("-proxy-basic-authentication=false\n-proxy-username=svc\n-proxy-password=wrong", None),
+        ("-proxy-login=svc", None),  # a parameter that nobody has seen: it may well be the login
+        ("-proxy-username=svc\n-proxy-password=wrong", False),
+        ("-proxy-basic-authentication=false", False),  # as far as we can see, the service has no login either
+    ],
+)
+def test_credentials_that_the_service_alone_can_use_make_a_demand_for_them_not_judged(
+    lines: str, success: bool | None, tmp_path: Path
+) -> None:
+    assert refused(tmp_path, BASIC, conf_lines=lines).success is success
 
 
 # --- proxies that speak TLS themselves --------------------------------------------------------------------------------

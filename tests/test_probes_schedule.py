@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import psutil
 from probe_peers import (
     AUTHORITY,
@@ -193,6 +194,18 @@ def test_attempts_and_failures_are_counted_by_reason_and_born_at_0() -> None:
     assert history.last is not None
     assert history.last.at == 30
     assert board.histories["b:1"].attempts == 0
+
+
+def test_a_probe_that_was_not_judged_is_an_attempt_and_neither_a_success_nor_a_failure() -> None:
+    board = ProbeBoard((ProbeConfig(target="a:1"),))
+    history = board.histories["a:1"]
+    board.record(result(None, 10))
+    board.record(msgspec.structs.replace(result(None, 20), success=None))
+    assert history.attempts == 2
+    assert history.failures == dict.fromkeys(REASONS, 0)
+    assert history.last_success == 11
+    assert history.last is not None
+    assert history.last.success is None
 
 
 def test_a_reload_keeps_the_counts_of_a_target_that_stays() -> None:

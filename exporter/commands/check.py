@@ -13,7 +13,7 @@ from exporter.events import LogName
 from exporter.ledger import account
 from exporter.logs.files import Listing, NotALogError, Pattern, open_shared, root_of
 from exporter.logs.messages import catalogue_of
-from exporter.probes import CURES, ProbeResult, probe
+from exporter.probes import ProbeResult, probe
 from exporter.qrs import QrsError
 from exporter.qrs.client import read_overview
 from exporter.web.security import Security
@@ -132,10 +132,14 @@ async def _probed(probes: tuple[ProbeConfig, ...]) -> list[tuple[ProbeConfig, Pr
 
 
 def _tell_probe(settings: ProbeConfig, result: ProbeResult) -> None:
-    word = "ok" if result.reason is None else "failed"
-    _tell("probe", word, f"{settings.target}: {result.reason or 'reached'}, {result.detail}")
-    if result.reason:
-        _tell("", "cure", CURES[result.reason])
+    word, outcome = {
+        True: ("ok", "reached"),
+        False: ("failed", str(result.reason)),
+        None: ("unknown", "not judged"),
+    }[result.success]
+    _tell("probe", word, f"{settings.target}: {outcome}, {result.detail}")
+    if result.cure:
+        _tell("", "cure", result.cure)
 
 
 def _check_qrs(config: Config) -> bool:

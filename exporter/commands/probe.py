@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import msgspec
 
 from exporter.config import BACKEND_PROBE, Config, ProbeConfig, parse, probes_of
-from exporter.probes import CURES, ProbeResult, probe
+from exporter.probes import ProbeResult, probe
 
-_REACHED, _NOT_REACHED = 0, 1
+_REACHED, _NOT_REACHED, _NOT_JUDGED = 0, 1, 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,22 +29,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, config: Config, environ: Mapping[str, str] = os.environ) -> int:
-    """Probe once and print what happened: 0 reached, 1 not reached. Raises ConfigError for the target or an option."""
+    """Probe once and print what happened: 0 reached, 1 not, 3 not judged. Raises ConfigError for a target or option."""
     settings = _settings(arguments, config, environ)
     print(f"{settings.target} by {settings.protocol}, within {settings.timeout}", flush=True)
     result = asyncio.run(probe(settings, environ=environ))
     print(told(result))
-    return _REACHED if result.success else _NOT_REACHED
+    return {True: _REACHED, False: _NOT_REACHED, None: _NOT_JUDGED}[result.success]
 
 
 def told(result: ProbeResult) -> str:
-    """The story, the verdict and, where it failed, the likely cure."""
+    """The story, the outcome and, unless it succeeded, the likely cure."""
     lines = [f"  {line}" for line in result.story]
-    if result.reason is None:
+    if result.success is None:
+        lines.append(f"not judged: {result.detail}")
+    elif result.reason is None:
         lines.append(f"reached: {result.detail}")
     else:
         lines.append(f"failed, {result.reason}: {result.detail}")
-        lines.append(f"likely cure: {CURES[result.reason]}")
+    if result.cure:
+        lines.append(f"likely cure: {result.cure}")
     if result.issuer_expected is False:
         lines.append(f"note: the certificate's issuer ({result.issuer or 'no organisation'}) is not an expected one.")
     return "\n".join(lines)

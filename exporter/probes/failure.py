@@ -54,6 +54,10 @@ class Failure(Exception):  # noqa: N818  # not an error of this program: what a 
         self.detail = detail
 
 
+class NotJudged(Exception):  # noqa: N818  # not an error either: the third outcome of a probe
+    """A proxy asks for an authentication that the probe cannot give: the way behind it stays unknown."""
+
+
 def stage_failure(phase: Phase, error: Exception, host: str, chain: ServedChain | None) -> Failure:
     """What `error` means for a connection to `host` that has got as far as TLS or HTTP, with `chain` served there."""
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -8,11 +8,14 @@ from urllib.parse import unquote, urlsplit
 
 import h11
 
+from exporter.probes.certificate import printable
 from exporter.probes.exchange import Exchange, ascii_host, authority, header, origin, status_text
-from exporter.probes.failure import Failure
+from exporter.probes.failure import Failure, NotJudged
 from exporter.probes.stream import Stream, TlsStream
 
-_SCHEME = re.compile(r"(?:^|,)\s*([A-Za-z][\w-]*)(?=\s|,|$)")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*(?:"|$)')
+_SCHEME = re.compile(r"[^\s,=\"]+(?=\s+[^\s=]|\s*$)")
+_SPELLED = {"ntlm": "NTLM", "negotiate": "Negotiate", "kerberos": "Kerberos", "digest": "Digest", "bearer": "Bearer"}
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,15 @@ class Proxy:
     port: int
     authorization: str = field(repr=False)
     """The value of Proxy-Authorization; empty without credentials."""
+    withheld: bool = False
+    """Whether the Licenses service has credentials for it that cannot be used from here."""
 
     def __str__(self) -> str:
         """The proxy for people: without credentials."""
         return f"{self.scheme}://{authority(self.host, self.port)}"
 
 
-def proxy_of(url: str) -> Proxy:
+def proxy_of(url: str, *, withheld: bool = False) -> Proxy:
     """The proxy that `url` names, its credentials percent-encoded. The configuration has checked that it does."""
     parts = urlsplit(url)
     authorization = ""
@@ -38,13 +43,14 @@ def proxy_of(url: str) -> Proxy:
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = "Basic " + base64.b64encode(credentials.encode()).decode()
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Proxy(parts.scheme, parts.hostname or "", port, authorization)
+    return Proxy(parts.scheme, parts.hostname or "", port, authorization, withheld)
 
 
 async def tunnel(stream: Stream, proxy: Proxy, host: str, port: int, trusted: ssl.SSLContext) -> Stream:
     """A way to `host` through the proxy at the end of `stream` (CONNECT, RFC 9110, 9.3.6).
 
-    The credentials go into this one request and nowhere else (hazard 129). Raises Failure and what the stream does.
+    The credentials go into this one request and nowhere else (hazard 129). Raises Failure, NotJudged, and what the
+    stream does.
     """
     if proxy.scheme == "https":
         secured = TlsStream(stream, trusted, ascii_host(proxy.host))
@@ -55,7 +61,7 @@ async def tunnel(stream: Stream, proxy: Proxy, host: str, port: int, trusted: ss
     credentials = [("Proxy-Authorization", proxy.authorization)] if proxy.authorization else []
     answer = await exchange.ask("CONNECT", place, [("Host", place), *credentials])
     if answer.status_code in (407, 401):  # tinyproxy answers wrong credentials with 401
-        raise _authentication_failure(answer, with_credentials=bool(credentials))
+        raise _refused_login(answer, proxy)
     if not 200 <= answer.status_code < 300:
         told = f"{status_text(answer.status_code)}{origin(answer)}"
         raise Failure("proxy_connect", f"The proxy {proxy} answered {told} and opened no tunnel.")
@@ -69,15 +75,43 @@ def own_page(proxy: Proxy) -> Failure:
     return Failure("proxy_connect", f"The proxy {proxy} answered with a page of its own.")
 
 
-def _authentication_failure(answer: h11.Response, *, with_credentials: bool) -> Failure:
-    status = answer.status_code
-    offered = {scheme.casefold() for scheme in _SCHEME.findall(header(answer, b"proxy-authenticate"))}
-    if offered and offered <= {"ntlm", "negotiate", "kerberos"}:
-        return Failure(
-            "proxy_auth",
-            f"The proxy ({status}) accepts NTLM or Negotiate only, which this probe does not speak. Whether it "
-            "works cannot be judged from here: the Licenses service itself can do NTLM.",
+def offered_schemes(answer: h11.Response) -> tuple[str, ...]:
+    """The authentication schemes that a 407 offers, in small letters and in its order (RFC 9110, 11.6.1).
+
+    Several headers, several challenges in one header, parameters and folded lines are all allowed. tinyproxy answers
+    wrong credentials with a 401, whose challenges have the other header's name.
+    """
+    values = f"{header(answer, b'proxy-authenticate')}, {header(answer, b'www-authenticate')}"
+    challenges = _QUOTED.sub('""', values).split(",")
+    found = [scheme[0].casefold() for challenge in challenges if (scheme := _SCHEME.match(challenge.strip()))]
+    return tuple(dict.fromkeys(found))
+
+
+def _refused_login(answer: h11.Response, proxy: Proxy) -> Failure | NotJudged:
+    """What a proxy that wants a login says about the way behind it.
+
+    It fails the probe only where the Licenses service, set as far as we can see like the probe, would fail too: its
+    Basic credentials are refused, or Basic is asked for and there are none. What we cannot speak, or have no
+    credentials for while the service has, the service may well pass: then nothing is concluded.
+    """
+    offered, status = offered_schemes(answer), answer.status_code
+    named = " and ".join(_SPELLED.get(scheme, printable(scheme, 20)) for scheme in offered[:4])
+    unknown = "so whether the Licenses service gets through cannot be judged from here."
+    if status == 401 and not offered:  # it says so much: the login is wrong
+        offered = ("basic",)
+    if not offered:
+        return NotJudged(
+            f"The proxy {proxy} answered {status} and does not say which authentication it wants, {unknown}"
         )
-    if with_credentials:
-        return Failure("proxy_auth", f"The proxy ({status}) did not accept the user name and the password.")
-    return Failure("proxy_auth", f"The proxy ({status}) wants a user name and a password, and none is set.")
+    if "basic" not in offered:
+        return NotJudged(
+            f"The proxy {proxy} ({status}) accepts {named} only, which this probe does not speak, {unknown}"
+        )
+    if proxy.authorization:
+        return Failure("proxy_auth", f"The proxy {proxy} ({status}) did not accept the user name and the password.")
+    if proxy.withheld:
+        return NotJudged(
+            f"The proxy {proxy} ({status}) wants a user name and a password; those of the Licenses service cannot be "
+            f"used by this probe, {unknown}"
+        )
+    return Failure("proxy_auth", f"The proxy {proxy} ({status}) wants a user name and a password, and none is set.")

@@ -44,8 +44,8 @@ CURES: dict[Reason, str] = {
     "tcp_unreachable": "This machine has no way to the address: check its network, default gateway and local firewall.",
     "proxy_connect": "Check the proxy's address, that it runs, and that it allows CONNECT to this host and port from "
     "this machine. Qlik upgrades overwrite services.conf: look there, too.",
-    "proxy_auth": "Check the user name and the password for the proxy; it may have changed. A proxy that only speaks "
-    "NTLM or Negotiate cannot be judged by this probe.",
+    "proxy_auth": "Check the user name and the password for the proxy: they may have changed, or the proxy may ask "
+    "for a login that it did not ask for before.",
     "tls_untrusted": "If the issuer is your own company, a proxy opens the traffic: exclude this host from inspection, "
     "or trust that company's CA on this machine (or name it in `ca_file`). If it is Amazon or another public CA, this "
     "machine's root certificates are too old.",
@@ -68,6 +68,12 @@ CURES: dict[Reason, str] = {
 }
 """The likely cure per reason, for a person."""
 
+NOT_JUDGED_CURE = (
+    "Give the probe credentials that the proxy accepts from it (`proxy` in the configuration), or ask for a rule that "
+    "lets this machine through without a login. Until then the log alone says whether syncs succeed."
+)
+"""What would let a probe judge that cannot, for a person."""
+
 
 class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     """One probe, ended. What was not reached or not seen is None or missing."""
@@ -77,8 +83,11 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     """Wall clock at its start."""
     ended: float
-    success: bool
+    success: bool | None
+    """None: not judged, because a proxy asks for an authentication that the probe cannot give. It then says nothing
+    about whether the Licenses service gets through."""
     reason: Reason | None
+    """Why it failed; None where it succeeded, and where it was not judged."""
     detail: str
     """One sentence for a person; no credentials."""
     phases: dict[Phase, float]
@@ -101,6 +110,13 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     story: tuple[str, ...] = ()
     """Stage by stage, for a person; no credentials."""
 
+    @property
+    def cure(self) -> str:
+        """What is likely to help, for a person; empty after a success."""
+        if self.success is None:
+            return NOT_JUDGED_CURE
+        return CURES[self.reason] if self.reason is not None else ""
+
 
 @dataclass
 class ProbeHistory:
@@ -115,11 +131,11 @@ class ProbeHistory:
     results: deque[ProbeResult] = field(default_factory=lambda: deque(maxlen=RESULTS_KEPT))
 
     def record(self, result: ProbeResult) -> None:
-        """Count `result` and keep it."""
+        """Count `result` and keep it. One that was not judged is an attempt, and neither a success nor a failure."""
         self.attempts += 1
         if result.reason is not None:
             self.failures[result.reason] += 1
-        else:
+        elif result.success:
             self.last_success = result.ended
         self.last = result
         self.results.append(result)

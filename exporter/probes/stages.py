@@ -21,6 +21,7 @@ from exporter.probes.exchange import Exchange, ascii_host, authority, clock_skew
 from exporter.probes.failure import (
     ADDRESSES_SHOWN,
     Failure,
+    NotJudged,
     connect_failure,
     error_text,
     lookup_text,
@@ -94,8 +95,8 @@ class RunningProbe:
                 await self._go(seconds)
         except TimeoutError:
             return self.timed_out()
-        except Failure as failure:
-            return self._result(failure)
+        except (Failure, NotJudged) as ended:
+            return self._result(ended)
         return self._result(None)
 
     def timed_out(self) -> ProbeResult:
@@ -108,7 +109,8 @@ class RunningProbe:
             return self._result(self._on_the_way(time_out("dns")))
         return self._result(time_out(self._phase))
 
-    def _result(self, failure: Failure | None) -> ProbeResult:
+    def _result(self, ended: Failure | NotJudged | None) -> ProbeResult:
+        failure = ended if isinstance(ended, Failure) else None
         settings, chain = self._settings, self._chain
         phases = dict(self._phases)
         if self._phase and self._phase not in phases:  # asked while that stage goes on
@@ -119,9 +121,9 @@ class RunningProbe:
             role=settings.role,
             at=self._at,
             ended=time.time(),
-            success=failure is None,
+            success=None if isinstance(ended, NotJudged) else ended is None,
             reason=failure.reason if failure else None,
-            detail=failure.detail if failure else self._success(),
+            detail=str(ended) if ended else self._success(),
             phases=phases,
             status=self._status,
             ip_protocol=self._ip_protocol,
@@ -132,7 +134,7 @@ class RunningProbe:
             issuer_expected=chain.issuer.casefold() in expected if chain and expected else None,
             clock_skew=self._clock_skew,
             proxied=self._proxy is not None,
-            story=self._story(phases, failure),
+            story=self._story(phases, str(ended) if ended else ""),
         )
 
     def _success(self) -> str:
@@ -140,8 +142,8 @@ class RunningProbe:
         answer = f" and answered {status_text(self._status)}, as expected" if self._status is not None else ""
         return f"{self._settings.target} was reached by {self._settings.protocol}{through}{answer}."
 
-    def _story(self, phases: Mapping[Phase, float], failure: Failure | None) -> tuple[str, ...]:
-        notes = [*self._notes, (self._phase, failure.detail)] if failure else self._notes
+    def _story(self, phases: Mapping[Phase, float], end: str) -> tuple[str, ...]:
+        notes = [*self._notes, (self._phase, end)] if end else self._notes
         story = []
         for index, (phase, sentence) in enumerate(notes):
             last = phase is not None and all(later != phase for later, _ in notes[index + 1 :])
@@ -203,7 +205,7 @@ class RunningProbe:
             self._note(f"through the proxy {self._proxy}, as configured.")
         elif settings.proxy == "auto" and settings.role not in ("repository", "local", "proxy"):
             found = await in_thread(FILE_CALLS, licenses_service_proxy, self._environ)
-            self._proxy = proxy_of(found.url) if found.url else None
+            self._proxy = proxy_of(found.url, withheld=found.withheld) if found.url else None
             self._note(found.sentence)
         else:
             self._note("without a proxy.")

@@ -76,17 +76,16 @@ class Evidence:
                 continue
             if last.success:
                 good = last
+            elif last.success is None:  # it says nothing, neither for nor against
+                continue
             elif self.one_shot or self.now - self._failing_since(history) >= patience:
                 bad = last
         return good, bad
 
     @staticmethod
     def _failing_since(history: "ProbeHistory") -> float:
-        began = history.results[0].at
-        for result in history.results:
-            if result.success:
-                began = result.ended
-        return began if history.last_success is None else max(history.last_success, min(began, history.last_success))
+        began = history.results[0].at if history.last_success is None else history.last_success
+        return max([began, *(result.ended for result in history.results if result.success is None)])
 
     def _newest_error(self) -> tuple[ErrorClass, float] | None:
         """The newest network error of the Licenses log since the last success."""
@@ -135,6 +134,11 @@ class Evidence:
         if self.good is not None:
             way = "through the proxy" if self.good.proxied else "directly"
             said.append(f"The probe reaches {self.good.target} {way}, last at {self.at(self.good.ended)}.")
+        said += [
+            f"The probe of {h.settings.target} cannot be judged: {masked(h.last.detail).rstrip('.')}."
+            for h in self.seen.probes
+            if h.settings.role == "backend" and h.last is not None and h.last.success is None
+        ]
         if not said and not any(h.settings.role == "backend" and h.last for h in self.seen.probes):
             said.append("The way to the backend has not been probed.")
         return said

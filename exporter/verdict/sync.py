@@ -304,7 +304,8 @@ def _backend_flapping(seen: Evidence) -> list[Finding]:
     for history in seen.seen.probes:
         if history.settings.role != "backend":
             continue
-        recent = [r.success for r in history.results if r.ended > seen.now - seen.limits.flapping_window]
+        judged = [r for r in history.results if r.success is not None]
+        recent = [bool(r.success) for r in judged if r.ended > seen.now - seen.limits.flapping_window]
         changes = sum(before != after for before, after in pairwise(recent))
         if not recent or changes < seen.limits.flapping_changes:
             continue

@@ -10,7 +10,7 @@ from html import escape
 from exporter.license import REFUSED_WINDOW
 from exporter.observation import Observation
 from exporter.probes import Phase
-from exporter.status import Probe, Qrs, Status, Timeline
+from exporter.status import Probe, Probed, Qrs, Status, Timeline
 from exporter.status import status as status_made_of
 from exporter.verdict import Finding, Severity
 from exporter.wording import ago, brief, count, instant, span
@@ -364,6 +364,11 @@ def _probe(probe: Probe, now: float) -> str:
     name = f"probe-{escape(probe.target)}"
     if last is None:
         state = "<p>Not probed yet.</p>"
+    elif last.success is None:
+        state = (
+            f'<p><span class="soft">? Not judged</span>, {ago(last.at, now)}: {escape(last.detail)}</p>'
+            f"<p><strong>Likely cure:</strong> {_prose(probe.cure)}</p>"
+        )
     elif last.success:
         way = "through the proxy" if last.proxied else "directly"
         state = f'<p><span class="yes">✓ Reached</span> {way}, {ago(last.at, now)}.</p>'
@@ -390,16 +395,19 @@ def _probe(probe: Probe, now: float) -> str:
     results = _table(
         "The last probes, newest first",
         ("Time", "Result", "Stages"),
-        [
-            (instant(result.at), "✓ reached" if result.success else f"✗ {result.reason}", _stages(result.phases))
-            for result in probe.results
-        ],
+        [(instant(result.at), _outcome(result), _stages(result.phases)) for result in probe.results],
     )
     return (
         f'<section aria-labelledby="{name}"><h2 id="{name}">Probe: {escape(probe.target)} '
         f'<span class="soft">({escape(probe.role)})</span></h2>{state}{_rows(rows)}'
         f'<details id="{name}-history"><summary id="{name}-history-head">History</summary>{results}</details></section>'
     )
+
+
+def _outcome(result: Probed) -> str:
+    if result.success is None:
+        return "? not judged"
+    return "✓ reached" if result.success else f"✗ {result.reason}"
 
 
 def _stages(phases: Mapping[Phase, float]) -> str:
