@@ -11,15 +11,16 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import pytest
 from probe_peers import NOT_FOUND, PATIENCE, answering, black_hole, closed_port, listening, probed, silent, to
 
-from exporter.config import Duration
-from exporter.probes import Address, probe
+from exporter.config import Duration, ProbeConfig
+from exporter.probes import Address, Resolver, probe
 from exporter.probes.stream import connected_socket
-from exporter.probes.threads import LOOKUPS, MOST_LOOKUPS
+from exporter.probes.threads import MOST_ALIKE, under_way
 
 UNREACHABLE = "224.0.0.1"
 """Linux refuses TCP to a multicast address with ENETUNREACH; nothing is sent."""
@@ -104,21 +105,46 @@ def test_hazard_125_a_lookup_that_hangs_is_dns_within_the_deadline() -> None:
     assert time.monotonic() - started < 3
 
 
-def test_hazard_121_hanging_lookups_hinder_no_other_and_their_number_is_limited() -> None:
+async def all_probed(probes: Iterable[ProbeConfig], resolver: Resolver) -> set[str | None]:
+    """The reasons of these probes, run together."""
+    return {result.reason for result in await asyncio.gather(*(probe(p, resolver=resolver, timeout=1) for p in probes))}
+
+
+def test_hazard_121_names_whose_lookups_hang_hinder_no_other_name() -> None:
     with hanging() as resolve, listening(answering(NOT_FOUND)) as port:
+        dead = [to(443, target=f"dead{number}.example:443") for number in range(150)]
+        assert asyncio.run(all_probed(dead, resolve)) == {"dns"}
+        assert probed(to(port, protocol="http"), timeout=2.0).success
 
-        async def hang(lookups: int) -> set[str | None]:
-            probes = [probe(to(443), resolver=resolve, timeout=1) for _ in range(lookups)]
-            return {result.reason for result in await asyncio.gather(*probes)}
 
-        assert asyncio.run(hang(MOST_LOOKUPS - 1)) == {"dns"}
-        assert probed(to(port, protocol="http")).success
-        assert asyncio.run(hang(1)) == {"dns"}
-        assert probed(to(port, protocol="http"), timeout=0.5).reason == "dns"
+def test_hazard_121_lookups_of_one_name_that_hang_are_limited_and_their_room_comes_back() -> None:
+    started: list[str] = []
+    with hanging() as resolve:
+
+        def noted(host: str, port: int, family: int) -> list[Address]:
+            started.append(host)
+            return resolve(host, port, family)
+
+        spelled = [to(443, target=f"{name}:{port}") for name in ("dead.example", "DEAD.example") for port in range(9)]
+        assert asyncio.run(all_probed(spelled, noted)) == {"dns"}
+        assert len(started) == under_way(("name", "dead.example")) == MOST_ALIKE
     deadline = time.monotonic() + PATIENCE
-    while LOOKUPS._value < MOST_LOOKUPS and time.monotonic() < deadline:
+    while under_way(("name", "dead.example")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert LOOKUPS._value == MOST_LOOKUPS
+    assert under_way(("name", "dead.example")) == 0
+    again = probed(to(443, target="dead.example:443"), resolver=finding(address("127.0.0.1", closed_port())))
+    assert again.reason == "tcp_refused"
+
+
+def test_hazard_121_a_ca_file_that_hangs_hinders_no_other_probe(tmp_path: Path) -> None:
+    """A FIFO that nobody writes stands for a file on a share that is gone."""
+    hangs = tmp_path / "ca.pem"
+    os.mkfifo(hangs)
+    stuck = [to(443, str(hangs)) for _ in range(2 * MOST_ALIKE)]
+    with listening(answering(NOT_FOUND)) as port:
+        assert asyncio.run(all_probed(stuck, finding())) == {"other"}
+        assert probed(to(port, protocol="http"), timeout=2.0).success
+    os.close(os.open(hangs, os.O_WRONLY | os.O_NONBLOCK))  # frees those that wait
 
 
 def test_hazard_121_a_hanging_lookup_does_not_keep_the_process_from_ending() -> None:

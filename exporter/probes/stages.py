@@ -31,7 +31,7 @@ from exporter.probes.failure import (
 from exporter.probes.proxy import Proxy, own_page, proxy_of, tunnel
 from exporter.probes.result import Phase, ProbeResult
 from exporter.probes.stream import Address, Stream, TcpStream, TlsStream, connected_socket, trust
-from exporter.probes.threads import FILE_CALLS, LOOKUPS, in_thread
+from exporter.probes.threads import in_thread
 
 MOST_ADDRESSES = 64
 """Addresses of one name that are tried."""
@@ -204,13 +204,13 @@ class RunningProbe:
             self._proxy = proxy_of(settings.proxy)
             self._note(f"through the proxy {self._proxy}, as configured.")
         elif settings.proxy == "auto" and settings.role not in ("repository", "local", "proxy"):
-            found = await in_thread(FILE_CALLS, licenses_service_proxy, self._environ)
+            found = await in_thread(("file", "services.conf"), licenses_service_proxy, self._environ)
             self._proxy = proxy_of(found.url, withheld=found.withheld) if found.url else None
             self._note(found.sentence)
         else:
             self._note("without a proxy.")
         try:
-            return await in_thread(FILE_CALLS, trust, settings.ca_file)
+            return await in_thread(("file", settings.ca_file), trust, settings.ca_file)
         except (OSError, ValueError) as error:
             raise Failure("other", f"ca_file {settings.ca_file} cannot be used: {error_text(error)}.") from error
 
@@ -221,7 +221,7 @@ class RunningProbe:
             return look_up(host, port, socket.AF_UNSPEC)
         wanted = {"4": socket.AF_INET, "6": socket.AF_INET6}.get(self._settings.ip_protocol, socket.AF_UNSPEC)
         with self._stage("dns"):
-            found = await in_thread(LOOKUPS, lambda: list(self._resolver(host, port, wanted)))
+            found = await in_thread(("name", host.casefold()), lambda: list(self._resolver(host, port, wanted)))
             usable = [address for address in dict.fromkeys(found) if wanted in (socket.AF_UNSPEC, address.family)]
             if not usable:
                 raise OSError("it has no address of the wanted kind")
