@@ -2,16 +2,20 @@
 
 It knows bytes only; what they mean is the ledger's affair. One process at a time, for life: an operating-system lock
 beside the file says who has it. A file that cannot be used is set aside, never deleted, and never silently.
+
+Each transaction saves a digest of everything that the file holds after it, and it is compared whenever the file is
+opened: SQLite's own checks do not notice a changed digit in a value.
 """
 
 import contextlib
+import hashlib
 import logging
 import os
 import sqlite3
 import stat
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 APPLICATION_ID = 0x514C4578
@@ -25,11 +29,16 @@ MIGRATIONS = (
     CREATE TABLE saves (only INTEGER PRIMARY KEY CHECK (only = 1), number INTEGER NOT NULL);
     INSERT INTO saves VALUES (1, 0);
     """,
+    """
+    ALTER TABLE saves ADD COLUMN digest BLOB;
+    """,
 )
 """What makes each version of the file from the one before; a file's version is how many it has had."""
 BUSY_SECONDS = 5.0
 """How long another program (a backup, a person's sqlite3) may keep the file busy before opening or saving fails."""
 PRIVATE = 0o600
+DIGEST_BYTES = 16
+"""A random change goes unnoticed once in 2**128. Somebody who means to change the file can make a new digest."""
 
 _FIRST_START, _RESET = "first start", "reset"
 
@@ -75,6 +84,8 @@ class Store:
         self._database: sqlite3.Connection | None = None
         self._number = 0
         """The number of the last save."""
+        self._sum = 0
+        """The sum of the digests of all rows."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = _Lock(path)
@@ -107,16 +118,20 @@ class Store:
             changed_state = [(name, value) for name, value in state.items() if self.state.get(name) != value]
             changed_files = [(key, value) for key, value in files.items() if self.files.get(key) != value]
             dropped = [key for key in forgotten if key in self.files and key not in files]
+            total = (
+                self._sum + _change("state", self.state, changed_state) + _change("files", self.files, changed_files)
+            )
+            total -= _sum("files", ((key, self.files[key]) for key in dropped))
             with self._transaction(self._database) as database:
                 database.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", changed_state)
                 database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", changed_files)
                 database.executemany("DELETE FROM files WHERE key = ?", [(key,) for key in dropped])
-                database.execute("UPDATE saves SET number = ?", (self._number + 1,))
+                _note_save(database, self._number + 1, total)
         except (sqlite3.Error, OSError) as error:
             # A new connection next time: a full or vanished disk can leave this one in any condition.
             self._disconnect()
             raise StoreError(f"the state file {self.path} cannot be written: {_words(error)}") from error
-        self._number += 1
+        self._number, self._sum = self._number + 1, total
         self.state.update(changed_state)
         self.files.update(changed_files)
         for key in dropped:
@@ -150,8 +165,8 @@ class Store:
 
     @staticmethod
     @contextlib.contextmanager
-    def _transaction(database: sqlite3.Connection):  # type: ignore[no-untyped-def]  # a context manager of a connection
-        database.execute("BEGIN IMMEDIATE")
+    def _transaction(database: sqlite3.Connection, kind: str = "IMMEDIATE"):  # type: ignore[no-untyped-def]  # a context manager of a connection
+        database.execute(f"BEGIN {kind}")
         try:
             yield database
             database.execute("COMMIT")
@@ -202,7 +217,7 @@ class Store:
                 database.executescript(f"PRAGMA application_id = {APPLICATION_ID}; BEGIN; {''.join(MIGRATIONS)}")
                 database.executemany("INSERT INTO state VALUES (?, ?)", state.items())
                 database.executemany("INSERT INTO files VALUES (?, ?)", files.items())
-                database.execute("UPDATE saves SET number = ?", (number,))
+                _note_save(database, number, _sum_of(database, state, files))
                 database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
                 database.execute("COMMIT")
             if _is_taken(self.path):
@@ -232,13 +247,16 @@ class Store:
                 raise _UnusableError("is no file")
             if status.st_size == 0:
                 raise _UnusableError("is empty")
+            if any(version not in (1, 2) for version in _format_versions(self.path)):
+                # SQLite would take it for a file that may be read only.
+                raise _UnusableError("is damaged: its file format has an unknown version")
             database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             try:
                 self._read(database, newest)
             except BaseException:
                 database.close()
                 raise
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             if _tells_of_damage(error):
                 raise _UnusableError(f"is damaged: {_words(error)}") from error
             raise StoreError(f"the state file {self.path} cannot be used: {_words(error)}") from error
@@ -249,23 +267,30 @@ class Store:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version < len(MIGRATIONS):
-            with self._transaction(database):
+        old = version < len(MIGRATIONS)
+        with self._transaction(database, "IMMEDIATE" if old else "DEFERRED"):
+            if old:
                 for statement in "".join(MIGRATIONS[version:]).split(";"):
                     database.execute(statement)
                 database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            state = _values(database, "SELECT name, value FROM state")
+            files = _values(database, "SELECT key, value FROM files")
+            total = _sum_of(database, state, files)
+            number, digest = database.execute("SELECT number, digest FROM saves").fetchone() or (None, None)
+            if old and isinstance(number, int):
+                digest = _note_save(database, number, total)
+        if old:
             log.info("the state file %s was brought from version %d to %d", self.path, version, len(MIGRATIONS))
-        state = _values(database, "SELECT name, value FROM state")
-        files = _values(database, "SELECT key, value FROM files")
-        (number,) = database.execute("SELECT number FROM saves").fetchone() or (None,)
         if not isinstance(number, int):
             raise _UnusableError("is damaged: its number of saves is no number")
+        if digest != _digest(number, total):
+            raise _UnusableError("is damaged: its content does not match its digest")
         if number < newest:
             raise _UnusableError("was replaced by an older copy while it was in use")
         first_start, reset = _instant(state, _FIRST_START), _instant(state, _RESET)
         if first_start is None:
             raise _UnusableError("is damaged: its first start is missing")
-        self.state, self.files, self._number = state, files, number
+        self.state, self.files, self._number, self._sum = state, files, number, total
         self.first_start, self.reset = first_start, reset
 
     @staticmethod
@@ -404,12 +429,50 @@ def _values(database: sqlite3.Connection, query: str) -> dict[str, bytes]:
     return values
 
 
+def _sum_of(database: sqlite3.Connection, state: Mapping[str, bytes], files: Mapping[str, bytes]) -> int:
+    """The sum over these rows and the definitions of the tables: a changed one makes SQLite convert values."""
+    schema = _values(database, "SELECT name, CAST(sql AS BLOB) FROM sqlite_schema WHERE sql IS NOT NULL")
+    return _sum("state", state.items()) + _sum("files", files.items()) + _sum("schema", schema.items())
+
+
+def _sum(table: str, rows: Iterable[tuple[str, bytes]]) -> int:
+    """The sum of the digests of `rows`: the order does not matter, and a commit costs only the rows that it changes."""
+    total = 0
+    for key, value in rows:
+        name = f"{table}\0{key}\0".encode()
+        total += int.from_bytes(hashlib.blake2b(name + value, digest_size=DIGEST_BYTES).digest(), "big")
+    return total
+
+
+def _change(table: str, before: Mapping[str, bytes], rows: list[tuple[str, bytes]]) -> int:
+    """What `rows`, which take the place of those of the same key in `before`, add to the sum."""
+    return _sum(table, rows) - _sum(table, ((key, before[key]) for key, _ in rows if key in before))
+
+
+def _digest(number: int, total: int) -> bytes:
+    """What is saved with save `number` of rows whose digests add up to `total`."""
+    return hashlib.blake2b(b"%d %d" % (number, total % 256**DIGEST_BYTES), digest_size=DIGEST_BYTES).digest()
+
+
+def _note_save(database: sqlite3.Connection, number: int, total: int) -> bytes:
+    """Write the number of the save and its digest, which is returned."""
+    digest = _digest(number, total)
+    database.execute("UPDATE saves SET number = ?, digest = ?", (number, digest))
+    return digest
+
+
 def _tells_of_damage(error: Exception) -> bool:
     """Whether the content of the file is no good, and not only the disk that holds it."""
     if not isinstance(error, sqlite3.Error):
-        return False
+        return isinstance(error, UnicodeDecodeError)  # a damaged name in SQLite's own words about it
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # none where Python found the fault, as in a text
     return code & 0xFF in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _format_versions(path: Path) -> bytes:
+    """The versions for writing and reading in the header of an SQLite file (https://sqlite.org/fileformat2.html)."""
+    with open(path, "rb") as file:
+        return file.read(20)[18:]
 
 
 def _is_taken(path: Path) -> bool:

@@ -362,6 +362,14 @@ def test_refused_users_are_kept_and_a_commit_writes_only_what_it_changed(folder:
     again.stop()
 
 
+def _of_an_older_release(folder: Path, *statements: str) -> None:
+    """Make the state file one of the release before digests, and change it by `statements`."""
+    database = sqlite3.connect(folder / "state" / "state.db", isolation_level=None)
+    for statement in (*statements, "ALTER TABLE saves DROP COLUMN digest", "PRAGMA user_version = 2"):
+        database.execute(statement)
+    database.close()
+
+
 def test_a_state_of_the_wrong_shape_is_set_aside(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     ledger = _ledger(folder)
     ledger.stop()
@@ -371,9 +379,7 @@ def test_a_state_of_the_wrong_shape_is_set_aside(folder: Path, caplog: pytest.Lo
         "INSERT INTO files VALUES ('book:other', CAST('{}' AS BLOB))",
     ):
         caplog.clear()
-        database = sqlite3.connect(folder / "state" / "state.db", isolation_level=None)
-        database.execute(sql)
-        database.close()
+        _of_an_older_release(folder, sql)
         ledger = _ledger(folder)
         assert ledger.reset is not None
         assert "is damaged" in caplog.text
@@ -384,10 +390,11 @@ def test_states_of_an_older_release_take_defaults_for_what_they_lack(folder: Pat
     ledger = _ledger(folder)
     key = ledger.published.counted.key
     ledger.stop()
-    database = sqlite3.connect(folder / "state" / "state.db", isolation_level=None)
-    database.execute("DELETE FROM state WHERE name = 'license.probe_success'")
-    database.execute("INSERT INTO state VALUES ('license.of_another_release', CAST('5' AS BLOB))")
-    database.close()
+    _of_an_older_release(
+        folder,
+        "DELETE FROM state WHERE name = 'license.probe_success'",
+        "INSERT INTO state VALUES ('license.of_another_release', CAST('5' AS BLOB))",
+    )
     ledger = _ledger(folder)
     assert ledger.published.counted.key == key
     assert ledger.reset is None

@@ -131,6 +131,13 @@ def _with_companions_of_another(path: Path) -> None:
         (_altered("PRAGMA user_version = 0"), "is damaged"),
         (_altered("DROP TABLE files"), "is damaged"),
         (_altered("DELETE FROM saves"), "is damaged"),
+        (_altered("UPDATE saves SET digest = NULL"), "does not match its digest"),
+        (_altered("UPDATE saves SET number = number + 1"), "does not match its digest"),
+        (_altered("UPDATE state SET value = CAST('2' AS BLOB) WHERE name = 'a.b'"), "does not match its digest"),
+        (_altered("UPDATE files SET key = 'y'"), "does not match its digest"),
+        (_altered("DELETE FROM files"), "does not match its digest"),
+        (_altered("INSERT INTO files VALUES ('y', CAST('1' AS BLOB))"), "does not match its digest"),
+        (_altered("ALTER TABLE files RENAME COLUMN value TO content"), "is damaged"),
         (_altered("UPDATE saves SET number = 'x'"), "is damaged"),
         (_altered("UPDATE state SET value = 5"), "is damaged"),
         (_altered("UPDATE state SET value = CAST('x' AS BLOB)"), "is damaged"),
@@ -151,6 +158,13 @@ def _with_companions_of_another(path: Path) -> None:
         "0",
         "table",
         "saves",
+        "no digest",
+        "number",
+        "value",
+        "key",
+        "row gone",
+        "row more",
+        "column",
         "x",
         "type",
         "at",
@@ -180,6 +194,62 @@ def test_hazard_87_a_file_that_cannot_be_used_is_set_aside(  # type: ignore[no-u
     assert store.reset == 1_700_000_000.0
     assert _kept(path) == ({"a.b": b"2"}, {})
     assert not caplog.records, "said once"
+
+
+def test_no_changed_byte_of_a_saved_file_is_taken_for_what_was_saved(path: Path) -> None:
+    """One bit of each byte of the header and of each digit that was saved, and of every 9th other byte that is used.
+
+    Each is set aside, or changes nothing: what is read is what was saved, and saving goes on.
+    """
+    digits = re.compile(rb"[0-9a-f]{32}")
+    store = Store(path)
+    store.save(
+        {f"license.{number}": b'{"count":%032x}' % (number << 100 | 7**30) for number in range(4)},
+        {f"file:{number:032x}": b'{"offset":%032x}' % (number << 99 | 5**40) for number in range(4)},
+        (),
+    )
+    store.save({"license.3": b'{"count":%032x}' % 3**60}, {}, ["file:" + "0" * 31 + "3"])
+    store.close()
+    saved = (store.state, store.files)
+    good, lock = path.read_bytes(), Path(f"{path}.lock").read_bytes()
+    places = {*range(100), *(place for match in digits.finditer(good) for place in range(*match.span()))}
+    places |= set([place for place, byte in enumerate(good) if byte][::9])
+    set_aside = 0
+    for place in sorted(places):
+        for name in os.listdir(path.parent):
+            (path.parent / name).unlink()
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        Path(f"{path}.lock").write_bytes(lock)
+        store = Store(path)
+        if store.reset is not None:
+            set_aside += 1
+            assert any(".bad-" in name for name in os.listdir(path.parent))
+        else:
+            assert (store.state, store.files) == saved, f"byte {place}"
+            store.save({"license.3": b"{}"}, {}, ())
+        store.close()
+    assert set_aside > len(places) // 2
+
+
+def test_no_changed_byte_of_the_write_ahead_log_of_a_killed_process_is_taken_for_what_was_saved(path: Path) -> None:
+    """SQLite takes a damaged end of that log for one that was never written: an older state, which must be told."""
+    store = Store(path)
+    store.save({"a.b": b"1" * 50}, {"x": b"1" * 30}, ())
+    store.save({"a.b": b"2" * 50}, {"y": b"2" * 30}, ())
+    names = [path, Path(f"{path}-wal"), Path(f"{path}.lock")]
+    left = {name: name.read_bytes() for name in names}
+    store.close()
+    saved = (store.state, store.files)
+    good = left[names[1]]
+    for place in [place for place, byte in enumerate(good) if byte][::13]:
+        for name in os.listdir(path.parent):
+            (path.parent / name).unlink()
+        for name, data in left.items():
+            name.write_bytes(data)
+        names[1].write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        store = Store(path)
+        store.close()
+        assert store.reset is not None or (store.state, store.files) == saved, f"byte {place}"
 
 
 def test_where_no_new_file_can_be_made_an_unusable_one_stays_where_it_is(path: Path) -> None:
@@ -254,19 +324,27 @@ def test_a_restored_older_copy_is_noticed_and_used(path: Path, caplog: pytest.Lo
     assert not caplog.records, "said once"
 
 
-def test_an_older_version_migrates_and_keeps_what_it_held(path: Path) -> None:
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_an_older_version_migrates_and_keeps_what_it_held(path: Path, version: int) -> None:
+    """Version 2 is that of the first releases, without a digest: it is taken once, and has one from then on."""
     path.parent.mkdir()
     database = sqlite3.connect(path, isolation_level=None)
-    database.executescript(MIGRATIONS[0])
+    database.executescript("".join(MIGRATIONS[:version]))
     database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    database.execute("PRAGMA user_version = 1")
+    database.execute(f"PRAGMA user_version = {version}")
     database.execute("INSERT INTO state VALUES ('first start', CAST('12.5' AS BLOB)), ('a.b', CAST('1' AS BLOB))")
     database.close()
     store = Store(path)
     assert (store.first_start, store.reset) == (12.5, None)
+    store.close()
+    store = Store(path)
     store.save({}, {"x": b"1"}, ())
     store.close()
     assert _kept(path) == ({"a.b": b"1"}, {"x": b"1"})
+    _altered("UPDATE state SET value = CAST('2' AS BLOB) WHERE name = 'a.b'")(path)
+    store = Store(path)
+    store.close()
+    assert store.reset is not None
 
 
 def test_a_busy_file_is_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
