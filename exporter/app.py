@@ -6,7 +6,6 @@ event loop here; the web server has its own. A scrape only reads what they have 
 
 import asyncio
 import logging
-import os
 import re
 import threading
 import time
@@ -20,9 +19,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from exporter.commands.probe import told
-from exporter.config import Config, ConfigError, masked_yaml, probes_of, state_file_of
+from exporter.config import Config, ConfigError, masked_yaml, probes_of, state_file_of, text_of
 from exporter.events import LOG_NAMES, ProbeFinished
 from exporter.examination import rules_of
+from exporter.filewatch import SETTLED, FileWatch, await_settled, refuse_remains, stamps
 from exporter.journal import Journal
 from exporter.ledger import Ledger
 from exporter.logs.messages import Catalogue, catalogue_of
@@ -45,8 +45,6 @@ RELOAD_SECONDS = 10.0
 """How long an answer to a reload waits for the new configuration to be in force."""
 STOP_SECONDS = 2.5
 """How long the parts have to end, all at the same time: a stop takes less than 3 s, whatever hangs (hazard 121)."""
-CONFIG_WATCH = 2.0
-"""Seconds between two looks at the configuration file."""
 
 _PATH = re.compile(r"(?<![\w:/])(?:[A-Za-z]:)?[/\\][^\s`:]*")
 
@@ -66,6 +64,8 @@ class Options(NamedTuple):
     textfile_directory: str | None = None
     listens: bool = True
     """False in textfile mode where no address was asked for: then no port is opened."""
+    settled: float = SETTLED
+    """Seconds without a change before the configuration or the web file is read."""
 
 
 class Exporter:
@@ -88,11 +88,12 @@ class Exporter:
         """A new configuration that is to take effect."""
         self._in_force = threading.Event()
         self._reloading = threading.Lock()
-        security = Security(options.web_config_file)
+        self._config_text = text_of(options.config_file) if options.config_file else ""
+        self._security = Security(options.web_config_file, options.settled)
         self._ledger = Ledger(state_file_of(config), self._rules, self._journal.note, self._journal.clear)
         collectors = [LicenseCollector(self.observe), *process_collectors()]
         self._collector = Isolated(collectors, lambda: self._failed("web"))
-        self._web = WebServer(self, security, lambda: self._failed("web"), styles=[STYLE], scripts=[SCRIPT])
+        self._web = WebServer(self, self._security, lambda: self._failed("web"), styles=[STYLE], scripts=[SCRIPT])
         self._textfile = (
             TextfileWriter(Path(options.textfile_directory), self._exposition, lambda: None)
             if options.textfile_directory
@@ -127,7 +128,7 @@ class Exporter:
             state_last_save=ledger.last_save,
             state_reset=ledger.reset,
             state_save_failures=ledger.save_failures,
-            reload_successful=self._reload_successful,
+            reload_successful=self._reload_successful and not self._security.refused,
             reload_success=self._reload_success,
         )
         return replace(seen, verdict=judge(seen).verdict)
@@ -159,24 +160,44 @@ class Exporter:
         """The settings in force, masked."""
         return masked_yaml(self._config)
 
-    def reload(self) -> str | None:
+    def reload(self, asked: bool = True) -> str | None:
         """Read the configuration again; returns once it is in force.
 
-        A bad one changes nothing: what is wrong with it is returned, without any path of this machine.
+        A bad one changes nothing: what is wrong with it is returned, without any path of this machine. Unless it was
+        `asked` for, one that says the same as before changes nothing either.
         """
         with self._reloading:
             try:
-                config = self._options.reread()
+                text, config = self._reread()
                 self._catalogue_of(config)
             except ConfigError as error:
                 self._reload_successful = False
                 _log.error("configuration not used: %s", error)
                 return _PATH.sub("<path>", f"{error.key}: {error.problem}" if error.key else error.problem)
+            self._config_text = text
+            if config == self._config and self._reload_successful and not asked:
+                return None
             self._reload_successful, self._reload_success = True, time.time()
             self._in_force.clear()
             self._next = config
             self._in_force.wait(RELOAD_SECONDS)
             return None
+
+    def _reread(self) -> tuple[str, Config]:
+        """The configuration file's text and the settings in it, once nobody writes it. Raises ConfigError."""
+        file = self._options.config_file
+        if not file:
+            return "", self._options.reread()
+        seen = await_settled([file], self._options.settled)
+        text, config = text_of(file), self._options.reread()
+        if stamps([file]) != seen:
+            raise ConfigError(file, "", "changed while it was read, expected that nobody writes it")
+        if config != self._config:
+            refuse_remains(file, self._config_text, text)
+            if self._config.probes is not None and config.probes is None:
+                problem = "not found any more, expected a list: the built-in probes begin at a restart only"
+                raise ConfigError(file, "probes", problem)
+        return text, config
 
     def status(self) -> dict[str, object]:
         """The content of `/api/v1/status`."""
@@ -243,11 +264,13 @@ class Exporter:
 
         In a daemon thread: a file on a dead share may hold up neither the loop nor the end (hazards 121 and 122).
         """
-        watch = _FileWatch(self._options.config_file)
+        file = self._options.config_file
+        watch = FileWatch(((file, None),) if file else (), self._options.settled)  # tells of the file at the start, too
         while not stop.wait(WAKE):
-            if watch.changed() or self._options.reload_asked.is_set():
+            changed, asked = watch.changed(), self._options.reload_asked.is_set()
+            if changed or asked:
                 self._options.reload_asked.clear()
-                self.reload()
+                self.reload(asked)
 
     def _end(self) -> None:
         """Have every part end, all at the same time, so that one that hangs takes no time from the others."""
@@ -300,32 +323,6 @@ class Exporter:
             self._qrs = QrsBoard(config.qrs) if config.qrs.enabled else None
         self._ledger.reconfigure(config, self._rules)
         _log.info("the new configuration is in force")
-
-
-class _FileWatch:
-    """Whether a file has changed, asked at most every few seconds."""
-
-    def __init__(self, file: str) -> None:
-        self._file, self._seen, self._due = file, _stamp(file), time.monotonic() + CONFIG_WATCH
-
-    def changed(self) -> bool:
-        """Whether it has changed since the last time this was True. A missing file is no change."""
-        if not self._file or time.monotonic() < self._due:
-            return False
-        self._due = time.monotonic() + CONFIG_WATCH
-        stamp = _stamp(self._file)
-        if stamp is None or stamp == self._seen:
-            return False
-        self._seen = stamp
-        return True
-
-
-def _stamp(file: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(file)
-    except (OSError, ValueError):
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 async def _cancelled(tasks: list["asyncio.Task[None]"]) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter.config import ConfigError, parse
+from exporter.filewatch import refuse_remains
 from tests.exporting import DEADLINE, ExporterProcess, ExporterThread, Site, append, eventually, process, thread
 from tests.observed import ATTEMPT, STALE, licenses_line
 from tests.probe_peers import closed_port
@@ -93,6 +95,100 @@ def test_a_file_that_is_gone_changes_nothing_and_is_told(site: Site, exporter: E
     answer = exporter.ask("/-/reload", "POST")
     assert (answer.status, "cannot be read" in answer.text) == (500, True)
     assert exporter.value(SUCCESSFUL) == 0
+
+
+WRITTEN = """\
+# the settings of node 1
+logs:
+  licenses:
+    paths: ['/var/log/qlik/*.log']
+  repository_audit:
+    enabled: false
+poll_interval: 10s
+license:
+  kind: signed_key
+  grace: 1h30m
+probes:
+  - target: license.qlikcloud.com:443
+    role: backend
+    expected_statuses:
+      - 404
+    proxy: http://proxy.example:3128
+  - target: localhost:4242
+    protocol: tcp
+web:
+  listen_addresses:
+    - ':10188'
+    - '[::1]:10189'
+  show_people: true
+"""
+
+
+def test_no_beginning_of_a_configuration_takes_its_place() -> None:
+    in_force = parse(WRITTEN, "config.yml", {})
+    for end in range(len(WRITTEN)):
+        try:
+            if parse(WRITTEN[:end], "config.yml", {}) == in_force:
+                continue
+        except ConfigError:
+            continue
+        with pytest.raises(ConfigError, match="only the beginning of the settings in force"):
+            refuse_remains("config.yml", WRITTEN, WRITTEN[:end])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "found only the beginning of the settings in force"),
+        ("{", "not readable as YAML"),
+        ("# to be written\n", "found no settings, expected those in force or others"),
+        ("{}\n", "found no settings, expected those in force or others"),
+        ("probes:\n", "probes: found nothing"),
+        ("license:\n  kind: offline\n", "probes: not found any more"),
+    ],
+)
+def test_what_is_left_of_a_file_is_not_taken(text: str, said: str, site: Site, exporter: ExporterThread) -> None:
+    site.config_file.write_text(text)
+    exporter.await_value(SUCCESSFUL, 0)
+    assert said in exporter.ask("/-/reload", "POST").text
+    assert "probes: []" in exporter.ask("/config").text
+    site.configured()
+    exporter.await_value(SUCCESSFUL, 1)
+
+
+def test_a_web_file_that_is_refused_shows_as_a_failed_reload(site: Site) -> None:
+    web_file = site.folder / "web.yml"
+    web_file.write_text("http_server_config: {headers: {X-Frame-Options: sameorigin}}")
+    with thread(site, web_config_file=str(web_file)) as exporter:
+        assert exporter.value(SUCCESSFUL) == 1
+        web_file.write_text("")
+        exporter.await_value(SUCCESSFUL, 0)
+        web_file.write_text("http_server_config: {headers: {X-Frame-Options: sameorigin}}")
+        exporter.await_value(SUCCESSFUL, 1)
+
+
+def test_a_configuration_is_taken_only_once_nobody_writes_it(site: Site) -> None:
+    with thread(site, settled=1.0) as exporter:
+        text = site.config_file.read_text()
+        begun = time.monotonic()
+        with site.config_file.open("w") as stream:
+            for piece in (text[:-1], ', "lic', 'ense": {"gr', 'ace": "3d"}', "}"):
+                stream.write(piece)
+                stream.flush()
+                assert exporter.value(SUCCESSFUL) == 1
+        exporter.await_value("qlik_license_grace_seconds", 3 * 86400)
+        assert time.monotonic() - begun >= 1
+        assert exporter.value(SUCCESSFUL) == 1
+
+
+def test_a_touch_of_the_file_starts_nothing_anew(
+    site: Site, exporter: ExporterThread, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = exporter.value(SUCCEEDED)
+    site.configured()
+    assert exporter.exporter.reload(asked=False) is None
+    assert exporter.value(SUCCEEDED) == before
+    assert "the new configuration is in force" not in caplog.text
 
 
 def test_only_post_from_this_machine_reloads(site: Site, exporter: ExporterThread) -> None:

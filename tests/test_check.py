@@ -174,7 +174,7 @@ def test_a_repository_api_that_cannot_be_used_is_a_fault(capsys: pytest.CaptureF
 
 def test_a_bad_web_file_or_a_taken_message_name_is_unusable(capsys: pytest.CaptureFixture[str], site: Site) -> None:
     web = site.folder / "web.yml"
-    web.write_text("tls_server_confg: {}")
+    web.write_text("tls_server_confg: {cert_file: x}")
     assert main(["check", "--config.file", str(site.configured()), "--web.config.file", str(web)]) == 2
     assert "tls_server_confg: unknown key" in capsys.readouterr().err
     site.settings["messages"] = [{"name": "unknown", "log": "licenses", "match": "x", "means": "license_error"}]

@@ -256,8 +256,23 @@ def test_a_file_from_notepad_is_read(tmp_path: Path, encoding: str) -> None:
     assert load(str(tmp_path / "c.yml"), {}).license.kind == "offline"
 
 
-def test_empty_sections_are_defaults() -> None:
-    assert parse("logs:\nlicense:\nprobes:\n", "x", {}) == parse("", "x", {})
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("logs:\n", "logs"),
+        ("license:\n  # grace: 5d\nprobes: []\n", "license"),
+        ("probes:\n", "probes"),
+        ("probes: ~\n", "probes"),
+        ("qrs:\n  enabled:\n", "qrs.enabled"),
+        ("probes:\n  -\n", "probes[0]"),
+        ("probes:\n  - target: a:1\n    proxy:\n", "probes[0].proxy"),
+        ("web:\n  listen_addresses:\n    - ':1'\n    -\n", "web.listen_addresses[1]"),
+    ],
+)
+def test_a_key_with_nothing_behind_it_is_an_error_that_names_it(text: str, key: str) -> None:
+    with pytest.raises(ConfigError, match="found nothing, expected a value, or no such key for its default") as failure:
+        parse(text, "x", {})
+    assert failure.value.key == key
 
 
 def test_durations_read_and_show_as_they_are_written() -> None:

@@ -17,7 +17,8 @@ from web_stand_in import DEADLINE, Site, eventually, site, until_closed
 
 from exporter.config import ConfigError
 from exporter.web import listener
-from exporter.web.security import Logins, Rules, load
+from exporter.web.callers import Logins
+from exporter.web.webfile import Rules, load
 
 ANSWER = re.compile(rb"HTTP/1\.[01] (\d{3}) [A-Za-z ]+\r\n")
 PATHS = ("/", "/metrics", "/config", "/probe", "/-/reload", "/-/healthy", "/api/v1/status", "/api/v1/events", "//", "*")

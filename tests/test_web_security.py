@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import bcrypt
@@ -18,12 +19,15 @@ import pytest
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
-from web_stand_in import DEADLINE, Site, StandIn, eventually, site
+from web_stand_in import DEADLINE, SETTLED, Site, StandIn, eventually, site
 
 from exporter.config import ConfigError
-from exporter.web import security
-from exporter.web.security import RateLimit, Rules, Security, is_local, load
+from exporter.filewatch import await_settled
+from exporter.web import callers, webfile
+from exporter.web.callers import RateLimit, is_local, is_local_host
+from exporter.web.security import Security
 from exporter.web.server import WebServer
+from exporter.web.webfile import Rules, load, weakened
 
 AUTHORITY = trustme.CA()
 SERVER = AUTHORITY.issue_cert("localhost", "127.0.0.1")
@@ -55,10 +59,6 @@ def _with_certificates(folder: Path) -> Path:
     SERVER.private_key_pem.write_to_path(str(folder / "server.key"))
     AUTHORITY.cert_pem.write_to_path(str(folder / "ca.crt"))
     return folder
-
-
-TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
-MUTUAL = TLS + "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n"
 
 
 def _client_context(certificate: trustme.LeafCert | None = None, folder: Path | None = None) -> ssl.SSLContext:
@@ -135,7 +135,7 @@ def test_a_password_is_hashed_once_and_then_remembered(tmp_path: Path, monkeypat
 
 
 def test_only_so_many_logins_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(security, "MOST_LOGINS_REMEMBERED", 1)
+    monkeypatch.setattr(callers, "MOST_LOGINS_REMEMBERED", 1)
     text = f"basic_auth_users:\n  alice: {ALICE}\n  bob: {_hash('builder')}\n"
     with site(_web_file(tmp_path, text)) as running:
         for _ in range(2):
@@ -164,7 +164,7 @@ def test_guessing_delays_no_one_who_is_logged_in(tmp_path: Path) -> None:
             threading.Thread(
                 target=lambda guess=guess: statuses.append(running.ask("/", headers=_login("alice", str(guess)))[0])
             )
-            for guess in range(security.MOST_CHECKS_WAITING + 8)
+            for guess in range(callers.MOST_CHECKS_WAITING + 8)
         ]
         for guesser in guessers:
             guesser.start()
@@ -181,33 +181,210 @@ def test_odd_passwords_are_those_of_other_exporters(password: str, tmp_path: Pat
         assert running.ask("/metrics", headers=_login("alice", password[:-1]))[0] == 401
 
 
+def _status(running: Site, user: str = "", password: str = "") -> int:
+    return running.ask("/metrics", headers=_login(user, password) if user else {})[0]
+
+
 @pytest.mark.windows
 def test_users_change_without_a_restart(tmp_path: Path) -> None:
-    file = _web_file(tmp_path, f"basic_auth_users:\n  alice: {ALICE}\n")
-    with site(file) as running:
-        assert running.ask("/metrics", headers=_login("alice", "wonder"))[0] == 200
+    with site(_web_file(tmp_path, f"basic_auth_users:\n  alice: {ALICE}\n")) as running:
+        assert _status(running, "alice", "wonder") == 200
         _web_file(tmp_path, f"basic_auth_users:\n  alice: {_hash('changed')}\n  bob: {_hash('builder')}\n")
-        assert running.ask("/metrics", headers=_login("alice", "wonder"))[0] == 401
-        assert running.ask("/metrics", headers=_login("alice", "changed"))[0] == 200
-        assert running.ask("/metrics", headers=_login("bob", "builder"))[0] == 200
-        _web_file(tmp_path, "")
-        assert running.ask("/metrics")[0] == 200
+        assert eventually(lambda: _status(running, "alice", "wonder") == 401)
+        assert _status(running, "alice", "changed") == 200
+        assert _status(running, "bob", "builder") == 200
+
+
+def _refused(running: Site) -> str:
+    """Why the newest web file is not in force, once that is so."""
+    security = running.server._security
+    assert eventually(lambda: bool(security.refused))
+    return security.refused
 
 
 def test_a_web_file_that_became_unusable_leaves_the_last_good_one_in_force(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file = _web_file(tmp_path, f"basic_auth_users:\n  alice: {ALICE}\n")
-    with site(file) as running:
-        for text in ("basic_auth_users: [", "nonsense: true\n", "basic_auth_users:\n  alice: secret\n"):
-            _web_file(tmp_path, text)
+    good = f"basic_auth_users:\n  alice: {ALICE}\n"
+    with site(_web_file(tmp_path, good)) as running:
+        for text in ("basic_auth_users: [", "nonsense: true\n", "basic_auth_users:\n  alice: secret\n", None):
+            if text is None:
+                os.unlink(tmp_path / "web.yml")
+            else:
+                _web_file(tmp_path, text)
+            _refused(running)
             for _ in range(3):
-                assert running.ask("/metrics")[0] == 401
-                assert running.ask("/metrics", headers=_login("alice", "wonder"))[0] == 200
-        os.unlink(file)
-        assert running.ask("/metrics")[0] == 401
+                assert (_status(running), _status(running, "alice", "wonder")) == (401, 200)
+            _web_file(tmp_path, good)
+            assert eventually(lambda: not running.server._security.refused)
     assert caplog.text.count("the last good version stays in force") == 4
     assert "secret" not in caplog.text
+
+
+# --- a version that protects less
+
+TLS = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
+MUTUAL = TLS + "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.crt\n"
+USERS = f"basic_auth_users:\n  alice: {ALICE}\n  'bob': {ALICE}\n"
+SANS = "  client_allowed_sans: [prometheus.example.com, other]\n"
+RATE = "rate_limit:\n  interval: 1m30s\n  burst: 50\n"
+HEADERS = "http_server_config:\n  headers:\n    Strict-Transport-Security: max-age=31536000\n"
+WHOLE = (
+    f"# who may ask\n{MUTUAL}  client_allowed_sans:\n    - prometheus.example.com\n  min_version: TLS13\n{HEADERS}"
+    f"{USERS}{RATE}auth_exclude_paths:\n  - /-/healthy\n  - /-/ready\n"
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "basic_auth_users:", "basic_auth_users: {}", "basic_auth_users: ''", "basic_auth_users: ~",
+        "basic_auth_users:\n  prom:", "basic_auth_users:\n  prom: ''", "basic_auth_users:\n  prom: ' '",
+        f"basic_auth_users:\n  prom:\n  alice: {ALICE}", "tls_server_config:", "tls_server_config: {}",
+        TLS + "  client_auth_type:", TLS + "  client_auth_type: ''", MUTUAL + "  client_allowed_sans:",
+        MUTUAL + "  client_allowed_sans: []", MUTUAL + "  client_allowed_sans: [a, '']", MUTUAL + "  client_allowed_sans: [~]",
+        MUTUAL.replace("ca.crt", ""), TLS + "  min_version:", TLS + "  cipher_suites: []", TLS + "  curve_preferences:",
+        TLS + "  prefer_server_cipher_suites:", "tls_server_config:\n  cert_file:\n  key_file:", "rate_limit:",
+        "rate_limit: {}", "rate_limit:\n  interval:", "rate_limit:\n  burst:\n  interval: 1s", "http_server_config:",
+        "http_server_config:\n  headers:", "http_server_config: {headers: {Strict-Transport-Security: }}",
+        "http_server_config: {headers: {Strict-Transport-Security: ''}}", "auth_exclude_paths:", "auth_exclude_paths: []",
+        "", "\n", "# nothing but a comment", "---", "{}",
+    ],
+)  # fmt: skip
+def test_an_empty_value_is_an_error_wherever_it_stands(text: str, tmp_path: Path) -> None:
+    file = _web_file(_with_certificates(tmp_path), f"{text}\n")
+    with pytest.raises(ConfigError, match="found nothing, expected") as failure:
+        load(file)
+    assert failure.value.key or not text.strip("\n-{}") or text.startswith("#"), "it names the key"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (USERS, HEADERS, "no user is left"),
+        (TLS + USERS, TLS, "no user is left"),
+        (TLS + USERS, USERS, "TLS is gone"),
+        (MUTUAL, TLS, "client_auth_type demands less"),
+        (MUTUAL, TLS + "  client_auth_type: NoClientCert\n", "client_auth_type demands less"),
+        (MUTUAL, MUTUAL.replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"), "demands less"),
+        (MUTUAL.replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"), TLS, "demands less"),
+        (MUTUAL + SANS, MUTUAL, "client_allowed_sans admits more"),
+        (MUTUAL + SANS, MUTUAL + SANS.replace(".com", ".co"), "client_allowed_sans admits more"),
+        (TLS + "  min_version: TLS13\n", TLS, "min_version is lower"),
+        (TLS, TLS + "  max_version: TLS12\n", "max_version is lower"),
+        (TLS + f"  cipher_suites: [{SUITE}]\n", TLS, "cipher_suites admits more"),
+        (TLS, TLS + "  cipher_suites: [TLS_RSA_WITH_AES_128_CBC_SHA]\n", "cipher_suites admits more"),
+        (TLS + "  curve_preferences: [CurveP521]\n", TLS, "curve_preferences is gone"),
+        (TLS, TLS + "  prefer_server_cipher_suites: false\n", "prefer_server_cipher_suites is off"),
+        (USERS, USERS + "auth_exclude_paths: [/metrics]\n", "no login is needed any more for /metrics"),
+        (RATE, HEADERS, "rate_limit admits more"),
+        (RATE, RATE.replace("1m30s", "1m"), "rate_limit admits more"),
+        (RATE, RATE.replace("50", "51"), "rate_limit admits more"),
+        (RATE, RATE.replace("1m30s", "0"), "rate_limit admits more"),
+        (HEADERS, USERS, "changed header fields: Strict-Transport-Security"),
+        (HEADERS, HEADERS.replace("31536000", "3"), "changed header fields: Strict-Transport-Security"),
+    ],
+)
+def test_a_version_that_protects_less_is_refused_until_a_restart(
+    before: str, after: str, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    security = Security(_web_file(_with_certificates(tmp_path), before), SETTLED)
+    in_force = security.current()
+    security.start()
+    _web_file(tmp_path, after)
+    assert eventually(lambda: bool(security.refused))
+    assert "protects less than what is in force" in security.refused
+    assert said in security.refused
+    assert security.current() is in_force
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    security.stop()
+    assert Security(str(tmp_path / "web.yml"), SETTLED).current() != in_force, "a restart takes it"
+
+
+def test_a_version_that_protects_as_much_or_more_is_no_weaker(tmp_path: Path) -> None:
+    _with_certificates(tmp_path)
+
+    def rules(text: str) -> Rules:
+        return load(_web_file(tmp_path, text))
+
+    for before, after in (
+        (HEADERS, HEADERS + USERS), (USERS, TLS + USERS), (TLS, MUTUAL), (MUTUAL, MUTUAL + SANS), (TLS, TLS + RATE),
+        (MUTUAL + SANS, MUTUAL + SANS.replace(", other", "")), (USERS, USERS.replace("alice", "carol")),
+        (USERS + "auth_exclude_paths: [/metrics]\n", USERS), (TLS, TLS + f"  cipher_suites: [{SUITE}]\n"),
+        (RATE, RATE.replace("1m30s", "2m").replace("50", "5")), (TLS, TLS + "  min_version: TLS13\n"), (WHOLE, WHOLE),
+    ):  # fmt: skip
+        assert weakened(rules(before), rules(after)) == [], (before, after)
+    assert weakened(Rules(), rules(WHOLE)) == []
+
+
+def test_every_beginning_of_a_web_file_is_refused_or_protects_as_much(tmp_path: Path) -> None:
+    in_force = load(_web_file(_with_certificates(tmp_path), WHOLE))
+    taken = []
+    for end in range(len(WHOLE)):
+        file = _web_file(tmp_path, WHOLE[:end])
+        try:
+            rules = load(file, in_force)
+        except ConfigError:
+            continue
+        if not weakened(in_force, rules):
+            taken.append(WHOLE[:end])
+    assert all("  burst: 5" in text for text in taken), "all of it but the paths that need no login"
+    assert len(taken) < 10
+
+
+def test_a_file_is_taken_only_once_nobody_writes_it(tmp_path: Path) -> None:
+    settled = 1.0
+    file = _web_file(tmp_path, USERS)
+    begun = time.monotonic()
+    security = Security(file, settled)
+    assert time.monotonic() - begun >= settled, "it was just written"
+    os.utime(file, (0, 0))  # as a program does that copies a file
+    time_of_change = time.monotonic()
+    security.start()
+    more = f"  carol: {ALICE}\n"
+    with open(file, "w") as stream:
+        for piece in (USERS, *more):
+            stream.write(piece)
+            stream.flush()
+            assert security.current().users.keys() == {"alice", "bob"}
+    assert eventually(lambda: "carol" in security.current().users)
+    assert time.monotonic() - time_of_change >= settled
+    assert security.refused == ""
+    security.stop()
+
+
+def test_a_file_that_never_rests_is_an_error_at_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "web.yml"
+    file.write_text("x")
+
+    def write_on(_: float) -> None:
+        file.write_text(file.read_text() + "x")
+
+    with pytest.raises(ConfigError, match=r"web\.yml: is being written, expected no change for 0\.05 s"):
+        await_settled([str(file)], SETTLED, patience=0.2, wait=write_on)
+
+
+@pytest.mark.windows
+def test_122_a_share_that_hangs_under_the_web_file_delays_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = _web_file(tmp_path, USERS)
+    hangs, released, real = threading.Event(), threading.Event(), os.stat
+
+    def hanging(path: object, *rest: object, **more: object) -> os.stat_result:
+        if path == file:
+            hangs.set()
+            released.wait(DEADLINE)
+        return real(path, *rest, **more)  # type: ignore[arg-type]
+
+    with site(file) as running:
+        monkeypatch.setattr(os, "stat", hanging)
+        assert hangs.wait(DEADLINE)
+        begun = time.monotonic()
+        assert _status(running, "alice", "wonder") == 200
+        running.server.stop()
+        assert time.monotonic() - begun < 5
+        released.set()
 
 
 # --- TLS
@@ -236,19 +413,21 @@ def test_a_renewed_certificate_is_served_without_a_restart(tmp_path: Path) -> No
         first = serial()
         renewed = AUTHORITY.issue_cert("localhost")
         renewed.cert_chain_pems[0].write_to_path(str(tmp_path / "server.crt"))
+        assert "key of another certificate" in _refused(running)
         assert serial() == first, "a certificate without its key changes nothing yet"
         renewed.private_key_pem.write_to_path(str(tmp_path / "server.key"))
-        assert serial() != first
+        assert eventually(lambda: serial() != first)
 
 
 def test_tls_can_be_switched_on_without_a_restart(tmp_path: Path) -> None:
-    file = _web_file(_with_certificates(tmp_path), "")
+    file = _web_file(_with_certificates(tmp_path), HEADERS)
     with site(file) as running:
         connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=DEADLINE)
         with contextlib.closing(connection):
             connection.request("GET", "/metrics")
             assert connection.getresponse().read()
-            _web_file(tmp_path, TLS)
+            _web_file(tmp_path, TLS + HEADERS)
+            assert eventually(lambda: running.server._security.current().tls is not None)
             connection.request("GET", "/metrics")
             with pytest.raises(OSError):  # noqa: PT011  # an open plain connection ends, unanswered
                 connection.getresponse()
@@ -327,7 +506,7 @@ def test_stops_within_three_seconds_with_tls_clients_connected(tmp_path: Path) -
 def test_headers_of_the_file_take_the_place_of_our_own(tmp_path: Path) -> None:
     text = (
         "http_server_config:\n  headers:\n    X-Frame-Options: sameorigin\n    X-XSS-Protection: '1; mode=block'\n"
-        "    Strict-Transport-Security: max-age=60\n    Content-Security-Policy: ''\n"
+        "    Strict-Transport-Security: max-age=60\n"
     )
     with site(_web_file(tmp_path, text)) as running:
         for path in ("/", "/metrics", "/nothing-here"):
@@ -359,7 +538,7 @@ def test_the_rate_allows_bursts_and_fills_up_again() -> None:
     ("text", "found"),
     [
         ("nonsense: 1", "nonsense: unknown key; expected one of tls_server_config"),
-        ("tls_server_confg: {}", "did you mean `tls_server_config`?"),
+        ("tls_server_confg: {a: b}", "did you mean `tls_server_config`?"),
         ("tls_server_config: {cert_fil: x}", "tls_server_config.cert_fil: unknown key; did you mean `cert_file`?"),
         ("tls_server_config: {cert_file: server.crt}", "tls_server_config.key_file: not found"),
         ("tls_server_config: {key_file: server.key}", "tls_server_config.cert_file: not found"),
@@ -454,9 +633,8 @@ def test_a_missing_web_file_is_an_error_that_names_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}", "tls_server_config:\n", "tls_server_config: {}", "rate_limit: {interval: 0, burst: 0}",
-     "basic_auth_users: {}", "http_server_config: {http2: false}"],
-)  # fmt: skip
+    ["rate_limit: {interval: 0, burst: 0}", "http_server_config: {http2: false}"],
+)
 def test_a_web_file_that_asks_for_nothing_changes_nothing(text: str, tmp_path: Path) -> None:
     rules = load(_web_file(tmp_path, text))
     assert (rules.tls, dict(rules.users), dict(rules.headers), rules.interval) == (None, {}, {}, 0)
@@ -497,28 +675,162 @@ def test_the_example_holds_every_key_and_every_one_works(tmp_path: Path) -> None
     assert rules.tls
     assert rules.tls.allowed_names == {"prometheus.example.com"}
     inline = {"cert", "key", "client_ca"}  # the toolkit's other way, which is refused
-    for keys in (security._FileKeys, security._TlsKeys, security._HttpKeys, security._RateKeys):
+    for keys in (webfile._FileKeys, webfile._TlsKeys, webfile._HttpKeys, webfile._RateKeys):
         for key in set(keys.__struct_fields__) - inline:
             assert f"{key}:" in _example(), key
 
 
-# --- pure rules
+# --- behind a proxy
+
+
+@contextlib.contextmanager
+def _nginx(folder: Path, port: int, location: str) -> Iterator[int]:
+    """The port of a real nginx that passes everything on to `port`."""
+    with socket.create_server(("127.0.0.1", 0)) as chosen:
+        own = int(chosen.getsockname()[1])
+    names = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "".join(f"{name}_temp_path {folder}/{name};" for name in names)
+    folder.joinpath("nginx.conf").write_text(
+        f"daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr; events {{}} http {{ access_log off; "
+        f"{temporary} server {{ listen 127.0.0.1:{own}; location / {{ "
+        f"proxy_pass http://127.0.0.1:{port}; {location} }} }} }}"
+    )
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program, "nginx is missing: install Debian's package nginx-light"
+    with subprocess.Popen([program, "-p", folder, "-c", folder / "nginx.conf"], stderr=subprocess.DEVNULL) as nginx:
+        try:
+            assert eventually(lambda: nginx.poll() is not None or _accepts(own))
+            assert nginx.poll() is None
+            yield own
+        finally:
+            nginx.terminate()
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=DEADLINE).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "",
+        "proxy_http_version 1.1; proxy_set_header X-Real-IP $remote_addr;",
+        "proxy_http_version 1.1; proxy_set_header X-Request-Id $request_id;",
+        "proxy_http_version 1.1; proxy_set_header Host $host:$server_port.example;",
+    ],
+)
+def test_behind_a_plain_nginx_nobody_is_local(location: str, tmp_path: Path) -> None:
+    with site() as running, _nginx(tmp_path, running.port, location) as port:
+        through = Site(running.server, running.exporter, [], port)
+        assert through.ask("/metrics")[0] == 200
+        for path in ("/config", "/api/v1/events"):
+            assert through.ask(path)[0] == 403
+            assert running.ask(path)[0] == 200
+        assert through.ask("/-/reload", "POST")[0] == 403
+
+
+# --- who is local
+
+LOCAL = ("127.0.0.1", (1, 1), ["localhost"], ["Host"])
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LocalHost:10188", "127.0.0.1", "127.0.0.1:1", "127.255.0.9:65535", "[::1]", "[::1]:80"]
+)
+def test_a_loopback_host_is_local(host: str) -> None:
+    assert is_local_host(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "", ":80", "localhost:", "localhost:0", "localhost:65536", "localhost:80:80", "localhost:x", "localhost.", "localhost ",
+        "localhost.evil.com", "xlocalhost", "localhost%2eevil.com", "localhost/", "localhost#", "localhost?", "localhost\\",
+        "localhost@evil.com", "evil.com@localhost", "x@127.0.0.1", "localhost,evil.com", "localhost;evil.com", "localhost\0",
+        "localhost\n", "localhost\r\nX: y", "\tlocalhost", "l\u043ecalhost", "localho\u017ft", "ip6-localhost", "127.0.0.1.",
+        "127.0.0.1.evil.com", "127.0.0.1%.evil.com", "127.0.0.1%25evil", "127.0.0.1 evil", "127.0.0.1x", "127.1", "127",
+        "127.0.1", "2130706433", "0x7f000001", "0x7f.0.0.1", "0177.0.0.1", "017700000001", "127.0.0.01", "127.00.0.1",
+        "127.0.0.256", "127.0.0.1.1", "127.0.0.-1", "127.0.0.\u0661", "\u0661\u0662\u0667.0.0.1", "127\u30020.0.1", "0.0.0.0",
+        "0", "[::]", "::1", "[::1", "::1]", "[::1]x", "[::1]:", "[::1%lo]", "[::1%25lo]", "[0:0:0:0:0:0:0:1]", "[::0001]",
+        "[::ffff:127.0.0.1]", "[::127.0.0.1]", "[127.0.0.1]", "[localhost]", "[::2]", "10.0.0.1", "128.0.0.1", "localhost.localdomain",
+        "*", "null", "http://localhost", "//localhost",
+    ],
+)  # fmt: skip
+def test_any_other_host_is_not(host: str) -> None:
+    assert not is_local_host(host)
+    assert not is_local("127.0.0.1", (1, 1), [host], ["Host"])
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
+def test_a_connection_from_loopback_is_local_in_every_spelling(peer: str) -> None:
+    assert is_local(peer, *LOCAL[1:])
+
+
+@pytest.mark.parametrize(
+    "peer", ["10.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "127.0.0.1%x", "", None, "localhost", "0.0.0.0", "::", "@x"]
+)
+def test_a_connection_from_elsewhere_is_not(peer: str | None) -> None:
+    assert not is_local(peer, *LOCAL[1:])
+
+
+def test_only_http_1_1_with_one_host_is_local() -> None:
+    assert is_local(*LOCAL)
+    for version in ((0, 9), (1, 0), (1, 2), (2, 0)):
+        assert not is_local("::1", version, ["localhost"], ["Host"])
+    for hosts in ([], ["localhost", "evil.example"], ["localhost", "localhost"]):
+        assert not is_local("::1", (1, 1), hosts, ["Host"])
+
+
+BY_PROXIES = (
+    "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server",
+    "X-Forwarded-By", "X-Forwarded", "X-Forwarded-Prefix", "X-Forwarded-Client-Cert", "Forwarded", "Forwarded-For",
+    "Via", "X-Real-IP", "X-Original-For", "X-Original-Host", "X-Original-URL", "X-Original-Forwarded-For",
+    "X-Rewrite-URL", "CF-Connecting-IP", "CF-Ray", "CF-Visitor", "CF-IPCountry", "CDN-Loop", "True-Client-IP",
+    "X-Client-IP", "X-Cluster-Client-IP", "Client-IP", "X-Azure-ClientIP", "X-Azure-SocketIP", "X-Azure-Ref",
+    "X-FD-HealthProbe", "Max-Forwards", "X-ProxyUser-Ip", "Proxy-Connection", "Proxy-Authorization", "Fly-Client-IP",
+    "Fly-Forwarded-Port", "Fastly-Client-IP", "X-Envoy-External-Address", "X-Envoy-Expected-Rq-Timeout-Ms",
+    "X-Amzn-Trace-Id", "X-Amz-Cf-Id", "X-Cloud-Trace-Context", "X-Request-Id", "X-Correlation-Id", "X-B3-TraceId",
+    "b3", "traceparent", "tracestate", "uber-trace-id", "X-ARR-LOG-ID", "X-ARR-SSL", "DISGUISED-HOST",
+    "X-Appengine-User-IP", "X-Varnish", "X-Forwarded-User", "X-Remote-User", "Remote-User", "X-Auth-Request-User",
+    "X-Scheme", "X-Host", "X-Akamai-Config-Log-Detail", "Akamai-Origin-Hop", "X-Edge-Location", "Incap-Client-IP",
+    "X-Sucuri-ClientIP", "WL-Proxy-Client-IP", "X-Vercel-Id", "X-NF-Client-Connection-IP", "Front-End-Https",
+    "Surrogate-Capability", "SSL-Client-Cert", "X-SSL-Client-S-DN", "X-BlueCoat-Via", "X-Coming-From", "X-Iinfo",
+    "X-Anything-New",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("field", BY_PROXIES)
+def test_no_request_with_a_field_that_a_proxy_adds_is_local(field: str) -> None:
+    for spelling in (field, field.lower(), field.upper()):
+        assert not is_local(*LOCAL[:3], ["Host", "Accept", spelling])
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
-def test_no_name_but_loopback_is_local(peer: str, host: str) -> None:
-    assert not is_local(f"10.{peer}", [], {})
-    if host not in ("localhost",) and not host.startswith(("127.", "localhost", "[::1]")):
-        assert not is_local("127.0.0.1", [f"x{host}"], {})
+def test_no_peer_and_no_host_with_something_around_them_is_local(peer: str, host: str) -> None:
+    assert not is_local(f"10.{peer}", *LOCAL[1:])
+    for trusted in ("localhost", "127.0.0.1", "[::1]"):
+        assert not is_local_host(f"x{host}{trusted}")
+        assert not is_local_host(f"{trusted}{host}.com")
 
 
-def test_loopback_is_known_in_every_spelling() -> None:
-    for peer in ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"):
-        assert is_local(peer, ["localhost:10188"], {}), peer
-    for peer in ("10.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "", None):
-        assert not is_local(peer, ["localhost:10188"], {}), peer
-    assert is_local("::1", [], {}), "HTTP/1.0 names no host, and no browser speaks it"
-    assert not is_local("::1", ["localhost", "evil.example"], {})
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("User-Agent", "Accept"),  # curl, PowerShell
+        ("Accept-Encoding", "User-Agent", "Connection"),  # Python, Go
+        ("Content-Type", "Content-Length", "Expect"),  # PowerShell 5, POST
+        ("Accept", "User-Agent", "X-Prometheus-Scrape-Timeout-Seconds", "Accept-Encoding"),  # Prometheus
+        ("User-Agent", "Accept", "Accept-Language", "Accept-Encoding", "Connection", "Cookie", "Upgrade-Insecure-Requests",
+         "Sec-Fetch-Dest", "Sec-Fetch-Mode", "Sec-Fetch-Site", "Sec-Fetch-User", "sec-ch-ua", "sec-ch-ua-mobile",
+         "sec-ch-ua-platform", "Sec-GPC", "Priority", "Cache-Control", "Pragma", "DNT", "Referer", "TE"),  # browsers
+    ],
+)  # fmt: skip
+def test_programs_of_this_machine_are_local(fields: tuple[str, ...]) -> None:
+    assert is_local(*LOCAL[:3], ["Host", *fields])
 
 
 def test_the_server_is_usable_again_after_a_login_flood(tmp_path: Path) -> None:

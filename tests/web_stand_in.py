@@ -14,6 +14,8 @@ from exporter.web.security import Security
 from exporter.web.server import WebServer
 
 DEADLINE = 20.0
+SETTLED = 0.05
+"""Seconds that a web file rests before it is taken."""
 TARGET = "license.qlikcloud.com:443"
 METRICS = CollectorRegistry()
 Gauge("qlik_license_sync_age_seconds", "Seconds since the last license sync that succeeded.", registry=METRICS).set(42)
@@ -71,10 +73,12 @@ class Site:
     server: WebServer
     exporter: StandIn
     failures: list[str]
+    proxy_port: int = 0
+    """Where a proxy in front of it answers, if there is one."""
 
     @property
     def port(self) -> int:
-        return int(self.server.bound[0].rpartition(":")[2])
+        return self.proxy_port or int(self.server.bound[0].rpartition(":")[2])
 
     def ask(
         self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes | None = None
@@ -115,7 +119,9 @@ def site(
     """A server that answers while the block runs."""
     failures: list[str] = []
     exporter = exporter or StandIn()
-    server = WebServer(exporter, Security(web_file), lambda: failures.append("web"), styles, scripts, watch_interval)
+    server = WebServer(
+        exporter, Security(web_file, SETTLED), lambda: failures.append("web"), styles, scripts, watch_interval
+    )
     server.start([address])
     try:
         yield Site(server, exporter, failures)

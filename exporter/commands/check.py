@@ -16,7 +16,7 @@ from exporter.logs.messages import catalogue_of
 from exporter.probes import ProbeResult, probe
 from exporter.qrs import QrsError
 from exporter.qrs.client import read_overview
-from exporter.web.security import Security
+from exporter.web import webfile
 
 Value = TypeVar("Value")
 
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     """Print what was found about each source: 0, or 2 where one that is there cannot be used."""
     file = arguments.config_file or "no configuration file: the defaults"
     catalogue_of(config, arguments.config_file or "defaults")
-    Security(arguments.web_config_file)
+    webfile.load(arguments.web_config_file)
     _tell("configuration", "ok", file)
     good = True
     for name, log in config.logs.enabled():

@@ -34,14 +34,13 @@ def parse(text: str, name: str, environ: Mapping[str, str] = os.environ) -> Conf
 
 
 def _filled(node: Any, key: str, name: str, environ: Mapping[str, str]) -> Any:
-    """The tree with `${VARIABLES}` replaced and empty sections (`license:` with nothing behind it) left out."""
+    """The tree with `${VARIABLES}` replaced; a key with nothing behind it, which may not be written yet, is refused."""
     if isinstance(node, dict):
         filled: dict[str, Any] = {}
         for child, value in node.items():
             if not isinstance(child, str):
                 raise ConfigError(name, f"{key}.{child}".lstrip("."), f"found {shown(child)} as a key, expected a name")
-            if value is not None:
-                filled[child] = _filled(value, f"{key}.{child}".lstrip("."), name, environ)
+            filled[child] = _filled(value, f"{key}.{child}".lstrip("."), name, environ)
         return filled
     if isinstance(node, list):
         return [_filled(value, f"{key}[{index}]", name, environ) for index, value in enumerate(node)]
@@ -53,6 +52,8 @@ def _filled(node: Any, key: str, name: str, environ: Mapping[str, str]) -> Any:
             return environ[match[1]]
 
         return _VARIABLE.sub(value_of, node)
+    if node is None:
+        raise ConfigError(name, key, "found nothing, expected a value, or no such key for its default")
     return node
 
 

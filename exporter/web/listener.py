@@ -22,7 +22,9 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp.http import HttpProcessingError, HttpVersion10, HttpVersion11
 
-from exporter.web.security import DEFAULT_HEADERS, Security, TlsRules, certificate_admitted
+from exporter.web.callers import certificate_admitted
+from exporter.web.security import Security
+from exporter.web.webfile import DEFAULT_HEADERS, TlsRules
 
 MOST_CONNECTIONS = 200 if sys.platform == "win32" else 512
 """At once. One more closes the one that has waited longest, so that idle clients can never keep a scraper out.

@@ -1,528 +1,68 @@
-"""Who may ask what: the web file (TLS, users, headers, rate) and the rules for callers. It alone sees passwords.
+"""The rules in force: those of the web file's newest usable version. It reads the file in a thread of its own."""
 
-The file has the format of Prometheus' exporter-toolkit, so that one file can serve all exporters of a machine. What
-would weaken security if it were ignored is refused with a sentence. The file, the certificate, its key and the client
-CA are read again when they change; a version that cannot be used leaves the last good one in force.
-"""
-
-import asyncio
-import base64
-import binascii
-import hashlib
-import hmac
-import ipaddress
 import logging
-import os
-import re
-import secrets
-import ssl
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Literal
-from urllib.parse import urlsplit
+import threading
 
-import msgspec
-
-from exporter.config import ConfigError, Duration, duration, explained, text_of, yaml_tree
-
-COSTLIEST_HASH = 16
-"""bcrypt cost; each step doubles the time, 16 takes about 5 s."""
-CHECKS_AT_ONCE = 2
-"""Passwords hashed at the same time: each keeps one core busy."""
-MOST_CHECKS_WAITING = 16
-"""Logins that may wait for their check; more are turned away, so that guessing cannot pile up work."""
-MOST_LOGINS_REMEMBERED = 128
-LONGEST_PASSWORD = 72
-"""Bytes: bcrypt looks at no more."""
-
-GUARDED_PATHS = frozenset({"/-/reload", "/config", "/api/v1/events"})
-"""Answered to loopback only while there are no users (contract, Endpoints)."""
-
-DEFAULT_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "Server": "qlik-license-exporter",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "deny",
-}
-"""Header fields of every answer; the web file may set some of them otherwise."""
-
-_OPENABLE_PATHS = frozenset({"/", "/-/healthy", "/-/ready", "/metrics", "/probe", "/api/v1/status"})
-_HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
-_HEADER_VALUES: dict[str, tuple[str, ...]] = {
-    "Content-Security-Policy": (),
-    "Strict-Transport-Security": (),
-    "X-Content-Type-Options": ("nosniff",),
-    "X-Frame-Options": ("deny", "sameorigin"),
-    "X-XSS-Protection": (),
-}
-_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
-_CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
-_TLS13_SUITES = frozenset({"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"})
-"""Always on, here as in Go: TLS 1.3 has no weak ones to choose from."""
-_SUITES = {
-    "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",
-    "TLS_RSA_WITH_AES_256_CBC_SHA": "AES256-SHA",
-    "TLS_RSA_WITH_AES_128_GCM_SHA256": "AES128-GCM-SHA256",
-    "TLS_RSA_WITH_AES_256_GCM_SHA384": "AES256-GCM-SHA384",
-    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA": "ECDHE-ECDSA-AES256-SHA",
-    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA": "ECDHE-RSA-AES128-SHA",
-    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
-    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
-    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
-    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
-}
-_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+from exporter.config import ConfigError
+from exporter.filewatch import SETTLED, FileWatch, await_settled, stamps
+from exporter.web.webfile import Rules, load, weakened
 
 _log = logging.getLogger(__name__)
 
 
-# --- the web file ----------------------------------------------------------------------------------------------------
-
-
-class _Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
-
-
-class _TlsKeys(_Keys, frozen=True):
-    cert: str = ""
-    key: str = ""
-    client_ca: str = ""
-    cert_file: str = ""
-    key_file: str = ""
-    client_auth_type: Literal[
-        "",
-        "NoClientCert",
-        "RequestClientCert",
-        "RequireAnyClientCert",
-        "RequireClientCert",
-        "VerifyClientCertIfGiven",
-        "RequireAndVerifyClientCert",
-    ] = ""
-    client_ca_file: str = ""
-    client_allowed_sans: tuple[str, ...] | None = None
-    min_version: Literal["TLS10", "TLS11", "TLS12", "TLS13"] = "TLS12"
-    max_version: Literal["TLS10", "TLS11", "TLS12", "TLS13"] = "TLS13"
-    cipher_suites: tuple[str, ...] = ()
-    prefer_server_cipher_suites: bool = True
-    curve_preferences: tuple[str, ...] = ()
-
-
-class _HttpKeys(_Keys, frozen=True):
-    http2: bool = False
-    headers: dict[str, str] = {}
-
-
-class _RateKeys(_Keys, frozen=True):
-    burst: int = 0
-    interval: Duration = Duration(0)
-
-
-class _FileKeys(_Keys, frozen=True):
-    tls_server_config: _TlsKeys = _TlsKeys()
-    http_server_config: _HttpKeys = _HttpKeys()
-    basic_auth_users: dict[str, str] = {}
-    rate_limit: _RateKeys = _RateKeys()
-    auth_exclude_paths: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TlsRules:
-    """How connections are encrypted, and which client certificates are let in."""
-
-    context: ssl.SSLContext
-    allowed_names: frozenset[str] | None
-    """Subject alternative names of which a client's certificate must have one; None: no such demand."""
-    made_from: object
-    """What it was read from: equal for equal rules."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the web file says, checked. `Rules()` is what holds without one."""
-
-    tls: TlsRules | None = None
-    users: Mapping[str, str] = field(default_factory=dict)
-    """bcrypt hash by user name; empty: nobody has to log in."""
-    open_paths: frozenset[str] = frozenset()
-    """Paths that need no login."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Header fields for every answer, instead of our own of the same name."""
-    burst: int = 0
-    interval: float = 0.0
-    """Seconds for one more request to be allowed, `burst` being allowed at once; 0: no limit."""
-    files: tuple[str, ...] = ()
-    """Files whose change means that the rules are to be read again."""
-
-
-def load(file: str | None, previous: Rules | None = None) -> Rules:
-    """The rules in the web file, `previous` being those that it replaces. Raises ConfigError."""
-    if file is None:
-        return Rules()
-    tree = _without_gaps(yaml_tree(text_of(file), file))
-    try:
-        keys = msgspec.convert(tree, _FileKeys, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        raise explained(error, tree, file, _FileKeys) from None
-    folder = os.path.dirname(os.path.abspath(file))  # as in the toolkit, paths are relative to the file
-    tls_keys = msgspec.structs.replace(
-        keys.tls_server_config,
-        **{
-            name: os.path.join(folder, path)
-            for name in ("cert_file", "key_file", "client_ca_file")
-            if (path := getattr(keys.tls_server_config, name))
-        },
-    )
-    tls_files = [path for path in (tls_keys.cert_file, tls_keys.key_file, tls_keys.client_ca_file) if path]
-    made_from = (tls_keys, _stamps(tls_files))
-    tls = previous.tls if previous else None
-    if tls is None or tls.made_from != made_from:
-        tls = _tls_rules(tls_keys, made_from, file) if tls_keys != _TlsKeys() else None
-    _check_users(keys, file)
-    _check_http(keys, file)
-    if keys.rate_limit.interval > 0 and keys.rate_limit.burst < 1:
-        raise ConfigError(file, "rate_limit.burst", f"found `{keys.rate_limit.burst}`, expected at least 1")
-    return Rules(
-        tls=tls,
-        users=keys.basic_auth_users,
-        open_paths=frozenset(keys.auth_exclude_paths),
-        headers={name: value for name, value in keys.http_server_config.headers.items() if value},
-        burst=keys.rate_limit.burst,
-        interval=keys.rate_limit.interval,
-        files=(file, *tls_files),
-    )
-
-
-def _without_gaps(node: Any) -> Any:
-    """The tree without keys that have nothing behind them, and with keys as text (a user may be called 007)."""
-    if isinstance(node, dict):
-        return {str(key): _without_gaps(value) for key, value in node.items() if value is not None}
-    return node
-
-
-def _decode(type_: type, value: object) -> object:
-    if type_ is Duration:
-        return Duration(0) if value == 0 else duration(value)
-    raise NotImplementedError(type_)  # pragma: no cover - a type that no key has
-
-
-def _check_users(keys: _FileKeys, file: str) -> None:
-    for name, password_hash in keys.basic_auth_users.items():
-        key = f"basic_auth_users.{name}"
-        if not name or ":" in name:
-            raise ConfigError(file, key, "found a name that no login can carry, expected one without a colon")
-        match = _HASH.fullmatch(password_hash)
-        if not match or int(match[1]) < 4:
-            raise ConfigError(file, key, "found something else, expected a bcrypt hash such as $2y$10$…")
-        if int(match[1]) > COSTLIEST_HASH:
-            raise ConfigError(file, key, f"found a bcrypt cost of {match[1]}, expected at most {COSTLIEST_HASH}")
-    for index, path in enumerate(keys.auth_exclude_paths):
-        if path not in _OPENABLE_PATHS:
-            expected = f"one of {', '.join(sorted(_OPENABLE_PATHS))}"
-            raise ConfigError(file, f"auth_exclude_paths[{index}]", f"found `{path[:80]}`, expected {expected}")
-
-
-def _check_http(keys: _FileKeys, file: str) -> None:
-    for name, value in keys.http_server_config.headers.items():
-        key = f"http_server_config.headers.{name}"
-        if name not in _HEADER_VALUES:
-            raise ConfigError(file, key, f"unknown key; expected one of {', '.join(_HEADER_VALUES)}")
-        if not value.isprintable() or not value.isascii():
-            raise ConfigError(file, key, "found characters that no header may hold, expected one line of ASCII")
-        if value and _HEADER_VALUES[name] and value.lower() not in _HEADER_VALUES[name]:
-            raise ConfigError(file, key, f"found `{value[:80]}`, expected {' or '.join(_HEADER_VALUES[name])}")
-    if keys.http_server_config.http2:
-        _log.warning("%s: http_server_config.http2: this exporter offers HTTP/1.1 only, which every client takes", file)
-
-
-def _tls_rules(keys: _TlsKeys, made_from: object, file: str) -> TlsRules:
-    def refuse(key: str, problem: str) -> ConfigError:
-        return ConfigError(file, f"tls_server_config.{key}", problem)
-
-    for inline in ("cert", "key", "client_ca"):
-        if getattr(keys, inline):
-            raise refuse(inline, f"found PEM text, expected a file named by `{inline}_file`")
-    for wanted in ("cert_file", "key_file"):
-        if not getattr(keys, wanted):
-            raise refuse(wanted, "not found, expected a file")
-    for bound in ("min_version", "max_version"):
-        if getattr(keys, bound) not in _VERSIONS:
-            raise refuse(bound, f"found `{getattr(keys, bound)}`, which is broken, expected TLS12 or TLS13")
-    if keys.min_version > keys.max_version:
-        raise refuse("min_version", f"found `{keys.min_version}`, expected no more than max_version")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version, context.maximum_version = _VERSIONS[keys.min_version], _VERSIONS[keys.max_version]
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(keys.cert_file, keys.key_file, password=_no_password)
-    except (OSError, ssl.SSLError, ValueError) as error:
-        raise refuse(*_unusable_pair(keys, error)) from None
-    _choose_ciphers(context, keys, refuse)
-    _choose_clients(context, keys, refuse)
-    names = keys.client_allowed_sans
-    return TlsRules(context, frozenset(names) if names is not None else None, made_from)
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted")
-
-
-def _unusable_pair(keys: _TlsKeys, error: Exception) -> tuple[str, str]:
-    for key, path in (("cert_file", keys.cert_file), ("key_file", keys.key_file)):
-        try:
-            with open(path, "rb"):
-                pass
-        except OSError as unreadable:
-            return key, f"{path}: cannot be read: {unreadable.strerror or unreadable}"
-    if isinstance(error, ssl.SSLError):
-        if error.reason == "KEY_VALUES_MISMATCH":
-            return "key_file", f"{keys.key_file}: found the key of another certificate, expected that of cert_file"
-        return "cert_file", f"{keys.cert_file} and key_file: expected a certificate chain and its key in PEM"
-    return "key_file", f"{keys.key_file}: {error}, expected a key without a password"
-
-
-def _choose_ciphers(context: ssl.SSLContext, keys: _TlsKeys, refuse: Any) -> None:
-    for index, suite in enumerate(keys.cipher_suites):
-        if suite not in _SUITES and suite not in _TLS13_SUITES:
-            raise refuse(
-                f"cipher_suites[{index}]", f"found `{suite[:80]}`, expected a name such as {next(iter(_SUITES))}"
-            )
-    old_suites = [_SUITES[suite] for suite in keys.cipher_suites if suite in _SUITES]
-    if old_suites:
-        try:
-            context.set_ciphers(":".join(old_suites))
-        except ssl.SSLError:
-            raise refuse(
-                "cipher_suites", "found none that this machine's OpenSSL offers, expected one at least"
-            ) from None
-    elif keys.cipher_suites:
-        if keys.max_version != "TLS13":
-            raise refuse("cipher_suites", "found only suites of TLS 1.3, expected some that max_version can use")
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-    if keys.prefer_server_cipher_suites:
-        context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
-    else:
-        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
-    for index, curve in enumerate(keys.curve_preferences):
-        if curve not in _CURVES:
-            raise refuse(f"curve_preferences[{index}]", f"found `{curve[:80]}`, expected one of {', '.join(_CURVES)}")
-    if len(keys.curve_preferences) > 1:
-        raise refuse("curve_preferences", "found several curves, expected one: Python can insist on one only")
-    for curve in keys.curve_preferences:
-        try:
-            context.set_ecdh_curve(_CURVES[curve])
-        except (ValueError, ssl.SSLError):
-            raise refuse("curve_preferences", f"found `{curve}`, which this machine's OpenSSL does not offer") from None
-
-
-def _choose_clients(context: ssl.SSLContext, keys: _TlsKeys, refuse: Any) -> None:
-    kind = keys.client_auth_type
-    if kind in ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert"):
-        sentence = "which lets in certificates that nobody verified; expected RequireAndVerifyClientCert"
-        raise refuse("client_auth_type", f"found `{kind}`, {sentence}")
-    verifying = kind in ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
-    if keys.client_allowed_sans is not None and kind != "RequireAndVerifyClientCert":
-        raise refuse("client_allowed_sans", "expected beside it client_auth_type: RequireAndVerifyClientCert")
-    if keys.client_ca_file and not verifying:
-        raise refuse("client_ca_file", "expected beside it client_auth_type: RequireAndVerifyClientCert")
-    if not verifying:
-        return
-    if not keys.client_ca_file:
-        raise refuse("client_ca_file", f"not found, expected the CA that {kind} verifies against")
-    context.verify_mode = ssl.CERT_REQUIRED if kind == "RequireAndVerifyClientCert" else ssl.CERT_OPTIONAL
-    try:
-        context.load_verify_locations(keys.client_ca_file)
-    except ssl.SSLError:
-        raise refuse("client_ca_file", f"{keys.client_ca_file}: expected certificates in PEM") from None
-    except OSError as error:
-        raise refuse("client_ca_file", f"{keys.client_ca_file}: cannot be read: {error.strerror or error}") from None
-
-
 class Security:
-    """The rules in force: those of the web file's newest usable version."""
+    """The rules in force, and the watch over the files that they come from: web file, certificate, key, client CA.
 
-    def __init__(self, file: str | None) -> None:
-        """Reads the file. Raises ConfigError."""
-        self._file = file
+    A new version is taken once it has settled. One that cannot be used, or that protects less, changes nothing.
+    """
+
+    def __init__(self, file: str | None, settled: float = SETTLED) -> None:
+        """Reads the file; `settled`: seconds without a change before a version is read. Raises ConfigError."""
+        self._file, self._settled = file or "", settled
+        if file:
+            await_settled([file], settled)
         self._rules = load(file)
-        self._seen = _stamps(self._rules.files)
+        if stamps([name for name, _ in self._rules.read_from]) != self._rules.read_from:
+            raise ConfigError(self._file, "", "changed while it was read, expected that nobody writes it")
+        self._watch = FileWatch(self._rules.read_from, settled)
+        self.refused = ""
+        """What is wrong with the newest version, while an older one stays in force."""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="web file", daemon=True)
 
     def current(self) -> Rules:
-        """The rules, read again if a file has changed (a few `stat` calls when none has)."""
-        found = _stamps(self._rules.files)
-        if found != self._seen:
-            self._seen = found
-            try:
-                self._rules = load(self._file, self._rules)
-                self._seen = _stamps(self._rules.files)
-                _log.info("%s: read again", self._file)
-            except ConfigError as error:
-                _log.error("%s; the last good version stays in force", error)
+        """The rules in force, from memory."""
         return self._rules
 
-
-def _stamps(files: Iterable[str]) -> tuple[object, ...]:
-    stamps: list[object] = []
-    for file in files:
-        try:
-            status = os.stat(file)
-            stamps.append((file, status.st_mtime_ns, status.st_size, status.st_ino))
-        except OSError:
-            stamps.append((file, None))
-    return tuple(stamps)
-
-
-# --- callers ---------------------------------------------------------------------------------------------------------
-
-
-def certificate_admitted(tls: TlsRules, certificate: Mapping[str, Any] | None) -> bool:
-    """Whether the client's verified certificate has one of the names asked for (exact match, as in the toolkit)."""
-    if tls.allowed_names is None:
-        return True
-    names = {str(value) for _, value in (certificate or {}).get("subjectAltName", ())}
-    addresses = {_plain_address(name) for name in names}
-    return bool(tls.allowed_names & (names | addresses))
-
-
-def _plain_address(text: str) -> str:
-    """`text` in the usual spelling if it is an IP address (OpenSSL writes ::1 as 0:0:0:0:0:0:0:1)."""
-    try:
-        return str(ipaddress.ip_address(text.strip()))
-    except ValueError:
-        return text
-
-
-class Logins:
-    """Checks user names and passwords, off the event loop; remembers only keyed digests of those that were right."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(CHECKS_AT_ONCE, thread_name_prefix="web login")
-        self._key = secrets.token_bytes(32)
-        self._right: OrderedDict[bytes, None] = OrderedDict()
-        self._waiting = 0
-
-    async def admitted(self, rules: Rules, authorization: str | None) -> bool | None:
-        """Whether the header names a user of `rules` and the password; None: too many are asking at once."""
-        login = _login(authorization)
-        if login is None:
-            return False
-        user, password = login
-        known = user in rules.users
-        # An unknown user is checked against a hash of the usual cost, so that its answer takes as long as any other.
-        password_hash = rules.users[user] if known else _nobodys_hash(rules.users)
-        digest = hmac.digest(self._key, b"\0".join((user.encode(), password_hash.encode(), password)), "sha256")
-        if digest in self._right:
-            self._right.move_to_end(digest)
-            return True
-        if self._waiting >= MOST_CHECKS_WAITING:
-            return None
-        self._waiting += 1
-        try:
-            loop = asyncio.get_running_loop()
-            right = await loop.run_in_executor(self._pool, _password_right, password, password_hash) and known
-        finally:
-            self._waiting -= 1
-        if right:
-            self._right[digest] = None
-            if len(self._right) > MOST_LOGINS_REMEMBERED:
-                self._right.popitem(last=False)
-        return right
+    def start(self) -> None:
+        """Follow the files from here on: a share that hangs under them holds up nothing else (hazard 122)."""
+        if self._file:
+            self._thread.start()
 
     def stop(self) -> None:
-        """Check no more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Follow them no longer; does not wait for a share that hangs."""
+        self._stopping.set()
 
+    def _follow(self) -> None:
+        while not self._stopping.wait(self._settled / 2):
+            if self._watch.changed():
+                self._read_again()
 
-def _login(authorization: str | None) -> tuple[str, bytes] | None:
-    """The user and the password of an `Authorization: Basic` header field."""
-    scheme, _, encoded = (authorization or "").partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
-        return (user.decode(), password) if colon else None
-    except (binascii.Error, ValueError):
-        return None
-
-
-def _nobodys_hash(users: Mapping[str, str]) -> str:
-    costliest = max((password_hash[4:6] for password_hash in users.values()), default="10")
-    return f"$2b${costliest}${'.' * 53}"
-
-
-def _password_right(password: bytes, password_hash: str) -> bool:
-    import bcrypt  # where there are no users, nothing here depends on a library in machine code
-
-    if b"\0" in password:  # no other program would hash it whole
-        password = hashlib.sha256(password).hexdigest().encode()  # wrong, and just as slow
-    return bcrypt.checkpw(password[:LONGEST_PASSWORD], password_hash.encode())
-
-
-class RateLimit:
-    """A token bucket over all requests together, as in the toolkit."""
-
-    def __init__(self) -> None:
-        self._measure: tuple[int, float] | None = None
-        self._tokens, self._filled_at = 0.0, 0.0
-
-    def admits(self, rules: Rules, now: float) -> bool:
-        """Whether one more request is within the rate; `now` in seconds of a monotonic clock."""
-        if rules.interval <= 0:
-            return True
-        if self._measure != (rules.burst, rules.interval):
-            self._measure, self._tokens, self._filled_at = (rules.burst, rules.interval), rules.burst, now
-        gained = (now - self._filled_at) / rules.interval
-        self._tokens, self._filled_at = min(rules.burst, self._tokens + gained), now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-
-def is_local(peer: str | None, hosts: Sequence[str], headers: Mapping[str, str]) -> bool:
-    """Whether a program on this machine asks, for itself.
-
-    `peer` is its address, `hosts` what the request says it wants to reach: a page that a browser here got from
-    elsewhere may have made its own name point at 127.0.0.1 (DNS rebinding), so these must be loopback, too. A proxy
-    on this machine that passes on somebody else's request does not count.
-    """
-    return (
-        peer is not None
-        and _is_loopback(peer)
-        and all(_is_loopback(_host_of(host)) for host in hosts)
-        and not any(name in headers for name in _FORWARDED)
-    )
-
-
-def is_from_elsewhere(headers: Mapping[str, str]) -> bool:
-    """Whether a browser says that another site's page sent the request."""
-    if headers.get("Sec-Fetch-Site", "none").lower() in ("cross-site", "same-site"):
-        return True
-    origin = headers.get("Origin")
-    return origin is not None and origin.lower().partition("://")[2] != headers.get("Host", "").lower()
-
-
-def _host_of(host: str) -> str:
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)  # an IPv4 client of an IPv6 socket
-    return (mapped or address).is_loopback
+    def _read_again(self) -> None:
+        problem: ConfigError | None = None
+        try:
+            rules = load(self._file, self._rules)
+            if weaker := weakened(self._rules, rules):
+                said = f"protects less than what is in force: {'; '.join(weaker)}"
+                problem = ConfigError(self._file, "", f"{said}; if it is meant so, restart the exporter")
+        except ConfigError as error:
+            problem = error
+        if not self._watch.rests():
+            return  # it is being written again: what was read may be a part
+        if problem:
+            self.refused = str(problem)
+            _log.error("%s; the last good version stays in force", problem)
+            return
+        self._rules, self.refused = rules, ""
+        self._watch = FileWatch(rules.read_from, self._settled)
+        _log.info("%s: read again", self._file)

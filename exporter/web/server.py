@@ -18,17 +18,10 @@ from prometheus_client import Metric
 from prometheus_client.aiohttp import make_aiohttp_handler
 from prometheus_client.registry import Collector
 
+from exporter.web.callers import GUARDED_PATHS, Logins, RateLimit, is_from_elsewhere, is_local
 from exporter.web.listener import WATCH_INTERVAL, Listener
-from exporter.web.security import (
-    DEFAULT_HEADERS,
-    GUARDED_PATHS,
-    Logins,
-    RateLimit,
-    Rules,
-    Security,
-    is_from_elsewhere,
-    is_local,
-)
+from exporter.web.security import Security
+from exporter.web.webfile import DEFAULT_HEADERS, Rules
 
 LARGEST_BODY = 65536
 """Bytes: nothing here needs a body; a small one is overlooked."""
@@ -51,6 +44,8 @@ _OFFERED = re.compile(
 )
 """What an Accept header may ask for; anything else would confuse the client library (hazard 108)."""
 _WEIGHT = re.compile(r";\s*q=(0(?:\.\d*)?|1(?:\.0*)?)\s*(?:;|$)")
+
+_LOCAL_ONLY = "While no web users are set, only a program of this machine may ask for this, and without a proxy."
 
 _log = logging.getLogger(__name__)
 
@@ -168,9 +163,11 @@ class WebServer:
     def start(self, addresses: Sequence[str]) -> None:
         """Listen on every address, and answer. Raises ListenError."""
         self._listener.start(addresses)
+        self._security.start()
 
     def stop(self) -> None:
         """Stop within 3 s, also with clients connected."""
+        self._security.stop()
         self._listener.stop()
         self._logins.stop()
 
@@ -211,7 +208,7 @@ class WebServer:
         if route is None:
             return _refusal(HTTPStatus.NOT_FOUND)
         if path in GUARDED_PATHS and not rules.users and not _asked_locally(request):
-            return _refusal(HTTPStatus.FORBIDDEN, "Only this machine itself may ask for this while no users are set.")
+            return _refusal(HTTPStatus.FORBIDDEN, _LOCAL_ONLY)
         if path == _RELOAD and is_from_elsewhere(request.headers):
             return _refusal(HTTPStatus.FORBIDDEN)
         return await route(request)
@@ -301,7 +298,7 @@ def probe_timeout(headers: Mapping[str, str]) -> float:
 
 def _asked_locally(request: web.BaseRequest) -> bool:
     peer = request.transport.get_extra_info("peername") if request.transport else None
-    return is_local(peer[0] if peer else None, request.headers.getall("Host", []), request.headers)
+    return is_local(peer[0] if peer else None, request.version[:2], request.headers.getall("Host", []), request.headers)
 
 
 def _wanted(request: web.BaseRequest, field: str) -> list[str]:

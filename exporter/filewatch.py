@@ -1,0 +1,103 @@
+"""Files that are read again while running: when a change has come to rest, and when it looks half-made.
+
+A file that is being written is a shorter file for a moment: it has lost settings, users or TLS, and nothing in it says
+so. Hence a file is taken only after it has not changed for a second.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from exporter.config import ConfigError, yaml_tree
+
+SETTLED = 1.0
+"""Seconds without a change after which a file counts as written."""
+PATIENCE = 10.0
+"""Seconds that a file which keeps changing is waited for."""
+
+Stamp = tuple[str, tuple[int, ...] | None]
+"""A file's name, and what tells its versions apart; None while it is not there."""
+
+
+def stamps(files: Sequence[str]) -> tuple[Stamp, ...]:
+    """The files as they are now."""
+    return tuple((file, _stamp(file)) for file in files)
+
+
+def _stamp(file: str) -> tuple[int, ...] | None:
+    try:
+        status = os.stat(file)
+    except (OSError, ValueError):
+        return None
+    # st_ctime is the time of any change (Linux), which programs that copy a file cannot set back, or of the file's
+    # creation (Windows).
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
+
+
+def await_settled(
+    files: Sequence[str],
+    settled: float = SETTLED,
+    patience: float = PATIENCE,
+    wait: Callable[[float], object] = time.sleep,
+) -> tuple[Stamp, ...]:
+    """The stamps of `files` once they have rested for `settled` seconds; at once where they were not just written.
+
+    Raises ConfigError for a file that still changes after `patience` seconds.
+    """
+    begun = since = time.monotonic()
+    found = stamps(files)
+    if not _is_fresh(found, settled):
+        return found
+    while time.monotonic() - since < settled:
+        wait(settled / 4)
+        now = stamps(files)
+        if now != found:
+            changed = next(new[0] for new, old in zip(now, found, strict=True) if new != old)
+            found, since = now, time.monotonic()
+            if since - begun > patience:
+                raise ConfigError(changed, "", f"is being written, expected no change for {settled:g} s")
+    return found
+
+
+def _is_fresh(found: Sequence[Stamp], settled: float) -> bool:
+    edge = time.time_ns() - settled * 1e9
+    return any(stamp is not None and max(stamp[:2]) > edge for _, stamp in found)
+
+
+class FileWatch:
+    """Tells that files have changed, once they have come to rest."""
+
+    def __init__(self, seen: tuple[Stamp, ...], settled: float = SETTLED) -> None:
+        """`seen`: the files' stamps from before they were last read."""
+        self.files, self._settled = tuple(file for file, _ in seen), settled
+        self._seen = self._last = seen
+        self._since = time.monotonic()
+
+    def changed(self) -> bool:
+        """Whether there is a version that has not been told of and has rested long enough. Each is told once."""
+        found = stamps(self.files)
+        if found != self._last:
+            self._last, self._since = found, time.monotonic()
+        if found == self._seen or time.monotonic() - self._since < self._settled:
+            return False
+        self._seen = found
+        return True
+
+    def rests(self) -> bool:
+        """Whether the files still are as they were when `changed` last told of them."""
+        return stamps(self.files) == self._seen
+
+
+def refuse_remains(file: str, before: str, text: str) -> None:
+    """Refuse a configuration's new `text` that is what a write that broke off leaves of the text `before`.
+
+    That is its beginning, or nothing but comments. Raises ConfigError.
+    """
+    remains = text.rstrip()
+    if len(remains) < len(before.rstrip()) and before.startswith(remains):
+        problem = "found only the beginning of the settings in force, expected all of them"
+    elif yaml_tree(before, file) and not yaml_tree(text, file):
+        problem = "found no settings, expected those in force or others"
+    else:
+        return
+    raise ConfigError(file, "", f"{problem}; if it is meant so, restart the exporter")

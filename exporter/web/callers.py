@@ -1,0 +1,189 @@
+"""Who asks: client certificates, logins, the rate of requests, and whether a program of this machine asks."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import ipaddress
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from exporter.web.webfile import Rules, TlsRules
+
+CHECKS_AT_ONCE = 2
+"""Passwords hashed at the same time: each keeps one core busy."""
+MOST_CHECKS_WAITING = 16
+"""Logins that may wait for their check; more are turned away, so that guessing cannot pile up work."""
+MOST_LOGINS_REMEMBERED = 128
+LONGEST_PASSWORD = 72
+"""Bytes: bcrypt looks at no more."""
+
+GUARDED_PATHS = frozenset({"/-/reload", "/config", "/api/v1/events"})
+"""Answered to loopback only while there are no users (contract, Endpoints)."""
+
+_LOCAL_HOST = re.compile(r"(?:localhost|(127(?:\.[0-9]{1,3}){3})|\[::1\])(?::([0-9]{1,5}))?", re.ASCII | re.IGNORECASE)
+_OWN_FIELDS = re.compile(
+    r"Host|User-Agent|Accept|Accept-(?:Charset|Encoding|Language)|Authorization|Cache-Control|Connection"
+    r"|Content-(?:Encoding|Length|Type)|Cookie|DNT|Expect|If-(?:Match|Modified-Since|None-Match|Unmodified-Since)"
+    r"|Keep-Alive|Origin|Pragma|Priority|Range|Referer|Sec-[A-Za-z-]+|TE|Transfer-Encoding|Upgrade-Insecure-Requests"
+    r"|X-Prometheus-Scrape-Timeout-Seconds",
+    re.ASCII | re.IGNORECASE,
+)
+"""Header fields that browsers, curl, PowerShell, Prometheus and HTTP libraries send of themselves. Proxies add others,
+under more names than can be listed (X-Forwarded-For, Forwarded, Via, CF-Ray, X-Request-Id, traceparent...)."""
+
+
+def certificate_admitted(tls: TlsRules, certificate: Mapping[str, Any] | None) -> bool:
+    """Whether the client's verified certificate has one of the names asked for (exact match, as in the toolkit)."""
+    if tls.allowed_names is None:
+        return True
+    names = {str(value) for _, value in (certificate or {}).get("subjectAltName", ())}
+    addresses = {_plain_address(name) for name in names}
+    return bool(tls.allowed_names & (names | addresses))
+
+
+def _plain_address(text: str) -> str:
+    """`text` in the usual spelling if it is an IP address (OpenSSL writes ::1 as 0:0:0:0:0:0:0:1)."""
+    try:
+        return str(ipaddress.ip_address(text.strip()))
+    except ValueError:
+        return text
+
+
+class Logins:
+    """Checks user names and passwords, off the event loop; remembers only keyed digests of those that were right."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(CHECKS_AT_ONCE, thread_name_prefix="web login")
+        self._key = secrets.token_bytes(32)
+        self._right: OrderedDict[bytes, None] = OrderedDict()
+        self._waiting = 0
+
+    async def admitted(self, rules: Rules, authorization: str | None) -> bool | None:
+        """Whether the header names a user of `rules` and the password; None: too many are asking at once."""
+        login = _login(authorization)
+        if login is None:
+            return False
+        user, password = login
+        known = user in rules.users
+        # An unknown user is checked against a hash of the usual cost, so that its answer takes as long as any other.
+        password_hash = rules.users[user] if known else _nobodys_hash(rules.users)
+        digest = hmac.digest(self._key, b"\0".join((user.encode(), password_hash.encode(), password)), "sha256")
+        if digest in self._right:
+            self._right.move_to_end(digest)
+            return True
+        if self._waiting >= MOST_CHECKS_WAITING:
+            return None
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            right = await loop.run_in_executor(self._pool, _password_right, password, password_hash) and known
+        finally:
+            self._waiting -= 1
+        if right:
+            self._right[digest] = None
+            if len(self._right) > MOST_LOGINS_REMEMBERED:
+                self._right.popitem(last=False)
+        return right
+
+    def stop(self) -> None:
+        """Check no more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _login(authorization: str | None) -> tuple[str, bytes] | None:
+    """The user and the password of an `Authorization: Basic` header field."""
+    scheme, _, encoded = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+        return (user.decode(), password) if colon else None
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _nobodys_hash(users: Mapping[str, str]) -> str:
+    costliest = max((password_hash[4:6] for password_hash in users.values()), default="10")
+    return f"$2b${costliest}${'.' * 53}"
+
+
+def _password_right(password: bytes, password_hash: str) -> bool:
+    import bcrypt  # where there are no users, nothing here depends on a library in machine code
+
+    if b"\0" in password:  # no other program would hash it whole
+        password = hashlib.sha256(password).hexdigest().encode()  # wrong, and just as slow
+    return bcrypt.checkpw(password[:LONGEST_PASSWORD], password_hash.encode())
+
+
+class RateLimit:
+    """A token bucket over all requests together, as in the toolkit."""
+
+    def __init__(self) -> None:
+        self._measure: tuple[int, float] | None = None
+        self._tokens, self._filled_at = 0.0, 0.0
+
+    def admits(self, rules: Rules, now: float) -> bool:
+        """Whether one more request is within the rate; `now` in seconds of a monotonic clock."""
+        if rules.interval <= 0:
+            return True
+        if self._measure != (rules.burst, rules.interval):
+            self._measure, self._tokens, self._filled_at = (rules.burst, rules.interval), rules.burst, now
+        gained = (now - self._filled_at) / rules.interval
+        self._tokens, self._filled_at = min(rules.burst, self._tokens + gained), now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+def is_local(peer: str | None, version: tuple[int, int], hosts: Sequence[str], fields: Iterable[str]) -> bool:
+    """Whether a program on this machine asks, for itself.
+
+    `peer` is its address, `version` that of HTTP, `hosts` each value of the Host field, `fields` the names of all
+    header fields. A page that a browser here got from elsewhere may have made its own name point at 127.0.0.1 (DNS
+    rebinding), so the host must be loopback, too. A proxy on this machine passes on requests of others: nginx does so
+    in HTTP/1.0 and with a Host of its own, others add a header field. One that does neither cannot be told from a
+    program of this machine.
+    """
+    return (
+        peer is not None
+        and _is_loopback(peer)
+        and version == (1, 1)
+        and len(hosts) == 1
+        and is_local_host(hosts[0])
+        and all(_OWN_FIELDS.fullmatch(field) for field in fields)
+    )
+
+
+def is_local_host(host: str) -> bool:
+    """Whether a Host field names this machine, in the one way that programs write it.
+
+    `localhost`, an address of 127.0.0.0/8 as four numbers, or `[::1]`, each with or without a port.
+    """
+    match = _LOCAL_HOST.fullmatch(host)
+    if not match or int(match[2] or 1) not in range(1, 65536):
+        return False
+    return not match[1] or all(part == str(int(part)) and int(part) < 256 for part in match[1].split("."))
+
+
+def is_from_elsewhere(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that another site's page sent the request."""
+    if headers.get("Sec-Fetch-Site", "none").lower() in ("cross-site", "same-site"):
+        return True
+    origin = headers.get("Origin")
+    return origin is not None and origin.lower().partition("://")[2] != headers.get("Host", "").lower()
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(parsed, "ipv4_mapped", None)  # an IPv4 client of an IPv6 socket
+    return (mapped or parsed).is_loopback
