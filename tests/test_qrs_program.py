@@ -172,7 +172,7 @@ def test_what_is_not_there_leaves_no_series_and_updated_moves_no_clock_unless_tr
         eventually("a site without a license shows nothing", lambda: series(fetched(f"{url}/metrics")) == nothing)
 
 
-def test_403_is_seen_as_itself_and_never_as_a_denial_and_figures_vanish_after_max_age(
+def test_case_b8_403_is_seen_as_itself_and_never_as_a_denial_and_figures_vanish_after_max_age(
     qrs: FakeQrs, site: Site, tmp_path: Path
 ) -> None:
     with exporting(tmp_path, configuration(tmp_path, site, url=qrs.url, max_age="2s")) as (url, log):
