@@ -286,9 +286,8 @@ class ExporterThread(Running):
 def thread(site: Site, **options: Any) -> Iterator[ExporterThread]:
     """The exporter in a thread, with the site's configuration; stopped at the end."""
     file = str(site.configured())
-    exporter = Exporter(
-        load(file), Options(lambda: load(file), threading.Event(), config_file=file, settled=0.05, **options)
-    )
+    more = {"settled": 0.05, **options}
+    exporter = Exporter(load(file), Options(lambda: load(file), threading.Event(), config_file=file, **more))
     stop = threading.Event()
     running = ExporterThread(exporter, stop, threading.Thread(target=exporter.run, args=(stop,), daemon=True))
     running.thread.start()
