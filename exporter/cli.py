@@ -11,8 +11,8 @@ from typing import NamedTuple
 import msgspec
 
 from exporter import __version__
-from exporter.config import Config, ConfigError, StateConfig, is_address, load, local_path
-from exporter.log import FORMATS, LEVELS, start_logging
+from exporter.config import Config, ConfigError, StateConfig, is_address, load, local_path, redaction_of
+from exporter.log import FORMATS, LEVELS, redact_log, start_logging
 
 STOPPED, FAILED, UNUSABLE = 0, 1, 2
 """Exit codes: stopped as asked; failed; the configuration or the command line cannot be used."""
@@ -77,6 +77,7 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
         return ended.code if isinstance(ended.code, int) else UNUSABLE
     arguments.stop = stop
     start_logging(arguments.log_level, arguments.log_format)
+    arguments.redact = str
     try:
         config = _config(arguments, command)
         arguments.reread = lambda: _config(arguments, command)
@@ -90,7 +91,8 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return STOPPED
     except OSError as error:
-        print(f"qlik-license-exporter: {error.filename or name}: {error.strerror or error}", file=sys.stderr)
+        text = arguments.redact(f"{error.filename or name}: {error.strerror or error}")
+        print(f"qlik-license-exporter: {text}", file=sys.stderr)
         return FAILED
 
 
@@ -142,8 +144,11 @@ def _config(arguments: argparse.Namespace, command: _Command) -> Config:
     """The configuration with what the flags override."""
     arguments.config_file = arguments.config_file or _default_file()
     config = load(arguments.config_file) if command.needs_config else Config()
+    arguments.redact = redaction_of(config)
+    redact_log(arguments.redact)
     if arguments.state_file:
-        config = msgspec.structs.replace(config, state=StateConfig(file=arguments.state_file))
+        state, provenance = StateConfig(file=arguments.state_file), config.provenance.without("state")
+        config = msgspec.structs.replace(config, state=state, provenance=provenance)
     if addresses := getattr(arguments, "listen_addresses", None):
         for address in addresses:
             if not is_address(address):
@@ -151,7 +156,8 @@ def _config(arguments: argparse.Namespace, command: _Command) -> Config:
                     "--web.listen-address", "", f"found `{address}`, expected host:port, :port or [IPv6]:port"
                 )
         web = msgspec.structs.replace(config.web, listen_addresses=tuple(addresses))
-        config = msgspec.structs.replace(config, web=web)
+        provenance = config.provenance.without("web.listen_addresses")
+        config = msgspec.structs.replace(config, web=web, provenance=provenance)
     if arguments.show_people and not sys.stdout.isatty():
         print("qlik-license-exporter: --show-people works at a terminal only: people stay masked", file=sys.stderr)
         arguments.show_people = False

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -24,20 +25,28 @@ def start_logging(level: str, form: str) -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
+def redact_log(redact: Callable[[str], str]) -> None:
+    """Have `redact` take out of every later line what the configuration holds and nobody may read."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, _Lines):
+            handler.formatter.redact = redact
+
+
 class _Lines(logging.Formatter):
     def __init__(self, form: str) -> None:
         super().__init__()
         self._json = form == "json"
+        self.redact: Callable[[str], str] = str
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "component": record.name.removeprefix("exporter."),
-            "msg": record.getMessage(),
+            "msg": self.redact(record.getMessage()),
         }
         if record.exc_info and record.exc_info[1]:
-            line["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+            line["error"] = self.redact(f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}")
         if self._json:
             return json.dumps(line, ensure_ascii=False)
         return " ".join(f"{key}={_value(value)}" for key, value in line.items())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.cli import main
 from exporter.config import ConfigError, parse
 from exporter.filewatch import refuse_remains
 from tests.exporting import DEADLINE, ExporterProcess, ExporterThread, Site, append, eventually, process, thread
@@ -88,6 +89,40 @@ def test_no_answer_tells_a_path_of_this_machine(
     site.settings.update(settings)
     site.configured()
     assert said in exporter.ask("/-/reload", "POST").text
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"license": {"grace": "${WORD}"}}, "license.grace: found `${WORD}`, expected a duration"),
+        ({"probes": [{"target": "${WORD}"}]}, "probes[0].target: found `${WORD}`, expected host:port"),
+        ({"web": {"listen_addresses": ["${WORD}"]}}, "web.listen_addresses[0]: found `${WORD}`"),
+    ],
+)
+def test_no_answer_and_no_line_tells_what_a_variable_holds(
+    site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, object],
+    said: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WORD", "hunter4711")
+    site.settings["qrs"] = {"enabled": True, "url": f"https://localhost:{closed_port()}", "ca_file": "/x/${WORD}.pem"}
+    site.settings["logs"]["repository_trace"]["archive"] = "/nowhere/${WORD}"
+    with process(site, "--config.file", str(site.configured())) as exporter:
+        exporter.await_ready()
+        eventually("the missing file is told", lambda: "/x/${WORD}.pem" in exporter.said)
+        shown = exporter.ask("/config").text
+        assert "/x/${WORD}.pem" in shown
+        site.settings.update(settings)
+        site.configured()
+        answer = exporter.ask("/-/reload", "POST").text
+        assert said in answer
+        assert "4711" not in shown + answer + exporter.said
+    assert main(["check", "--config.file", str(site.config_file)]) == 2
+    told = "".join(capfd.readouterr())
+    assert said in told
+    assert "4711" not in told
 
 
 def test_a_file_that_is_gone_changes_nothing_and_is_told(site: Site, exporter: ExporterThread) -> None:

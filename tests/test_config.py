@@ -1,5 +1,10 @@
 """The configuration: strict, and clear about what is wrong."""
 
+import base64
+import json
+import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -22,8 +27,10 @@ from exporter.config import (
     masked_yaml,
     parse,
     probes_of,
+    redaction_of,
     state_file_of,
 )
+from exporter.probes.proxy import proxy_of
 
 REFERENCE = Path(__file__).parent.parent / "deploy" / "qlik-license-exporter.yml"
 
@@ -61,7 +68,7 @@ def test_the_reference_holds_every_field_at_its_default() -> None:
         ("probes: [{target: 'h:1', intervl: 3s}]", "f.yml: probes[0].intervl: unknown key; did you mean `interval`?"),
         ("poll_interval: 5", "f.yml: poll_interval: found the number `5`, expected a duration with its unit"),
         ("poll_interval: 5 s", "found `5 s`, expected a duration"),
-        ("poll_interval: 0s", "f.yml: poll_interval: found `0ms`, expected at least 100ms"),
+        ("poll_interval: 0s", "f.yml: poll_interval: found `0s`, expected at least 100ms"),
         ("discovery_interval: 1ms", "f.yml: discovery_interval: found `1ms`, expected at least 100ms"),
         ("license: {grace: 10x}", "f.yml: license.grace: found `10x`, expected a duration"),
         ("license: {grace: 1m, settle: 2m}", "f.yml: license.settle: found `2m`, expected more than 0 and less than"),
@@ -183,7 +190,189 @@ def test_secrets_come_from_the_environment_or_from_files_and_never_show(tmp_path
     shown = masked_yaml(config)
     assert "hunter" not in shown
     assert "boss" not in shown
-    assert "proxy.invalid:3128" in shown
+    assert "proxy.invalid:3128" not in shown, "it is part of what the variable and the file hold"
+    assert [probe["proxy"] for probe in masked(config)["probes"]] == ["${PROXY}", "<secret>"]
+
+
+AWKWARD = [
+    "p#ss",
+    "100%41",
+    "a@b:c/d",
+    "ü?&=+ \t",
+    "${HOME}",
+    "'\"\\",
+    "[1, 2]",
+    "x: {y: 1}",
+    "null",
+    "%HOME%",
+    ":",
+    "%",
+]
+
+
+@pytest.mark.parametrize("value", AWKWARD)
+def test_a_password_in_a_variable_arrives_exactly_within_a_proxys_address(value: str) -> None:
+    def credentials(text: str, **environ: str) -> str:
+        (probe,) = parse(f"probes: [{{target: 'h:1', proxy: '{text}'}}]", "f.yml", environ).probes or ()
+        assert str(proxy_of(probe.proxy)) == "http://proxy.contoso.com:3128"
+        return base64.b64decode(proxy_of(probe.proxy).authorization.removeprefix("Basic ")).decode()
+
+    assert credentials("http://user:${PW}@proxy.contoso.com:3128", PW=value) == f"user:{value}"
+    assert credentials("http://user:a%23${PW}b@${HOST}:${PORT}", PW=value, HOST="proxy.contoso.com", PORT="3128") == (
+        f"user:a#{value}b"
+    )
+    assert credentials("http://${LOGIN}@proxy.contoso.com:3128", LOGIN=f"user:{value}") == f"user:{value}"
+
+
+@pytest.mark.parametrize("value", AWKWARD)
+def test_what_a_variable_or_a_file_holds_is_data_wherever_it_stands(tmp_path: Path, value: str) -> None:
+    (tmp_path / "password").write_text(f"{value}\n", encoding="utf-8")
+    from_file = parse(f"qrs: {{key_password_file: '{tmp_path}/password'}}", "f.yml", {"HOME": "no"}).qrs
+    assert from_file.key_password == value
+    assert parse("qrs: {key_password: 'a${X}b'}", "f.yml", {"X": value}).qrs.key_password == f"a{value}b"
+    if not value.isprintable():
+        return
+    environ = {"X": value, "HOME": "/root"}
+    assert parse("qrs: {server_name: '${X}'}", "f.yml", environ).qrs.server_name == value
+    taught = "messages: [{name: a, log: licenses, match: '^user ${X} (done|late)$', means: sync_failed}]"
+    assert re.search(parse(taught, "f.yml", environ).messages[0].match, f"user {value} late")
+    if "?" not in value:
+        logs = parse("logs: {licenses: {paths: ['/a\\${X}/*.log'], archive: '${X}'}}", "f.yml", environ).logs
+        assert logs.licenses.paths == (f"/a/{value}/*.log" if sys.platform != "win32" else f"/a\\{value}/*.log",)
+        assert logs.licenses.archive == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "said"),
+    [
+        ("logs: {licenses: {paths: ['${X}/a.log']}}", "/a*", "logs.licenses.paths[0]: found `*` in the value of ${X}"),
+        (
+            "logs: {licenses: {archive: '${X}'}}",
+            "/a\nb",
+            "logs.licenses.archive: found U+000A (line feed) in the value",
+        ),
+        ("qrs: {user: 'UserDirectory=${X}'}", "I; UserId=root", "qrs.user: found `;` in the value of ${X}"),
+        ("qrs: {url: 'https://${X}:4242'}", "a/b", "qrs.url: found other characters in the value of ${X}"),
+        ("qrs: {url: 'https://${X}:4242'}", "u@h", "qrs.url: found other characters in the value of ${X}"),
+        ("qrs: {url: '${X}:4242'}", "https://u:p#@h", "qrs.url: found the beginning of an address in a variable"),
+        ("probes: [{target: 'h:1', proxy: '${X}'}]", "http://u:p#@h:1", "probes[0].proxy: found something else"),
+        ("probes: [{target: 'h:1', proxy: '${X}'}]", "http://a\nb:1", "probes[0].proxy: found something else"),
+        ("probes: [{target: '${X}:1'}]", "a b", "probes[0].target: found `${X}:1`, expected host:port"),
+    ],
+)
+def test_a_value_that_cannot_be_part_of_a_setting_is_refused_without_being_shown(
+    text: str, value: str, said: str
+) -> None:
+    error = refusal(text, {"X": value})
+    assert said in error
+    assert value not in error
+
+
+def filled_everywhere() -> Iterator[str]:
+    """Configurations in which one value after the other of the reference is a variable."""
+    tree = yaml.safe_load(REFERENCE.read_text())
+    tree["messages"] = [{"name": "a", "log": "licenses", "match": "x", "means": "sync_failed"}]
+
+    def places(node: object, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+        if way:
+            yield way
+        children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        for step, child in children:
+            yield from places(child, (*way, step))
+
+    for way in places(tree):
+        for written in ("${PASSWORD}", "a${PASSWORD}z", "http://u:${PASSWORD}@h", "${PASSWORD}:443", "${PASSWORD}s"):
+            copy = yaml.safe_load(yaml.safe_dump(tree))
+            here = copy
+            for step in way[:-1]:
+                here = here[step]
+            here[way[-1]] = written
+            yield yaml.safe_dump(copy)
+
+
+def test_the_value_of_a_variable_is_never_repeated_whatever_key_it_is_put_in() -> None:
+    taken = refused = 0
+    for text in filled_everywhere():
+        try:
+            config = parse(text, "f.yml", {"PASSWORD": "hunter4711"})
+        except ConfigError as error:
+            assert "4711" not in str(error)
+            refused += 1
+        else:
+            assert "4711" not in masked_yaml(config)
+            assert "${PASSWORD}" in masked_yaml(config)
+            assert "4711" not in repr(config.provenance)
+            assert "4711" not in redaction_of(config)(repr(config))
+            taken += 1
+    assert taken > 50
+    assert refused > 150
+
+
+def test_what_a_configuration_takes_from_elsewhere_is_taken_out_of_texts_that_name_it(tmp_path: Path) -> None:
+    (tmp_path / "word").write_text("hunter2hunter")
+    text = f"""
+    logs: {{licenses: {{archive: '${{SHARE}}\\old'}}}}
+    qrs: {{key_password_file: '{tmp_path}/word'}}
+    probes: [{{target: '${{HOST}}:443', proxy: 'http://u:literal@${{PROXY}}', role: '${{ROLE}}'}}]
+    """
+    environ = {"SHARE": r"\\files\qlik", "HOST": "Prod7.contoso.com", "PROXY": "proxy9:3128", "ROLE": "backend"}
+    redact = redaction_of(parse(text, "f.yml", environ))
+    assert redact("prod7.contoso.com has no address") == "${HOST} has no address"
+    assert redact("the proxy http://proxy9:3128 refused") == "the proxy http://${PROXY} refused"
+    assert redact("//files/qlik/old/x: hunter2hunter, literal") == r"${SHARE}\old/x: <secret>, <secret>"
+    assert redact("the backend answers") == "the backend answers"
+
+
+DOUBLE_QUOTED = [
+    ('state: {file: "D:\\Logs"}', "state.file: found U+2028 (line separator)"),
+    ('state: {file: "D:\\Program"}', "state.file: found U+2029 (paragraph separator)"),
+    ('state: {file: "D:\\new"}', "state.file: found U+000A (line feed)"),
+    ('state: {file: "D:\\repository"}', "state.file: found U+000D (carriage return)"),
+    ('state: {file: "D:\\trace"}', "state.file: found U+0009 (tab)"),
+    ('state: {file: "D:\\0"}', "state.file: found U+0000 (NUL)"),
+    ('state: {file: "D:\\N"}', "state.file: found U+0085 (next line)"),
+    ('state: {file: "D:\\_x"}', "state.file: found U+00A0 (no-break space)"),
+    ('state: {file: "D:\\x64"}', "state.file: found the escape `\\x`"),
+    (
+        'state: {file: "D:\\Qlik"}',
+        "line 1, column 19: not readable as YAML: found the escape `\\Q` in the text of `file`",
+    ),
+    ('state: {file: "C:\\Users"}', "found the escape `\\U` in the text of `file`"),
+    ('state: {file: "D:\\data\\"}\n', "found the escape `\\d` in the text of `file`"),
+    ('state:\n  file: "D:/data\\"\n', 'found the escape `\\"` in the text of `file`'),
+    ('logs: {licenses: {archive: "D:\\Logs"}}', "logs.licenses.archive: found U+2028"),
+    ('logs: {licenses: {paths: ["D:\\new/*.log"]}}', "logs.licenses.paths[0]: found U+000A"),
+    (
+        'qrs: {certificate: "D:\\client.pem", ca_file: "D:\\root.pem"}',
+        "found the escape `\\c` in the text of `certificate`",
+    ),
+    ('qrs: {key_password: "a\\nb"}', "qrs.key_password: found U+000A"),
+    ('qrs: {key_password: "hunter\\4711"}', "found a backslash in the text of `key_password`"),
+    ('messages: [{name: a, log: licenses, match: "\\bstale", means: sync_failed}]', "messages[0].match: found U+0008"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), DOUBLE_QUOTED)
+def test_a_windows_path_in_double_quotes_is_refused_with_the_advice_of_single_ones(text: str, said: str) -> None:
+    error = refusal(text)
+    assert said in error
+    assert r"expected single quotes, such as 'D:\Logs'" in error
+    assert "4711" not in error
+
+
+@pytest.mark.parametrize(
+    "character", ["\u2028", "\u2029", "\u0085", "\u202e", "\u200b", "\ufeff", "\u2066", "\x7f", "\x9b"]
+)
+def test_a_character_that_is_not_seen_is_refused_by_its_name(character: str) -> None:
+    for text in (f"logs: {{licenses: {{archive: 'a{character}b'}}}}", f"probes: [{{target: 'h{character}:1'}}]"):
+        assert f"U+{ord(character):04X}" in refusal(text)
+
+
+def test_single_quotes_and_escaped_backslashes_are_taken() -> None:
+    config = parse("logs: {licenses: {archive: 'D:\\Logs', paths: [\"D:\\\\new\\\\*.log\"]}}", "f.yml", {})
+    assert config.logs.licenses.archive == local_path(r"D:\Logs")
+    assert config.logs.licenses.paths == (local_path(r"D:\new\*.log"),)
+    assert parse(json.dumps({"state": {"file": "/Größe"}}), "f.yml", {}).state.file == "/Größe"
 
 
 @pytest.mark.parametrize(

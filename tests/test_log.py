@@ -5,7 +5,8 @@ import logging
 
 import pytest
 
-from exporter.log import start_logging
+from exporter.config import parse, redaction_of
+from exporter.log import redact_log, start_logging
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +45,18 @@ def test_levels_below_the_asked_one_are_silent(capfd: pytest.CaptureFixture[str]
     start_logging("warning", "logfmt")
     logging.getLogger("x").info("no")
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("form", ["logfmt", "json"])
+def test_what_the_configuration_took_from_a_variable_is_in_no_line(
+    capfd: pytest.CaptureFixture[str], form: str
+) -> None:
+    start_logging("info", form)
+    redact_log(redaction_of(parse("state: {file: '/x/${NAME}/s.db'}", "c.yml", {"NAME": "hunter4711"})))
+    try:
+        raise OSError(2, "not there", "/x/hunter4711/s.db")
+    except OSError:
+        logging.getLogger("exporter.store").exception("cannot open /x/hunter4711/s.db")
+    said = capfd.readouterr().err
+    assert "4711" not in said
+    assert said.count("${NAME}") == 2

@@ -63,7 +63,7 @@ _PACKAGES = ("prometheus-client", "aiohttp", "PyYAML", "msgspec", "h11", "crypto
 _CLOSED_KEYS = frozenset({"history", "kind", "role", "protocol", "ip_protocol", "log", "means", "name"})
 """Settings whose values are words of ours, or label values."""
 _PATH_KEYS = frozenset({"paths", "archive", "certificate", "key", "ca_file", "file", "key_password_file", "proxy_file"})
-_HARMLESS = re.compile(r"|auto|none|<secret>|(?:\d+(?:\.\d+)?(?:ms|[wdhms]))+|:\d{1,5}|/")
+_HARMLESS = re.compile(r"|\$\{\w+\}|auto|none|<secret>|(?:\d+(?:\.\d+)?(?:ms|[wdhms]))+|:\d{1,5}|/")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -149,6 +149,7 @@ def _names_of(config: Config) -> list[str]:
             parts = urlsplit(url)
             names |= {parts.hostname or "", parts.username or "", parts.password or ""}
     names |= set(re.findall(r"UserId=([^;]+)", config.qrs.user)) | {config.qrs.key_password}
+    names |= set(config.provenance.values.values())
     usual = load(None)
     for log in ("licenses", "repository_audit", "repository_trace"):
         settings = getattr(config.logs, log)

@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     try:
         Exporter(config, options).run(stop)
     except (StoreError, StoreLockedError, ListenError) as error:
-        print(f"qlik-license-exporter: {error}", file=sys.stderr)
+        print(f"qlik-license-exporter: {arguments.redact(str(error))}", file=sys.stderr)
         return FAILED
     return STOPPED
 

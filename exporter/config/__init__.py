@@ -29,7 +29,7 @@ from exporter.config.settings import (
     probes_of,
     state_file_of,
 )
-from exporter.config.showing import masked, masked_yaml
+from exporter.config.showing import masked, masked_yaml, redaction_of
 from exporter.config.strict_yaml import text_of, yaml_tree
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "masked_yaml",
     "parse",
     "probes_of",
+    "redaction_of",
     "state_file_of",
     "text_of",
     "yaml_tree",

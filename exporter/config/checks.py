@@ -3,62 +3,198 @@
 import ipaddress
 import re
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from exporter.config.errors import ConfigError, shown
-from exporter.config.settings import Config, LogConfig, LogsConfig, ProbeConfig, QrsConfig, StateConfig, local_path
+from exporter.config.errors import ConfigError, found_at, shown
+from exporter.config.settings import (
+    Config,
+    Keys,
+    LogConfig,
+    LogsConfig,
+    MessageConfig,
+    ProbeConfig,
+    QrsConfig,
+    StateConfig,
+    local_path,
+)
 from exporter.config.strict_yaml import text_of
+from exporter.config.variables import Provenance, Variables
 
 SHORTEST_POLL = 0.1
 """Seconds: shorter intervals would only burn the Qlik node's processor (hazard 132)."""
 
 
-def checked(config: Config, name: str, environ: Mapping[str, str]) -> Config:
-    """`config` with what only these checks can fill in: expanded paths, secrets from files. Raises ConfigError."""
+class Checks:
+    """The checks of one configuration. What they refuse is shown as it is written, never as its value."""
 
-    def refuse(key: str, found: object, expected: str) -> ConfigError:
-        return ConfigError(name, key, f"found {shown(found)}, expected {expected}")
+    def __init__(self, tree: Any, variables: Variables, name: str, environ: Mapping[str, str]) -> None:
+        """`tree`: what the file called `name` holds, with its placeholders."""
+        self._tree, self._variables, self._name, self._environ = tree, variables, name, environ
 
-    for key, value in (("poll_interval", config.poll_interval), ("discovery_interval", config.discovery_interval)):
-        if value < SHORTEST_POLL:
-            raise refuse(key, str(value), "at least 100ms")
-    if not 0 < config.license.settle < config.license.grace:
-        raise refuse("license.settle", str(config.license.settle), "more than 0 and less than license.grace")
-    for index, message in enumerate(config.messages):
-        key = f"messages[{index}]"
-        if not re.fullmatch("[a-z_]+", message.name):
-            raise refuse(f"{key}.name", message.name, "small letters and underscores, such as assignments_up_to_date")
-        if message.name in {other.name for other in config.messages[:index]}:
-            raise refuse(f"{key}.name", message.name, "a name that no other message has")
+    def checked(self, keys: Keys) -> Config:
+        """`keys` with what only these checks can fill in: expanded paths, secrets from files. Raises ConfigError."""
+        for key, value in (("poll_interval", keys.poll_interval), ("discovery_interval", keys.discovery_interval)):
+            if value < SHORTEST_POLL:
+                raise self._refused(key, str(value), "at least 100ms")
+        if not 0 < keys.license.settle < keys.license.grace:
+            raise self._refused("license.settle", str(keys.license.settle), "more than 0 and less than license.grace")
+        probes = self._probes(keys.probes) if keys.probes is not None else None
+        for index, address in enumerate(keys.web.listen_addresses):
+            if not is_address(address):
+                raise self._refused(f"web.listen_addresses[{index}]", address, "host:port, :port or [IPv6]:port")
+        if not keys.web.listen_addresses:
+            raise self._error("web.listen_addresses", "found an empty list, expected at least one address")
+        settings = msgspec.structs.asdict(keys) | {
+            "messages": self._messages(keys.messages),
+            "logs": self._logs(keys.logs),
+            "probes": probes,
+            "qrs": self._qrs(keys.qrs),
+            "state": StateConfig(file=self._path("state.file", keys.state.file)),
+        }
+        return Config(**settings, provenance=Provenance(self._variables.written, self._variables.values))
+
+    def _error(self, key: str, problem: str) -> ConfigError:
+        return ConfigError(self._name, key, problem)
+
+    def _refused(self, key: str, value: object, expected: str) -> ConfigError:
+        """What stands at `key`, or `value` where that is the default, cannot be used."""
+        written = found_at(self._tree, key)
+        return self._error(key, f"found {shown(value if written is None else written)}, expected {expected}")
+
+    def _path(self, key: str, text: str, *, pattern: bool = False) -> str:
+        return self._variables.path(key, text, lambda path: local_path(path, self._environ), pattern=pattern)
+
+    def _messages(self, messages: tuple[MessageConfig, ...]) -> tuple[MessageConfig, ...]:
+        names: set[str] = set()
+        checked = []
+        for index, message in enumerate(messages):
+            key = f"messages[{index}]"
+            if not re.fullmatch("[a-z_]+", message.name):
+                expected = "small letters and underscores, such as assignments_up_to_date"
+                raise self._refused(f"{key}.name", message.name, expected)
+            if message.name in names:
+                raise self._refused(f"{key}.name", message.name, "a name that no other message has")
+            names.add(message.name)
+            match = self._variables.regular_expression(f"{key}.match", message.match)
+            try:
+                pattern = re.compile(match)
+            except (re.error, RecursionError, OverflowError) as error:
+                # What a variable holds is escaped: the error is about the text that is written.
+                raise self._refused(f"{key}.match", match, f"a regular expression: {error}") from None
+            if pattern.match(""):
+                raise self._refused(f"{key}.match", match, "a pattern that does not match everything")
+            if _may_never_end(match):
+                raise self._refused(f"{key}.match", match, "no repeat of what itself repeats or has alternatives")
+            checked.append(msgspec.structs.replace(message, match=match))
+        return tuple(checked)
+
+    def _logs(self, logs: LogsConfig) -> LogsConfig:
+        checked = {}
+        for log in msgspec.structs.fields(LogsConfig):
+            key = f"logs.{log.name}"
+            settings: LogConfig = getattr(logs, log.name)
+            if settings.enabled and not any(path.strip() for path in settings.paths):
+                raise self._error(f"{key}.paths", "found no path, expected at least one, or `enabled: false`")
+            for index, path in enumerate(settings.paths):
+                if not path.strip():
+                    raise self._error(f"{key}.paths[{index}]", "found an empty path, expected a file pattern")
+            checked[log.name] = msgspec.structs.replace(
+                settings,
+                paths=tuple(
+                    self._path(f"{key}.paths[{index}]", path, pattern=True) for index, path in enumerate(settings.paths)
+                ),
+                archive=self._path(f"{key}.archive", settings.archive),
+            )
+        return msgspec.structs.replace(logs, **checked)
+
+    def _probes(self, probes: tuple[ProbeConfig, ...]) -> tuple[ProbeConfig, ...]:
+        targets: set[str] = set()
+        checked = []
+        for index, probe in enumerate(probes):
+            checked.append(self._probe(probe, f"probes[{index}]"))
+            if probe.target in targets:
+                raise self._refused(f"probes[{index}].target", probe.target, "a target that no other probe has")
+            targets.add(probe.target)
+        return tuple(checked)
+
+    def _probe(self, probe: ProbeConfig, key: str) -> ProbeConfig:
+        if not is_address(probe.target) or not probe.host or not 0 < probe.port < 65536:
+            raise self._refused(f"{key}.target", probe.target, "host:port")
+        path = self._variables.url_part(f"{key}.path", probe.path)
+        if not path.startswith("/") or _BLANK.search(path):
+            raise self._refused(f"{key}.path", path, "a path that begins with /")
+        for index, status in enumerate(probe.expected_statuses):
+            if not 100 <= status <= 599:
+                raise self._refused(f"{key}.expected_statuses[{index}]", status, "100 to 599")
+        if probe.interval < 1:
+            raise self._refused(f"{key}.interval", str(probe.interval), "at least 1s")
+        if probe.timeout <= 0:
+            raise self._refused(f"{key}.timeout", str(probe.timeout), "more than 0")
+        proxy = self._variables.address(f"{key}.proxy", probe.proxy)
+        if probe.proxy_file:
+            if proxy != "auto":
+                raise self._error(f"{key}.proxy_file", "found beside `proxy`, expected only one of the two")
+            proxy = self._secret(f"{key}.proxy_file", probe.proxy_file)
+        if proxy not in ("auto", "none") and not _is_url(proxy, "http", "https"):
+            expected = "auto, none or http://host:port"
+            if "@" in proxy:
+                expected += ", with a password that has %23 for # and the like, or is a variable: http://user:${NAME}@…"
+            raise self._error(f"{key}.proxy", f"found something else, expected {expected}")
+        return msgspec.structs.replace(
+            probe, path=path, proxy=proxy, ca_file=self._path(f"{key}.ca_file", probe.ca_file)
+        )
+
+    def _qrs(self, qrs: QrsConfig) -> QrsConfig:
+        url = self._variables.address("qrs.url", qrs.url)
+        sessions_url = self._variables.address("qrs.sessions_url", qrs.sessions_url)
+        for key, value in (("qrs.url", url), ("qrs.sessions_url", sessions_url)):
+            if not value and key == "qrs.sessions_url":
+                continue
+            if not _is_url(value, "https") or urlsplit(value).username is not None:
+                raise self._refused(key, value, "https://host:port")
+        user = self._variables.without_semicolon("qrs.user", qrs.user)
+        if not re.fullmatch(r"\s*UserDirectory=[^;\r\n]+;\s*UserId=[^;\r\n]+", user):
+            raise self._error("qrs.user", "found something else, expected UserDirectory=INTERNAL; UserId=sa_api")
+        if qrs.interval < 1 or qrs.max_age < qrs.interval:
+            raise self._refused("qrs.max_age", str(qrs.max_age), "at least qrs.interval, and that 1s or more")
+        password = qrs.key_password
+        if qrs.key_password_file:
+            if password:
+                raise self._error("qrs.key_password_file", "found beside `key_password`, expected only one of the two")
+            password = self._secret("qrs.key_password_file", qrs.key_password_file)
+        return msgspec.structs.replace(
+            qrs,
+            url=url,
+            sessions_url=sessions_url,
+            user=user,
+            key_password=password,
+            certificate=self._path("qrs.certificate", qrs.certificate),
+            key=self._path("qrs.key", qrs.key),
+            ca_file=self._path("qrs.ca_file", qrs.ca_file),
+        )
+
+    def _secret(self, key: str, file: str) -> str:
+        """The text in the file that `key` names."""
+        path = self._path(key, file)
         try:
-            pattern = re.compile(message.match)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise refuse(f"{key}.match", message.match, f"a regular expression: {error}") from None
-        if pattern.match(""):
-            raise refuse(f"{key}.match", message.match, "a pattern that does not match everything")
-        if _may_never_end(message.match):
-            raise refuse(f"{key}.match", message.match, "no repeat of what itself repeats or has alternatives")
-    seen: set[str] = set()
-    probes = []
-    for index, probe in enumerate(config.probes or ()):
-        probes.append(_checked_probe(probe, f"probes[{index}]", name, environ))
-        if probe.target in seen:
-            raise refuse(f"probes[{index}].target", probe.target, "a target that no other probe has")
-        seen.add(probe.target)
-    for index, address in enumerate(config.web.listen_addresses):
-        if not is_address(address):
-            raise refuse(f"web.listen_addresses[{index}]", address, "host:port, :port or [IPv6]:port")
-    if not config.web.listen_addresses:
-        raise ConfigError(name, "web.listen_addresses", "found an empty list, expected at least one address")
-    return msgspec.structs.replace(
-        config,
-        logs=_checked_logs(config.logs, name, environ),
-        probes=tuple(probes) if config.probes is not None else None,
-        qrs=_checked_qrs(config.qrs, name, environ),
-        state=StateConfig(file=local_path(config.state.file, environ)),
-    )
+            return text_of(path).rstrip("\r\n")
+        except ConfigError as error:
+            raise self._error(key, f"{self._variables.written.get(key, path)}: {error.problem}") from None
+
+
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
+
+
+def _is_url(text: str, *schemes: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return usable and not _BLANK.search(text)  # `urlsplit` takes some of them out without a word
 
 
 def _may_never_end(pattern: str) -> bool:
@@ -77,98 +213,10 @@ _ESCAPED = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
 _INNERMOST_GROUP = re.compile(r"\(([^()]*)\)([*+]|\{[\d,]+\})?")
 
 
-def _checked_logs(logs: LogsConfig, name: str, environ: Mapping[str, str]) -> LogsConfig:
-    checked = {}
-    for log in msgspec.structs.fields(LogsConfig):
-        settings: LogConfig = getattr(logs, log.name)
-        if settings.enabled and not any(path.strip() for path in settings.paths):
-            raise ConfigError(
-                name, f"logs.{log.name}.paths", "found no path, expected at least one, or `enabled: false`"
-            )
-        for index, path in enumerate(settings.paths):
-            if not path.strip() or "\0" in path:
-                raise ConfigError(
-                    name, f"logs.{log.name}.paths[{index}]", "found an empty path, expected a file pattern"
-                )
-        checked[log.name] = msgspec.structs.replace(
-            settings,
-            paths=tuple(local_path(path, environ) for path in settings.paths),
-            archive=local_path(settings.archive, environ),
-        )
-    return msgspec.structs.replace(logs, **checked)
-
-
-def _checked_probe(probe: ProbeConfig, key: str, name: str, environ: Mapping[str, str]) -> ProbeConfig:
-    if not is_address(probe.target) or not probe.host or not 0 < probe.port < 65536:
-        raise ConfigError(name, f"{key}.target", f"found {shown(probe.target)}, expected host:port")
-    if not probe.path.startswith("/") or re.search(r"[\x00-\x20\x7f]", probe.path):
-        raise ConfigError(name, f"{key}.path", f"found {shown(probe.path)}, expected a path that begins with /")
-    for index, status in enumerate(probe.expected_statuses):
-        if not 100 <= status <= 599:
-            raise ConfigError(name, f"{key}.expected_statuses[{index}]", f"found {shown(status)}, expected 100 to 599")
-    if probe.interval < 1:
-        raise ConfigError(name, f"{key}.interval", f"found `{probe.interval}`, expected at least 1s")
-    if probe.timeout <= 0:
-        raise ConfigError(name, f"{key}.timeout", f"found `{probe.timeout}`, expected more than 0")
-    if probe.proxy_file:
-        if probe.proxy != "auto":
-            raise ConfigError(name, f"{key}.proxy_file", "found beside `proxy`, expected only one of the two")
-        probe = msgspec.structs.replace(probe, proxy=_secret(probe.proxy_file, f"{key}.proxy_file", name, environ))
-    if probe.proxy not in ("auto", "none"):
-        try:
-            url = urlsplit(probe.proxy)
-            usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ConfigError(name, f"{key}.proxy", "found something else, expected auto, none or http://host:port")
-    return msgspec.structs.replace(probe, ca_file=local_path(probe.ca_file, environ))
-
-
-def _checked_qrs(qrs: QrsConfig, name: str, environ: Mapping[str, str]) -> QrsConfig:
-    for key, url in (("qrs.url", qrs.url), ("qrs.sessions_url", qrs.sessions_url)):
-        if not url and key == "qrs.sessions_url":
-            continue
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0 and not parts.username
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ConfigError(name, key, f"found {shown(url)}, expected https://host:port")
-    if not re.fullmatch(r"\s*UserDirectory=[^;\r\n]+;\s*UserId=[^;\r\n]+", qrs.user):
-        raise ConfigError(name, "qrs.user", "found something else, expected UserDirectory=INTERNAL; UserId=sa_api")
-    if qrs.interval < 1 or qrs.max_age < qrs.interval:
-        raise ConfigError(
-            name, "qrs.max_age", f"found `{qrs.max_age}`, expected at least qrs.interval, and that 1s or more"
-        )
-    password = qrs.key_password
-    if qrs.key_password_file:
-        if password:
-            raise ConfigError(
-                name, "qrs.key_password_file", "found beside `key_password`, expected only one of the two"
-            )
-        password = _secret(qrs.key_password_file, "qrs.key_password_file", name, environ)
-    return msgspec.structs.replace(
-        qrs,
-        key_password=password,
-        certificate=local_path(qrs.certificate, environ),
-        key=local_path(qrs.key, environ),
-        ca_file=local_path(qrs.ca_file, environ),
-    )
-
-
-def _secret(file: str, key: str, name: str, environ: Mapping[str, str]) -> str:
-    try:
-        return text_of(local_path(file, environ)).rstrip("\r\n")
-    except ConfigError as error:
-        raise ConfigError(name, key, f"{error.file}: {error.problem}") from None
-
-
 def is_address(text: str) -> bool:
     """Whether `text` is host:port, :port or [IPv6]:port."""
     host, separator, port = text.rpartition(":")
-    if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not separator or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
         return False
     if host.startswith("["):
         try:

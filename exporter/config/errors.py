@@ -4,6 +4,7 @@ import difflib
 import re
 import types
 import typing
+import unicodedata
 from typing import Any
 
 import msgspec
@@ -21,13 +22,42 @@ class ConfigError(Exception):
         self.file, self.key, self.problem = file, key, problem
 
 
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_INVISIBLE = frozenset("\u00ad\u200b\u2060\ufeff")
+_NAMES = {"\0": "NUL", "\a": "bell", "\b": "backspace", "\t": "tab", "\n": "line feed", "\v": "vertical tab",
+          "\f": "form feed", "\r": "carriage return", "\x1b": "escape", "\x85": "next line"}  # fmt: skip
+
+
+def unusable_character(text: str) -> str:
+    """The first character of `text` that no setting can mean: a control, a line end, one that is not seen; or none."""
+    if text.isascii() and text.isprintable():
+        return ""
+    return next(
+        (
+            each
+            for each in text
+            if each in _BIDI or each in _INVISIBLE or unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp")
+        ),
+        "",
+    )
+
+
+def character_name(character: str) -> str:
+    """`U+2028 (line separator)`."""
+    name = _NAMES.get(character) or unicodedata.name(character, "control character").lower()
+    return f"U+{ord(character):04X} ({name})"
+
+
+def may_be_secret(key: str) -> bool:
+    """Whether what stands at `key` may be a password, or hold one."""
+    return "password" in key or "proxy" in key
+
+
 def explained(error: msgspec.ValidationError, tree: Any, name: str, root: type) -> ConfigError:
     """msgspec's finding about the tree of a `root`, in the words of this product."""
     text, _, path = str(error).partition(" - at `$")
     key = path.rstrip("`").lstrip(".")
-    found: object = _found(tree, key)
-    if "password" in key or "proxy" in key:  # whatever stands there may be a secret
-        found = "something else"
+    found = found_at(tree, key)
     if unknown := re.search(r"unknown field `(.*)`", text):
         full = f"{key}.{unknown[1]}".lstrip(".")
         known = _fields(root, key)
@@ -70,12 +100,18 @@ def shown(value: object) -> str:
     return "a section with keys" if isinstance(value, dict) else f"`{value}`"
 
 
-def _steps(key: str) -> list[str | int]:
+def found_at(tree: Any, key: str) -> object:
+    """What stands at `key` as it is written, for an error text; no secret."""
+    return "something else" if may_be_secret(key) or key == "qrs.user" else _found(tree, key)
+
+
+def steps_of(key: str) -> list[str | int]:
+    """The way to `key`: the names of sections and the places in lists."""
     return [int(index) if index else word for word, index in re.findall(r"([A-Za-z_]\w*)|\[(\d+)\]", key)]
 
 
 def _found(tree: Any, key: str) -> object:
-    for step in _steps(key):
+    for step in steps_of(key):
         try:
             tree = tree[step]
         except (KeyError, IndexError, TypeError):
@@ -85,7 +121,7 @@ def _found(tree: Any, key: str) -> object:
 
 def _type_at(root: type, key: str) -> Any:
     here: Any = root
-    for step in _steps(re.sub(r"\[\.\.\.\]", "[0]", key)):
+    for step in steps_of(re.sub(r"\[\.\.\.\]", "[0]", key)):
         here = _item(here) if isinstance(step, int) else typing.get_type_hints(_struct(here))[step]
     return here
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from exporter.config.variables import Provenance
 from exporter.events import LogName
 
 LONGEST_DURATION = 100 * 365 * 86400
@@ -181,8 +182,8 @@ class WebConfig(_Settings, frozen=True, kw_only=True):
     show_people: bool = False
 
 
-class Config(_Settings, frozen=True, kw_only=True):
-    """Everything that can be set. `Config()` is what runs on a Qlik node without any file, once `expanded`."""
+class Keys(_Settings, frozen=True, kw_only=True):
+    """Everything that can be set: the keys of the configuration file."""
 
     logs: LogsConfig = LogsConfig()
     poll_interval: Duration = Duration(1)
@@ -195,6 +196,12 @@ class Config(_Settings, frozen=True, kw_only=True):
     qrs: QrsConfig = QrsConfig()
     state: StateConfig = StateConfig()
     web: WebConfig = WebConfig()
+
+
+class Config(Keys, frozen=True, kw_only=True):
+    """The settings in force, and which of them came from variables."""
+
+    provenance: Provenance = Provenance()
 
 
 def probes_of(config: Config, environ: Mapping[str, str] = os.environ) -> tuple[ProbeConfig, ...]:

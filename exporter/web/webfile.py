@@ -32,6 +32,8 @@ DEFAULT_HEADERS = {
 """Header fields of every answer; the web file may set some of them otherwise."""
 
 _OPENABLE_PATHS = frozenset({"/", "/-/healthy", "/-/ready", "/metrics", "/probe", "/api/v1/status"})
+_OF_LINES = frozenset({"cert", "key", "client_ca"})
+"""Keys that take PEM text in the toolkit's format."""
 _HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
 _HEADER_VALUES: dict[str, tuple[str, ...]] = {
     "Content-Security-Policy": (),
@@ -146,7 +148,7 @@ def load(file: str | None, previous: Rules | None = None) -> Rules:
     if file is None:
         return Rules()
     seen = stamps([file])
-    tree = _texts_as_keys(yaml_tree(text_of(file), file))
+    tree = _texts_as_keys(yaml_tree(text_of(file), file, _OF_LINES))
     _refuse_gaps(tree, "", file)
     try:
         keys = msgspec.convert(tree, _FileKeys, dec_hook=_decode)
