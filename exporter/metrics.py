@@ -26,7 +26,7 @@ from exporter.qrs import LicenseOverview, QrsBoard
 from exporter.verdict import VERDICTS
 
 COMPONENTS = ("tail", "probe", "qrs", "store", "web")
-"""The parts of the exporter that are started anew when they die."""
+"""The components of the exporter that are restarted when they fail."""
 ACCESS_TYPES = ("professional", "analyzer")
 
 
@@ -61,66 +61,73 @@ def _durable(name: str, meaning: str, **labels: tuple[str, ...] | None) -> Metri
 
 SYNC_AGE = _gauge(
     "qlik_license_sync_age_seconds",
-    "Seconds since the last license sync that succeeded. Absent until one is known, and where none is expected.",
+    "Seconds since the last successful license sync. Absent until one is known, and where none is expected.",
 )
-SYNC_LAST_SUCCESS = _gauge("qlik_license_sync_last_success_timestamp_seconds", "When the last license sync succeeded.")
+SYNC_LAST_SUCCESS = _gauge(
+    "qlik_license_sync_last_success_timestamp_seconds", "Time of the last successful license sync."
+)
 SYNC_SUCCESS_SOURCE = _gauge(
     "qlik_license_sync_success_source",
-    "How the last success is known: told by a message, read from the Repository API, or inferred. 1 for the one used.",
+    "How the last success is known: from a log message, from the Repository API, or inferred. 1 for the source used.",
     source=SUCCESS_SOURCES,
 )
 SYNC_LAST_ATTEMPT = _gauge(
     "qlik_license_sync_last_attempt_timestamp_seconds",
-    "When the Licenses service last began to sync. Says nothing of its success.",
+    "Time of the last sync attempt of the Licenses service, whether it succeeded or not.",
 )
-SYNC_LAST_FAILURE = _gauge("qlik_license_sync_last_failure_timestamp_seconds", "When a license sync last failed.")
-SYNC_ATTEMPTS = _durable("qlik_license_sync_attempts_total", "License syncs that were begun.")
+SYNC_LAST_FAILURE = _gauge("qlik_license_sync_last_failure_timestamp_seconds", "Time of the last failed license sync.")
+SYNC_ATTEMPTS = _durable("qlik_license_sync_attempts_total", "License syncs that were attempted.")
 SYNC_FAILURES = _durable("qlik_license_sync_failures_total", "License syncs that failed.")
 SYNC_CONSECUTIVE_FAILURES = _gauge(
-    "qlik_license_sync_consecutive_failures", "License syncs that failed since the last success."
+    "qlik_license_sync_consecutive_failures", "License syncs that failed since the last successful one."
 )
 SYNC_EXPECTED = _gauge(
     "qlik_license_sync_expected",
-    "1 where the license is synchronised with the backend; 0 on offline and LEF sites, and until the Licenses service "
-    "has shown itself.",
+    "1 if the license is synchronised with the backend; 0 on offline and LEF sites, and until the Licenses service has "
+    "logged a sync or a license error.",
 )
 STALE = _gauge(
     "qlik_license_stale",
-    "1 while the newest stale verdict is newer than the last success: everyone is refused.",
+    "1 if the license was reported stale after the last successful sync: every user is refused.",
 )
 STALE_LAST_VERDICT = _gauge(
-    "qlik_license_stale_last_verdict_timestamp_seconds", "When the Licenses service last called its license stale."
+    "qlik_license_stale_last_verdict_timestamp_seconds",
+    "Time at which the Licenses service last reported the license as stale.",
 )
-GRACE = _gauge("qlik_license_grace_seconds", "How long Qlik tolerates missing contact with the backend, as configured.")
+GRACE = _gauge(
+    "qlik_license_grace_seconds", "How long Qlik tolerates missing contact with the license backend, as configured."
+)
 LOCKOUT = _gauge(
     "qlik_license_lockout_timestamp_seconds",
-    "When users will be locked out: last success + grace. An upper bound, since which of Qlik's two clocks counts is "
-    "unknown.",
+    "Time at which users will be locked out: last successful sync + grace. An upper bound, since it is unknown which "
+    "of Qlik's two schedules counts.",
 )
-ERRORS = _durable("qlik_license_errors_total", "Error entries of the Licenses log.", error=ERROR_CLASSES)
+ERRORS = _durable("qlik_license_errors_total", "Errors in the Licenses log, by class.", error=ERROR_CLASSES)
 ACCESS_DENIALS = _durable(
-    "qlik_license_access_denials_total", "Refusals in the Repository's audit log.", reason=DENIAL_REASONS
+    "qlik_license_access_denials_total",
+    "Refused users in the Repository's audit log, by reason.",
+    reason=DENIAL_REASONS,
 )
 ACCESS_DENIED_USERS = _gauge(
     "qlik_license_access_denied_users",
-    "Distinct users refused within the last hour, by the rows' own time.",
+    "Distinct users refused within the last hour, by the time in the log.",
     reason=USER_DENIAL_REASONS,
 )
 LOG_MESSAGES = _durable(
     "qlik_license_log_messages_total",
-    "Log records by the message recognised in them.",
+    "Log records, by recognised message.",
     log=LOG_NAMES,
     message=None,
 )
 LOG_SEVERE = _durable(
     "qlik_license_log_severe_entries_total",
-    "Entries of the license loggers in the trace logs, by level.",
+    "Entries of the license loggers in the trace logs at warn or above, by level.",
     log=("repository_trace",),
     level=SEVERE_LEVELS,
 )
 VERDICT = _gauge(
     "qlik_license_verdict",
-    "1 for the one verdict that joins all evidence, 0 for the others.",
+    "1 for the current verdict, 0 for all others.",
     verdict=VERDICTS,
 )
 
@@ -133,68 +140,72 @@ def _probe_gauge(name: str, meaning: str, **labels: tuple[str, ...] | None) -> M
 
 ROLES = ("backend", "proxy", "repository", "local", "other")
 PROBE_SUCCESS = _probe_gauge(
-    "qlik_license_probe_success", "1 if the last probe succeeded. Absent where it could not be judged."
+    "qlik_license_probe_success", "1 if the last probe succeeded, 0 if it failed. Absent if the result is inconclusive."
 )
 PROBE_ATTEMPTS = _counter(
-    "qlik_license_probe_attempts_total", "Probes that were run, whatever came of them.", target=None, role=ROLES
+    "qlik_license_probe_attempts_total", "Probes that were run, whatever the result.", target=None, role=ROLES
 )
 PROBE_FAILURES = _counter(
     "qlik_license_probe_failures_total",
-    "Probes that failed, by the reason.",
+    "Probes that failed, by reason.",
     target=None,
     role=ROLES,
     reason=REASONS,
 )
 PROBE_DURATION = _probe_gauge(
     "qlik_license_probe_duration_seconds",
-    "How long each stage of the last probe took; only the stages reached.",
+    "Duration of each stage of the last probe. Stages that were not reached are absent.",
     phase=PHASES,
 )
 PROBE_LAST_SUCCESS = _probe_gauge(
-    "qlik_license_probe_last_success_timestamp_seconds", "When a probe last succeeded. Kept over restarts."
+    "qlik_license_probe_last_success_timestamp_seconds", "Time of the last successful probe. Kept across restarts."
 )
-PROBE_LAST_RUN = _probe_gauge("qlik_license_probe_last_run_timestamp_seconds", "When a probe last ran.")
-PROBE_STATUS = _probe_gauge("qlik_license_probe_http_status_code", "The HTTP status that the last probe was answered.")
-PROBE_IP = _probe_gauge("qlik_license_probe_ip_protocol", "The IP version that the last probe used: 4 or 6.")
+PROBE_LAST_RUN = _probe_gauge("qlik_license_probe_last_run_timestamp_seconds", "Time of the last probe.")
+PROBE_STATUS = _probe_gauge("qlik_license_probe_http_status_code", "HTTP status code of the last probe.")
+PROBE_IP = _probe_gauge("qlik_license_probe_ip_protocol", "IP version used by the last probe: 4 or 6.")
 PROBE_CERTIFICATE = _probe_gauge(
     "qlik_license_probe_tls_cert_expiry_timestamp_seconds",
-    "When the served certificate expires. Also where it does not verify.",
+    "Expiry of the server certificate, even if it cannot be verified.",
 )
 PROBE_CHAIN = _probe_gauge(
-    "qlik_license_probe_tls_chain_expiry_timestamp_seconds", "When the first certificate of the served chain expires."
+    "qlik_license_probe_tls_chain_expiry_timestamp_seconds",
+    "Earliest expiry in the certificate chain that the server sent.",
 )
 PROBE_TLS_INFO = _probe_gauge(
     "qlik_license_probe_tls_info",
-    "Always 1: the TLS version, and the organisation that issued the served certificate.",
+    "Always 1: TLS version, and organisation that issued the server certificate.",
     version=None,
     issuer=None,
 )
 PROBE_ISSUER_EXPECTED = _probe_gauge(
     "qlik_license_probe_tls_issuer_expected",
-    "1 if the certificate's issuer is one of `expected_issuers`; 0 speaks of an inspecting proxy.",
+    "1 if the certificate's issuer is one of `expected_issuers`; 0 indicates TLS inspection.",
 )
 PROBE_SKEW = _probe_gauge(
-    "qlik_license_probe_clock_skew_seconds", "Local clock minus the answer's Date header, after half the round trip."
+    "qlik_license_probe_clock_skew_seconds",
+    "Local clock minus the Date header of the response, corrected by half the round-trip time.",
 )
 
 # --- seats, minutes, expiry -------------------------------------------------------------------------------------------
 
-QRS_UP = _gauge("qlik_license_qrs_up", "1 if the last read of the Repository API succeeded.")
-QRS_DURATION = _gauge("qlik_license_qrs_duration_seconds", "How long the last read of the Repository API took.")
+QRS_UP = _gauge("qlik_license_qrs_up", "1 if the last request to the Repository API succeeded.")
+QRS_DURATION = _gauge("qlik_license_qrs_duration_seconds", "Duration of the last request to the Repository API.")
 QRS_LAST_SUCCESS = _gauge(
-    "qlik_license_qrs_last_success_timestamp_seconds", "When the Repository API was last read well."
+    "qlik_license_qrs_last_success_timestamp_seconds", "Time of the last successful request to the Repository API."
 )
 QRS_PROBLEMS = _counter(
-    "qlik_license_qrs_problems_total", "Fields of the Repository API that were missing or could not be understood."
+    "qlik_license_qrs_problems_total",
+    "Fields in responses of the Repository API that were missing or could not be parsed.",
 )
 EXPIRY = _gauge(
-    "qlik_license_expiry_timestamp_seconds", "End of the earliest `Valid To` day. Absent for a perpetual license."
+    "qlik_license_expiry_timestamp_seconds",
+    "End of the earliest `Valid To` day of the license. Absent for a perpetual license.",
 )
-EXPIRED = _gauge("qlik_license_expired", "1 if Qlik says that the license has expired.")
-VALID = _gauge("qlik_license_valid", "0 if Qlik says that the license is invalid or deny-listed.")
+EXPIRED = _gauge("qlik_license_expired", "1 if Qlik reports the license as expired.")
+VALID = _gauge("qlik_license_valid", "0 if Qlik reports the license as invalid or deny-listed.")
 INFO = _gauge(
     "qlik_license_info",
-    "Always 1: the license's kind, product, and whether it is a subscription.",
+    "Always 1: kind and product of the license, and whether it is a subscription.",
     kind=("signed_key", "lef"),
     product=None,
     subscription=("true", "false"),
@@ -204,9 +215,9 @@ ACCESS = {
     for part, meaning in {
         "licenses": "Licenses owned, by access type.",
         "allocated": "Licenses allocated to users.",
-        "used": "Allocated licenses that were used.",
+        "used": "Allocated licenses that have been used.",
         "available": "Licenses that can still be allocated.",
-        "quarantined": "Licenses that were taken from users and cannot be allocated yet (7 days).",
+        "quarantined": "Licenses that were taken from users and cannot be allocated again yet (7 days).",
         "excess": "Licenses allocated beyond what is owned.",
     }.items()
 }
@@ -218,72 +229,80 @@ CAPACITY = {
         "unavailable": "Analyzer capacity of this calendar month that cannot be used.",
     }.items()
 }
-TOKENS = _gauge("qlik_license_tokens", "Tokens of a token license.")
+TOKENS = _gauge("qlik_license_tokens", "Tokens of a token-based license.")
 TOKENS_AVAILABLE = _gauge("qlik_license_tokens_available", "Tokens that can still be allocated.")
 SESSIONS_PER_USER = _gauge(
     "qlik_license_sessions_per_user_max",
-    "The most sessions that any one user holds at this proxy: a lower bound. Qlik's limit is 5.",
+    "Highest number of sessions of any one user at this proxy: a lower bound. Qlik's limit is 5.",
 )
 
 # --- the exporter itself ----------------------------------------------------------------------------------------------
 
 BUILD_INFO = _gauge(
-    "qlik_license_exporter_build_info", "Always 1: the exporter's version.", version=None, python_version=None
+    "qlik_license_exporter_build_info",
+    "Always 1: version of the exporter and of Python.",
+    version=None,
+    python_version=None,
 )
-START = _gauge("qlik_license_exporter_start_timestamp_seconds", "When this process started.")
-FIRST_START = _gauge("qlik_license_exporter_first_start_timestamp_seconds", "When this state file was first used.")
+START = _gauge("qlik_license_exporter_start_timestamp_seconds", "Start time of this process.")
+FIRST_START = _gauge(
+    "qlik_license_exporter_first_start_timestamp_seconds", "Time at which the state file was first used."
+)
 EXPOSITION = _gauge(
-    "qlik_license_exporter_exposition_timestamp_seconds", "When this exposition was made; tells a frozen textfile."
+    "qlik_license_exporter_exposition_timestamp_seconds",
+    "Time at which this exposition was made. Reveals a textfile that is no longer updated.",
 )
-LOG_FILES = _gauge("qlik_license_exporter_log_files", "Files that match now.", log=LOG_NAMES)
-LOG_RECORDS = _durable("qlik_license_exporter_log_records_total", "Records read.", log=LOG_NAMES)
-LOG_READ_BYTES = _durable("qlik_license_exporter_log_read_bytes_total", "Bytes read.", log=LOG_NAMES)
+LOG_FILES = _gauge("qlik_license_exporter_log_files", "Files that match the configured paths.", log=LOG_NAMES)
+LOG_RECORDS = _durable("qlik_license_exporter_log_records_total", "Log records read.", log=LOG_NAMES)
+LOG_READ_BYTES = _durable("qlik_license_exporter_log_read_bytes_total", "Bytes read from log files.", log=LOG_NAMES)
 LOG_MALFORMED = _durable(
-    "qlik_license_exporter_log_malformed_records_total", "Records that break their format.", log=LOG_NAMES
+    "qlik_license_exporter_log_malformed_records_total", "Log records with an invalid format.", log=LOG_NAMES
 )
 LOG_FUTURE = _durable(
     "qlik_license_exporter_log_future_records_total",
-    "Records whose time was more than 5 minutes ahead of the clock.",
+    "Log records with a time more than 5 minutes in the future.",
     log=LOG_NAMES,
 )
 LOG_ROTATIONS = _durable(
-    "qlik_license_exporter_log_rotations_total", "Files that were rolled or replaced.", log=LOG_NAMES
+    "qlik_license_exporter_log_rotations_total", "Log files that were rotated or replaced.", log=LOG_NAMES
 )
 LOG_LOST = _durable(
     "qlik_license_exporter_log_lost_generations_total",
-    "Files that were not read to their end and could not be found again.",
+    "Log files that disappeared before they were read to the end.",
     log=LOG_NAMES,
 )
 LOG_READ_ERRORS = _counter(
-    "qlik_license_exporter_log_read_errors_total", "Failed attempts to list or read files.", log=LOG_NAMES
+    "qlik_license_exporter_log_read_errors_total", "Failed attempts to list or read log files.", log=LOG_NAMES
 )
-LOG_UNREAD = _gauge("qlik_license_exporter_log_unread_bytes", "Bytes found but not read yet.", log=LOG_NAMES)
+LOG_UNREAD = _gauge(
+    "qlik_license_exporter_log_unread_bytes", "Bytes in log files that have not been read yet.", log=LOG_NAMES
+)
 LOG_LAST_ENTRY = _gauge(
-    "qlik_license_exporter_log_last_entry_timestamp_seconds", "The newest entry's own time.", log=LOG_NAMES
+    "qlik_license_exporter_log_last_entry_timestamp_seconds", "Time of the newest log entry.", log=LOG_NAMES
 )
 LOG_LAST_READ = _gauge(
     "qlik_license_exporter_log_last_read_timestamp_seconds",
-    "When the log was last read without an error.",
+    "Time at which the log was last read without an error.",
     log=LOG_NAMES,
 )
 COMPONENT_FAILURES = _counter(
-    "qlik_license_exporter_component_failures_total", "Parts that died and were started anew.", component=COMPONENTS
+    "qlik_license_exporter_component_failures_total", "Components that failed and were restarted.", component=COMPONENTS
 )
 STATE_LAST_SAVE = _gauge(
     "qlik_license_exporter_state_last_save_timestamp_seconds",
-    "When the state was last saved; at least every 5 minutes.",
+    "Time at which the state was last saved; at least every 5 minutes.",
 )
 STATE_RESET = _gauge(
     "qlik_license_exporter_state_reset_timestamp_seconds",
-    "When an unusable state file was set aside and counting began anew.",
+    "Time at which an unusable state file was set aside and counters restarted at 0.",
 )
 STATE_SAVE_FAILURES = _counter("qlik_license_exporter_state_save_failures_total", "Failed attempts to save the state.")
 RELOAD_SUCCESSFUL = _gauge(
-    "qlik_license_exporter_config_last_reload_successful", "1 if the configuration was last read without an error."
+    "qlik_license_exporter_config_last_reload_successful", "1 if the last configuration reload succeeded."
 )
 RELOAD_SUCCESS = _gauge(
     "qlik_license_exporter_config_last_reload_success_timestamp_seconds",
-    "When the configuration was last read without an error.",
+    "Time of the last successful configuration reload.",
 )
 
 

@@ -133,7 +133,7 @@ def everything() -> Observation:
 
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_the_exposition_of_each_sample_log_is_the_golden_one_and_lints(sample: str, tmp_path: Path) -> None:
-    """`UPDATE_GOLDEN=1` writes the files anew; then read the difference."""
+    """`UPDATE_GOLDEN=1` rewrites the files; then review the difference."""
     text = exposition(observation(sample_state(sample)))
     golden = HERE / "golden" / f"{sample}.prom"
     if os.environ.get("UPDATE_GOLDEN"):

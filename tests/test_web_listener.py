@@ -339,14 +339,14 @@ def test_the_documentation_states_the_limits_in_force() -> None:
     page = (Path(__file__).parent.parent / "docs/security.md").read_text(encoding="utf-8")
     assert listener.MOST_CONNECTIONS == 512
     for row in (
-        "| connections at once | 512 (Windows: 200); one more closes the one that has waited longest |",
-        f"| a request's head | {round(listener.LARGEST_LINE / 1024)} KiB for a line, "
-        f"{listener.LARGEST_HEAD // 1024} KiB in all, {listener.HEAD_TIMEOUT:.0f} s from its first byte |",
+        "| concurrent connections | 512 (Windows: 200); beyond it, the connection that has been idle longest is closed |",
+        f"| request header | {round(listener.LARGEST_LINE / 1024)} KiB per line, "
+        f"{listener.LARGEST_HEAD // 1024} KiB in total, complete within {listener.HEAD_TIMEOUT:.0f} s of its first byte |",
         f"| TLS handshake | {listener.HEAD_TIMEOUT:.0f} s |",
-        f"| pause between two requests | {listener.IDLE_TIMEOUT / 60:.0f} min |",
-        f"| body | {LARGEST_BODY // 1024} KiB; nothing needs one |",
-        f"| taking an answer | {listener.WRITE_TIMEOUT:.0f} s |",
-        f"| stop | {listener.STOP_TIMEOUT:.0f} s, clients connected or not |",
+        f"| idle connection | {listener.IDLE_TIMEOUT / 60:.0f} min |",
+        f"| request body | {LARGEST_BODY // 1024} KiB; no request needs one |",
+        f"| reading the response | {listener.WRITE_TIMEOUT:.0f} s |",
+        f"| shutdown | {listener.STOP_TIMEOUT:.0f} s, even with clients connected |",
     ):
         assert row in page
 

@@ -211,12 +211,12 @@ _BACKEND_ERRORS = tuple(
 
 @_message("repository_audit", "your account is inactive", certainty="seen")
 def account_inactive(record: AuditRecord) -> None:
-    """A user whose account was made inactive. No license matter, never a denial."""
+    """A user whose account is inactive. Not related to licenses; never counted as a denial."""
 
 
 @_message("repository_audit", "usagedenied", certainty="seen")
 def access_denied(record: AuditRecord) -> LogEvent:
-    """A user was refused: `parallel_sessions` with five sessions or more, else `no_access_pass`."""
+    """A user was refused: `parallel_sessions` if the row counts five sessions or more, else `no_access_pass`."""
     sessions = _SESSION_COUNT.search(record.message) or _SESSION_COUNT.search(record.description)
     parallel = sessions is not None and int(sessions[1]) >= PARALLEL_SESSIONS
     return AccessDenied("parallel_sessions" if parallel else "no_access_pass", _refused_user(record))
@@ -235,12 +235,12 @@ def allocation_refused(record: AuditRecord) -> LogEvent:
 
 @_message("repository_audit", "usagegranted")
 def access_granted(record: AuditRecord) -> None:
-    """A user got in. Never seen in public, expected as the counterpart of `access_denied`."""
+    """A user was granted access. Expected as the counterpart of `access_denied`, but never seen."""
 
 
 @_message("repository_audit", "access is denied", "access denied", certainty="seen")
 def security_denied(record: AuditRecord) -> None:
-    """A security rule or section access refused something. No license matter."""
+    """Access was refused by a security rule or section access. Not related to licenses."""
 
 
 PARALLEL_SESSIONS = 5
@@ -265,14 +265,14 @@ def _refused_user(record: AuditRecord) -> str:
 
 @_message("repository_trace", "core.licensing", certainty="seen")
 def licensing_entry(record: TraceRecord) -> LogEvent | None:
-    """A row of a license logger. At WARN, ERROR or FATAL it counts as severe."""
+    """An entry of a license logger. At WARN, ERROR or FATAL it counts as severe."""
     level = _SEVERE.get(record.level.strip().casefold())
     return SevereEntry(level) if level else None
 
 
 @_message("repository_trace", "", certainty="design")
 def other_logger(record: TraceRecord) -> None:
-    """A row of a logger that has nothing to do with licenses."""
+    """An entry of a logger that is not related to licenses."""
 
 
 _SEVERE: dict[str, SevereLevel] = {"warn": "warn", "warning": "warn", "error": "error", "fatal": "fatal"}
