@@ -10,7 +10,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) chromium:chromium tinyproxy:tinyproxy openssl:
 	util-linux:unshare iproute2:ip
 BENCH_PACKAGES := mtail:mtail
 
-.PHONY: help run demo test test-windows fuzz bench dist deb clean
+.PHONY: help run demo test test-windows fuzz bench dist windows deb clean
 
 help: ## show these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +43,9 @@ test-windows: .venv/bin/python ## of these, only the tests on a genuine Windows 
 
 dist: .venv/development ## build wheel, sdist and SBOM reproducibly, and try them in a clean environment
 	$(BIN)/python deploy/release/dist.py
+
+windows: .venv/development ## build the folder for Windows, as a zip: installer and wheels by digest
+	$(BIN)/python deploy/release/windows.py
 
 deb: .venv/bin/python ## build the Debian package into dist/
 	PYTHON=$(BIN)/python deploy/debian/build dist

@@ -24,7 +24,7 @@ def test_the_package_starts_is_scraped_and_leaves_nothing_behind(tmp_path: Path)
     assert os.geteuid() == 0, "needs root, for an overlay in a namespace of its own"
     for program in ("dpkg-deb", "unshare", "setpriv", "systemd-analyze", "/usr/bin/python3"):
         assert shutil.which(program), f"needs {program}: apt-get install dpkg util-linux systemd python3"
-    (tmp_path / "SHA256SUMS").write_text("0  the wheel\n")
+    (tmp_path / "SHA256SUMS").write_text("0  another file\n")
     built = subprocess.run(
         [PROJECT / "deploy" / "debian" / "build", tmp_path],
         env={**os.environ, "PYTHON": sys.executable},
@@ -34,7 +34,10 @@ def test_the_package_starts_is_scraped_and_leaves_nothing_behind(tmp_path: Path)
     assert built.returncode == 0, built.stderr
     package = built.stdout.strip()
     sums = (tmp_path / "SHA256SUMS").read_text().splitlines()
-    assert sums == ["0  the wheel", f"{hashlib.sha256(Path(package).read_bytes()).hexdigest()}  {Path(package).name}"]
+    assert sums == [
+        "0  another file",
+        f"{hashlib.sha256(Path(package).read_bytes()).hexdigest()}  {Path(package).name}",
+    ]
     done = subprocess.run(
         [PROJECT / "tests" / "debian_package.sh", package, str(free_port())], capture_output=True, text=True
     )

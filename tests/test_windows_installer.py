@@ -88,5 +88,17 @@ def test_it_names_the_service_as_the_service_does(script: Path) -> None:
     assert f"$Name = '{service.SERVICE_NAME}'" in script.read_text()
 
 
-def test_it_installs_without_a_network() -> None:
-    assert re.search(r"'install'.*'--no-index', '--find-links', \$Wheels", (WINDOWS / "install.ps1").read_text())
+def test_it_installs_from_the_folder_alone_by_digest_and_isolated() -> None:
+    text = (WINDOWS / "install.ps1").read_text()
+    (call,) = re.findall(r"Invoke-Program \$environmentPython @\(\n(.*?)\n\)", text, re.DOTALL)
+    words = [word.strip().strip("'") for word in call.replace("\n", " ").split(",")]
+    assert words[:5] == ["-I", "-m", "pip", "--isolated", "install"]
+    assert {"--no-index", "--require-hashes", "--only-binary"} <= set(words)
+    assert words[-2:] == ["--requirement", "$Requirements"]
+    assert words[words.index("--find-links") + 1] == "$Wheels"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_every_python_that_it_starts_is_isolated(script: Path) -> None:
+    starts = re.findall(r"(?:Invoke-Program|&) \$\w*[pP]ython @?\(?\s*(\S+)", script.read_text())
+    assert [first for first in starts if not first.startswith("'-I'")] == []

@@ -6,7 +6,6 @@ development requirements (build, hatchling, cyclonedx-bom) and a package registr
 # ruff: noqa: S310, S603, S607 - it runs the tools of the developer who called it, and asks its own loopback port
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -21,6 +20,8 @@ import urllib.request
 import venv
 import zipfile
 from pathlib import Path
+
+import sums
 
 from exporter.assets import SHIPPED
 
@@ -61,7 +62,7 @@ def make(folder: Path, work: Path) -> None:
     first = build(files, work / "one", umask=0o022)
     second = build(files, work / "somewhere" / "else", umask=0o077)
     claim(
-        [digest(path) for path in first] == [digest(path) for path in second],
+        [sums.digest(path) for path in first] == [sums.digest(path) for path in second],
         "built twice, in two places: the same bytes",
     )
     wheel, sdist = first
@@ -72,7 +73,7 @@ def make(folder: Path, work: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     bill = write_bill_of_materials(python, folder / f"{wheel.name.split('-py3')[0]}.cdx.json")
     made = [bill, *(Path(shutil.copy2(path, folder)) for path in first)]
-    (folder / "SHA256SUMS").write_text("".join(f"{digest(path)}  {path.name}\n" for path in sorted(made)))
+    sums.note(folder, sorted(path.name for path in made))
     print(f"in {folder}: {', '.join(sorted(path.name for path in made))}, SHA256SUMS")
 
 
@@ -223,11 +224,6 @@ def write_bill_of_materials(python: Path, path: Path) -> Path:
 def canonical(name: str) -> str:
     """The name of a package as registries compare it."""
     return name.lower().replace("_", "-").replace(".", "-")
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of the file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -2,14 +2,14 @@
 .SYNOPSIS
     Installs or upgrades qlik-license-exporter as a Windows service, without a network.
 .DESCRIPTION
-    Needs Python 3.11 or newer, installed for all users, and a folder of wheels, made on a machine with a network by
-        py -3.11 -m pip download --only-binary :all: --dest wheels qlik-license-exporter
+    Run it in the unpacked folder that `make windows` builds, with the wheels and requirements.txt in it. Only wheels
+    whose digests requirements.txt names are installed. Needs Python 3.11, 3.12 or 3.13, installed for all users.
     Configuration, state and the service's log are in %ProgramData%\qlik-license-exporter and outlive an upgrade.
-    Run it again with newer wheels to upgrade.
-.PARAMETER Wheels
-    The folder of wheels. Default: wheels, beside this script.
+    Run a newer folder's install.ps1 to upgrade.
+.PARAMETER Source
+    The folder with requirements.txt and the folder wheels. Default: where this script is.
 .PARAMETER Python
-    The python.exe to install for. Default: the newest one that is installed for all users.
+    The python.exe to install for. Default: the newest supported one that is installed for all users.
 .PARAMETER Port
     The port of the exporter, for the firewall rule and the check at the end.
 .PARAMETER AllowFrom
@@ -25,7 +25,7 @@
 #Requires -RunAsAdministrator
 [CmdletBinding()]
 param(
-    [string] $Wheels = '',
+    [string] $Source = '',
     [string] $Python = '',
     [ValidateRange(1, 65535)] [int] $Port = 10188,
     [string[]] $AllowFrom = @('LocalSubnet'),
@@ -41,7 +41,7 @@ $Folder = Join-Path $env:ProgramFiles $Name
 $Environment = Join-Path $Folder 'python'
 $Exporter = Join-Path $Environment "Scripts\$Name.exe"
 $Certificates = Join-Path $env:ProgramData 'Qlik\Sense\Repository\Exported Certificates\.Local Certificates'
-$OldestPython = [version] '3.11'
+$SupportedPythons = @('3.11', '3.12', '3.13')  # the wheels are for these
 $SecondsToStart = 60
 
 function Invoke-Program {
@@ -63,21 +63,25 @@ function Find-Python {
         }
         $file = (Get-Item -LiteralPath $entry.ExecutablePath).VersionInfo
         $version = [version] "$($file.FileMajorPart).$($file.FileMinorPart)"
-        if ($version -ge $OldestPython -and ($null -eq $newest -or $version -gt $newest.Version)) {
+        if ($SupportedPythons -contains "$version" -and ($null -eq $newest -or $version -gt $newest.Version)) {
             $newest = [pscustomobject] @{ File = $entry.ExecutablePath; Version = $version }
         }
     }
     if ($null -eq $newest) {
-        throw "No Python $OldestPython or newer is installed for all users. Install one, or name it with -Python."
+        throw "None of Python $($SupportedPythons -join ', ') is installed for all users. Install one, or name it with -Python."
     }
     $newest.File
 }
 
-if (-not $Wheels) {
-    $Wheels = Join-Path $PSScriptRoot 'wheels'  # not in param(): Windows PowerShell may not know it there yet
+if (-not $Source) {
+    $Source = $PSScriptRoot  # not in param(): Windows PowerShell may not know it there yet
 }
-if (-not (Test-Path -LiteralPath $Wheels -PathType Container)) {
-    throw "The folder of wheels, $Wheels, does not exist. See Get-Help .\install.ps1."
+$Wheels = Join-Path $Source 'wheels'
+$Requirements = Join-Path $Source 'requirements.txt'
+foreach ($needed in @($Wheels, $Requirements)) {
+    if (-not (Test-Path -LiteralPath $needed)) {
+        throw "$needed does not exist. Unpack the whole folder, or name it with -Source. See Get-Help .\install.ps1."
+    }
 }
 if (-not $Python) {
     $Python = Find-Python
@@ -92,16 +96,18 @@ if ($service -and $service.Status -ne 'Stopped') {
     Stop-Service -Name $Name  # an upgrade; the state is complete at any moment
 }
 if (-not (Test-Path -LiteralPath $Environment)) {
-    Invoke-Program $Python @('-m', 'venv', $Environment)
+    Invoke-Program $Python @('-I', '-m', 'venv', $Environment)
 }
 $environmentPython = Join-Path $Environment 'Scripts\python.exe'
+# By digest and from the folder alone, whatever this machine's pip is set up for.
 Invoke-Program $environmentPython @(
-    '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-index', '--find-links', $Wheels,
-    '--only-binary', ':all:', '--upgrade', $Name
+    '-I', '-m', 'pip', '--isolated', 'install', '--quiet', '--disable-pip-version-check', '--no-index',
+    '--find-links', $Wheels, '--only-binary', ':all:', '--require-hashes', '--force-reinstall',
+    '--requirement', $Requirements
 )
 
 # Creates or updates the service, its folder, and its rights on the folder and the configured logs.
-Invoke-Program $Exporter @('service', 'install')
+Invoke-Program $environmentPython @('-I', '-m', 'exporter', 'service', 'install')
 if ($GrantCertificates) {
     Invoke-Program "$env:SystemRoot\System32\icacls.exe" @($Certificates, '/grant', "NT SERVICE\${Name}:(OI)(CI)RX")
 }
@@ -120,7 +126,7 @@ if (-not $NoFirewall) {
     New-NetFirewallRule @rule | Out-Null
 }
 
-Invoke-Program $Exporter @('service', 'start')
+Invoke-Program $environmentPython @('-I', '-m', 'exporter', 'service', 'start')
 $deadline = (Get-Date).AddSeconds($SecondsToStart)
 while ($true) {
     try {

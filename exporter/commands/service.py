@@ -52,8 +52,8 @@ HOST_ARGUMENT = "service-host"
 
 FIRST_CONFIGURATION = """\
 # qlik-license-exporter: every key is optional; on a Qlik node nothing needs to be set.
-# All keys: https://github.com/qlik-license-exporter/qlik-license-exporter/blob/main/deploy/qlik-license-exporter.yml
-# After a change, restart the service or POST to /-/reload, after a change.
+# All keys: `qlik-license-exporter assets FOLDER` writes a reference, qlik-license-exporter.yml.
+# After a change, restart the service or POST to /-/reload.
 """
 
 
