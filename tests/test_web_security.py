@@ -365,7 +365,7 @@ def test_a_file_that_never_rests_is_an_error_at_the_start(tmp_path: Path) -> Non
 
 
 @pytest.mark.windows
-def test_122_a_share_that_hangs_under_the_web_file_delays_no_answer(
+def test_hazard_122_a_share_that_hangs_under_the_web_file_delays_no_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = _web_file(tmp_path, USERS)
