@@ -126,7 +126,7 @@ class Binding:
         if rolled := rolled_name(os.path.basename(path)):
             self._count_roll(generation, batch)
             row = generation.row = msgspec.structs.replace(generation.row, path=path)
-            self._held.register.rolled_names[rolled] = row.key
+            self._held.register.name(rolled, row.key)
             self._held.register.rows[row.key] = batch.rows[row.key] = row
 
     def count_rolls(self, path: str, batch: Batch) -> None:

@@ -176,11 +176,11 @@ class Held:
 
     def unbind(self, generation: Generation) -> None:
         """Nothing is known of where the generation is: its row waits for its file to be found."""
-        self.drop(generation)
         row = generation.row
         if row.key in self.register.rows or row.offset:
-            self.register.unbound[row.key] = row
+            self.register.unbound[row.key] = row  # before it is let go: another tail must find it on one list or other
             self.register.archive_due = True
+        self.drop(generation)
 
     def paths_of(self, row: FileRow) -> list[str]:
         """The matching paths that stand for the generation."""

@@ -86,7 +86,8 @@ class Proof:
         except OSError:
             return False
         try:
-            return any(row.offset and row.may_grow_into(descriptor) for row in rows)
+            # One that fits by now was finished since it was looked at.
+            return any(row.offset and (row.may_grow_into(descriptor) or row.fits(descriptor)) for row in rows)
         except OSError:
             return False
         finally:

@@ -112,12 +112,12 @@ class Register:
     """Rows that no tail has found a file for."""
     misses: dict[str, set[tuple[str, int]]] = field(default_factory=dict)
     """For each unbound row the complete searches that did not find it."""
-    rolled_names: dict[Rolled, str] = field(default_factory=dict)
+    _rolled_names: dict[Rolled, str] = field(default_factory=dict)
     """The generations that are known by name, with their row's key."""
     adrift: dict[str, str] = field(default_factory=dict)
     """The keys of generations that a tail reads on although their name was taken from them, with that name: until it
     is known what they are called now, any file that turns up may be a copy of them."""
-    waiting: dict[str, set[Rolled]] = field(default_factory=dict)
+    _waiting: dict[str, set[Rolled]] = field(default_factory=dict)
     """For each root the rolled files in its folders of which it is not clear yet what they are: so their copies in the
     archive are not looked at either."""
     archive_due: bool = True
@@ -128,14 +128,14 @@ class Register:
     """For each root the monotonic instant when it was last begun to list all of its folders, and that succeeded."""
     searched_at: dict[str, float] = field(default_factory=dict)
     """For each root the instant when the last search began that was complete, its archive included."""
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
         for key, row in self.rows.items():
             if not row.final:
                 self.unbound[key] = row
             if rolled := rolled_name(os.path.basename(row.path)):
-                self.rolled_names[rolled] = key
+                self._rolled_names[rolled] = key
 
     def write(self, change: LogBook, batch: Batch) -> None:
         """Have a change of the book saved with the batch."""
@@ -162,8 +162,49 @@ class Register:
         with self._lock:
             if not self.is_news(rolled):
                 return False
-            self.rolled_names[rolled] = key
+            self._rolled_names[rolled] = key
             return True
+
+    def name(self, rolled: Rolled, key: str) -> None:
+        """The generation of that name is the one of the row `key`."""
+        with self._lock:
+            self._rolled_names[rolled] = key
+
+    def wait(self, place: str, rolled: set[Rolled]) -> None:
+        """In the folders of the root `place` these rolled files are not known yet."""
+        with self._lock:
+            self._waiting[place] = rolled
+
+    def is_waiting(self, rolled: Rolled) -> bool:
+        """Whether on any root a file of that name is not known yet."""
+        with self._lock:
+            return any(rolled in names for names in self._waiting.values())
+
+    def collapse(self, batch: Batch) -> None:
+        """Let one stamp stand for all generations up to it that are done with, so that the state stays small.
+
+        Not before all roots were searched since then: an older generation may wait in an archive that was away.
+        """
+        with self._lock:
+            searched_at = min(self.searched_at.get(place, 0.0) for place in self.places)
+            rolled = dict(self.book.rolled)
+            by_stem: dict[str, list[Rolled]] = {}
+            for generation in self._rolled_names:
+                by_stem.setdefault(generation.stem, []).append(generation)
+            for stem, generations in by_stem.items():
+                done = ""
+                for generation in sorted(generations):
+                    row = self.rows.get(self._rolled_names[generation])
+                    if row and not 0 < row.gone < searched_at:
+                        break
+                    done = generation.stamp
+                    if row:
+                        self.forget(row.key, batch)
+                    del self._rolled_names[generation]
+                if done > rolled.get(stem, ""):
+                    rolled[stem] = done
+            if rolled != self.book.rolled:
+                self.write(LogBook(rolled=rolled), batch)
 
     def forget(self, key: str, batch: Batch) -> None:
         """Drop a row: nobody will ask for it any more."""
@@ -177,5 +218,5 @@ class Register:
         """Whether a generation of this name is still to be looked at."""
         if rolled is None or rolled.stamp <= self.book.rolled.get(rolled.stem, ""):
             return False
-        key = self.rolled_names.get(rolled)
+        key = self._rolled_names.get(rolled)
         return key is None or key in self.unbound

@@ -72,7 +72,7 @@ class RolledSearch:
             self._number += 1
             register.searched_at[self._held.root.name] = began_at
             self._give_up(folders, batch)
-            self._collapse(batch)
+            register.collapse(batch)
         self._forget(batch)
 
     def _find_rolled(self, folders: dict[str, list[Pattern]], listing: Listing, batch: Batch) -> bool:
@@ -85,7 +85,7 @@ class RolledSearch:
                 rolled = next((rolled for pattern in patterns if (rolled := pattern.rolled(name))), None)
                 if rolled and self._consider(os.path.join(folder, name), batch):
                     waiting.add(rolled)
-        self._held.register.waiting[self._held.root.name] = waiting
+        self._held.register.wait(self._held.root.name, waiting)
         return bool(waiting)
 
     def _search_archive(self, batch: Batch) -> tuple[bool, bool]:
@@ -138,6 +138,7 @@ class RolledSearch:
         rolled = rolled_name(name)
         register = self._held.register
         news = register.is_news(rolled)
+        elsewhere = archived and ((rolled and register.is_waiting(rolled)) or self._may_be_elsewhere(path))
         related = [
             row
             for row in list(register.unbound.values())
@@ -145,7 +146,7 @@ class RolledSearch:
         ]
         if not news and not related:
             return False
-        if archived and (any(rolled in names for names in register.waiting.values()) or self._may_be_elsewhere(path)):
+        if elsewhere:
             return True
         try:
             status = os.stat(path)
@@ -179,7 +180,7 @@ class RolledSearch:
             if descriptor is not None:
                 os.close(descriptor)
                 if rolled:
-                    register.rolled_names[rolled] = row.key
+                    register.name(rolled, row.key)
                     register.note_roll(row.key, batch)
                 return False
         if self._proof.settles(path, status) and self._proof.may_grow(path, related + final):
@@ -196,7 +197,8 @@ class RolledSearch:
             return False
         if len(self._strangers) > MOST_STRANGERS:
             self._strangers.clear()
-        seen_at = self._strangers.setdefault(path, self._began)
+        # Not the beginning of this search: the file may have been moved here since, after another tail looked for it.
+        seen_at = self._strangers.setdefault(path, self._held.clock.monotonic())
         if any(register.listed_at.get(place, float("-inf")) <= seen_at for place in others):
             return True
         return any(
@@ -243,29 +245,6 @@ class RolledSearch:
         for number, (since, key) in enumerate(gone):
             if number < len(gone) - MOST_REMEMBERED or now - since > REMEMBERED_SECONDS:
                 register.forget(key, batch)
-
-    def _collapse(self, batch: Batch) -> None:
-        """Let one stamp stand for all generations up to it that are done with, so that the state stays small.
-
-        Not before all roots were searched since then: an older generation may wait in an archive that was away.
-        """
-        register = self._held.register
-        searched_at = min(register.searched_at.get(place, 0.0) for place in register.places)
-        rolled = dict(register.book.rolled)
-        for stem in {generation.stem for generation in register.rolled_names}:
-            done = ""
-            for generation in sorted(generation for generation in register.rolled_names if generation.stem == stem):
-                row = register.rows.get(register.rolled_names[generation])
-                if row and not 0 < row.gone < searched_at:
-                    break
-                done = generation.stamp
-                if row:
-                    self._held.register.forget(row.key, batch)
-                del register.rolled_names[generation]
-            if done > rolled.get(stem, ""):
-                rolled[stem] = done
-        if rolled != register.book.rolled:
-            register.write(LogBook(rolled=rolled), batch)
 
 
 def _modified(path: str) -> float:
