@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from exporter import __version__
+from exporter.commands.terminal import complain
 from exporter.config import Config, ConfigError, StateConfig, is_address, load, local_path, redaction_of
 from exporter.log import FORMATS, LEVELS, redact_log, start_logging
 
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
         arguments.reread = lambda: _config(arguments, command)
         return int(module.run(arguments, config))
     except ConfigError as error:
-        print(f"qlik-license-exporter: {error}", file=sys.stderr)
+        complain(error)
         return UNUSABLE
     except KeyboardInterrupt:
         return STOPPED
@@ -91,8 +92,7 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return STOPPED
     except OSError as error:
-        text = arguments.redact(f"{error.filename or name}: {error.strerror or error}")
-        print(f"qlik-license-exporter: {text}", file=sys.stderr)
+        complain(arguments.redact(f"{error.filename or name}: {error.strerror or error}"))
         return FAILED
 
 
@@ -159,7 +159,7 @@ def _config(arguments: argparse.Namespace, command: _Command) -> Config:
         provenance = config.provenance.without("web.listen_addresses")
         config = msgspec.structs.replace(config, web=web, provenance=provenance)
     if arguments.show_people and not sys.stdout.isatty():
-        print("qlik-license-exporter: --show-people works at a terminal only: people stay masked", file=sys.stderr)
+        complain("--show-people works at a terminal only: people stay masked")
         arguments.show_people = False
     return config
 

@@ -13,6 +13,7 @@ from typing import Literal
 from urllib.parse import quote, urlsplit
 
 from exporter.config import local_path
+from exporter.printable import printable
 
 SERVICES_CONF = r"%ProgramFiles%\Qlik\Sense\ServiceDispatcher\services.conf"
 SERVICE_KEY = r"SYSTEM\CurrentControlSet\Services\QlikSenseServiceDispatcher"
@@ -116,7 +117,7 @@ def _understood(file: str, parameters: Mapping[str, str]) -> ServiceProxy:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
-    if not usable:
+    if not usable or printable(uri) != uri:
         return ServiceProxy(
             file, "not understood", "", f"{file} sets a proxy-uri that is no http:// or https:// address: not used."
         )

@@ -27,6 +27,7 @@ from exporter.license import FUTURE, Recognised, RecordLike
 from exporter.logs.formats import AuditRecord, LicensesRecord, Record, TraceRecord, texts_of
 from exporter.logs.messages import UNKNOWN
 from exporter.masking import Templates, masked
+from exporter.printable import printable
 
 KEPT_PER_MESSAGE = 200
 """Entries of each message that are kept; a flood of one kind never pushes out another."""
@@ -77,7 +78,7 @@ class Journal:
             if record.orphan or not isinstance(record, Record):
                 continue
             if event is not None:
-                user = event.user if isinstance(event, AccessDenied) else ""
+                user = printable(event.user) if isinstance(event, AccessDenied) else ""
                 with self._lock:
                     self._noted += 1
                     note = _Note(self._noted, record.at, log, message, event, user, text_of(record)[:LONGEST_TEXT])
@@ -163,7 +164,11 @@ def meaning_of(event: LogEvent) -> str:
 
 
 def text_of(record: Record) -> str:
-    """The words of a record that can be shown once masked; never its other columns."""
+    """The words of a record that can be shown once masked, as one line; never its other columns."""
+    return printable(_words_of(record))
+
+
+def _words_of(record: Record) -> str:
     if isinstance(record, LicensesRecord):
         return " | ".join(dict.fromkeys(text for text in texts_of(record) if text))
     if isinstance(record, AuditRecord):

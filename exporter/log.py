@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from exporter.printable import printable_lines
+
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("logfmt", "json")
 
@@ -43,10 +45,10 @@ class _Lines(logging.Formatter):
             "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "component": record.name.removeprefix("exporter."),
-            "msg": self.redact(record.getMessage()),
+            "msg": printable_lines(self.redact(record.getMessage())),
         }
         if record.exc_info and record.exc_info[1]:
-            line["error"] = self.redact(f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}")
+            line["error"] = printable_lines(self.redact(f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"))
         if self._json:
             return json.dumps(line, ensure_ascii=False)
         return " ".join(f"{key}={_value(value)}" for key, value in line.items())

@@ -8,6 +8,7 @@ that log messages are made of. What is masked too much costs a look at the origi
 import re
 from collections.abc import Callable
 
+from exporter.printable import printable
 from exporter.vocabulary import BEFORE_NAMES, KNOWN, NAMES_TOO
 
 LONGEST_TEXT = 2_000
@@ -23,7 +24,7 @@ OTHERS = "(further wordings)"
 
 def masked(text: str) -> str:
     """`text` with everything that could name a person, a host, a key or a number replaced by what it was."""
-    text = text[:LONGEST_TEXT]
+    text = printable(text[:LONGEST_TEXT])
     shape = _shape(text)
     found = _shapes.get(shape)
     if found is None:
@@ -48,7 +49,7 @@ _shapes: dict[str, str] = {}
 
 def masked_name(path: str) -> str:
     """The last part of `path`; a file that Qlik named after a machine without that machine."""
-    name = re.split(r"[\\/]", path)[-1]
+    name = printable(re.split(r"[\\/]", path)[-1])
     if found := _QLIK_FILE.fullmatch(name):
         return f"<host>_{found[1]}"
     stem, dot, ending = name.rpartition(".")
@@ -68,7 +69,7 @@ class Templates:
 
     def add(self, log: str, text: str, at: float | None) -> None:
         """Count one text of `log` with its row time."""
-        template = (text if self._show_people else masked(text)) or "(no text)"
+        template = (printable(text) if self._show_people else masked(text)) or "(no text)"
         key = (log, template)
         row = self._counts.get(key)
         if row is None:

@@ -15,6 +15,7 @@ from exporter.journal import Entry, Journal
 from exporter.license import LogCounters, SuccessSource
 from exporter.masking import masked
 from exporter.observation import LogFigures, Observation
+from exporter.printable import printable, printable_tree
 from exporter.probes import Phase, ProbeHistory, ProbeResult
 from exporter.qrs import QrsBoard
 from exporter.verdict import Judgement, judge
@@ -206,7 +207,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 def status(seen: Observation) -> Status:
     """The status of one observation."""
     show_people = seen.journal is not None and seen.journal.show_people
-    shown: Callable[[str], str] = str if show_people else masked
+    shown: Callable[[str], str] = printable if show_people else masked
     success = seen.state.last_success()
     return Status(
         version=__version__,
@@ -245,12 +246,13 @@ def status(seen: Observation) -> Status:
 
 def status_of(seen: Observation) -> dict[str, object]:
     """The same as what JSON is made of, for `/api/v1/status`."""
-    return dict(msgspec.to_builtins(status(seen)))
+    return dict(printable_tree(msgspec.to_builtins(status(seen))))
 
 
 def events_of(journal: Journal) -> dict[str, object]:
     """The newest notable entries, each of them, and the unknown wordings, for `/api/v1/events`."""
-    return {"events": msgspec.to_builtins(journal.entries()), "unknown": msgspec.to_builtins(_unknown(journal))}
+    tree = {"events": journal.entries(), "unknown": _unknown(journal)}
+    return dict(printable_tree(msgspec.to_builtins(tree)))
 
 
 def _unknown(journal: Journal | None) -> tuple[Unknown, ...]:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from probe_peers import AUTHORITY, CERTIFICATE, NOT_FOUND, closing, days, listening, probed, to
 
 from exporter.config import Duration
+from exporter.printable import printable
 from exporter.probes import REASONS
-from exporter.probes.certificate import printable, served_chain
+from exporter.probes.certificate import served_chain
 from exporter.probes.stream import _served
 
 SEED = 20261125
@@ -94,7 +95,7 @@ def test_a_damaged_certificate_never_raises(place: int, value: int) -> None:
 @settings(deadline=None)
 @given(st.text())
 def test_text_from_outside_becomes_one_short_printable_line(text: str) -> None:
-    shown = printable(text)
+    shown = printable(text, 64)
     assert shown.isprintable()
     assert len(shown) <= 64
     assert not any(one in shown for one in itertools.chain("\r\n\t\0"))

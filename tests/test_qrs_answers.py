@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -234,7 +235,13 @@ def test_details_of_a_key_without_a_key_are_a_signed_key_with_a_missing_field() 
 
 @pytest.mark.parametrize(
     ("value", "label"),
-    [("Qlik\nSense\x00" + "x" * 100, "Qlik Sense " + "x" * 53), (2, "2"), ("", None), (None, None), ({"id": 2}, None)],
+    [
+        ("Qlik\nSense\x00" + "x" * 100, "Qlik Sense\ufffd" + "x" * 53),
+        (2, "2"),
+        ("", None),
+        (None, None),
+        ({"id": 2}, None),
+    ],
 )
 def test_the_product_fits_a_label(value: Any, label: str | None) -> None:
     assert license_read(product=value).product == label
@@ -297,11 +304,13 @@ def test_common_spellings_of_a_day_are_read(text: str) -> None:
         "x" * 200,
     ],
 )
-def test_other_spellings_are_counted_and_shown_never_guessed(text: str) -> None:
+def test_other_spellings_are_counted_and_never_guessed_and_only_their_form_is_shown(text: str) -> None:
     overview = license_read(keyDetails=f"Valid From: 2024-01-01\nValid To: {text}\nOther: x")
     assert overview.expiry is None
     assert overview.problems == 1
-    assert overview.notes == (f"license.keyDetails: Valid To `{text[:40]}` is no unambiguous date",)
+    (note,) = overview.notes
+    form = re.sub("[A-Za-z]", "a", re.sub("[0-9]", "0", text[:40]))
+    assert note == f"license.keyDetails: Valid To, of the form `{form}`, is no unambiguous date"
 
 
 def test_a_day_that_reads_the_same_both_ways_is_read() -> None:

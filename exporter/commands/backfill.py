@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from exporter.commands.terminal import ProgressBar
+from exporter.commands.terminal import ProgressBar, complain
 from exporter.config import Config, Duration, duration
 from exporter.events import LOG_NAMES, LogName, SettleDue
 from exporter.examination import rules_of
@@ -105,10 +105,10 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         span = span_of(sources)
         step = step_for(span, arguments.step)
     except ValueError as error:
-        print(f"qlik-license-exporter: {error}", file=sys.stderr)
+        complain(error)
         return _UNUSABLE
     if span is None:
-        print("qlik-license-exporter: no log with a usable time was found", file=sys.stderr)
+        complain("no log with a usable time was found")
         return _FAILED
     catalogue = catalogue_of(config, arguments.config_file or "defaults")
     messages = {log: catalogue.names(log) for log in LOG_NAMES}

@@ -33,6 +33,7 @@ from exporter.license import LicenseState
 from exporter.logs.messages import catalogue_of
 from exporter.logs.sources import Given, Source, configured_sources, given_sources
 from exporter.masking import PUBLIC_HOST, masked, masked_name
+from exporter.printable import printable, printable_tree
 from exporter.status import events_of, status_of
 from exporter.verdict import judge
 
@@ -108,13 +109,13 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as bundle:
         for name, text in files.items():
             bundle.writestr(name, _without(names, text))
-    print(f"{output}: {len(files)} files, {output.stat().st_size:,} bytes. Look through it before you send it.",
-          file=sys.stderr)  # fmt: skip
+    written = f"{len(files)} files, {output.stat().st_size:,} bytes"
+    print(f"{printable(str(output))}: {written}. Look through it before you send it.", file=sys.stderr)
     return 0
 
 
 def _json(tree: object) -> str:
-    return json.dumps(tree, ensure_ascii=False, indent=2, default=str) + "\n"
+    return json.dumps(printable_tree(tree), ensure_ascii=False, indent=2, default=str) + "\n"
 
 
 # --- the configuration -----------------------------------------------------------------------------------------------

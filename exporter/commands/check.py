@@ -13,6 +13,7 @@ from exporter.events import LogName
 from exporter.ledger import account
 from exporter.logs.files import Listing, NotALogError, Pattern, open_shared, root_of
 from exporter.logs.messages import catalogue_of
+from exporter.printable import printable
 from exporter.probes import ProbeResult, probe
 from exporter.qrs import QrsError
 from exporter.qrs.client import read_overview
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _tell(source: str, word: str, text: str) -> None:
-    print(f"{source:<18}{word:<9}{text}")
+    print(f"{source:<18}{word:<9}{printable(text)}")
 
 
 def _check_log(name: LogName, log: LogConfig) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from exporter.commands.terminal import Colour, Paint, ProgressBar
+from exporter.commands.terminal import Colour, Paint, ProgressBar, complain
 from exporter.config import Config
 from exporter.examination import examine
 from exporter.journal import Journal
@@ -16,6 +16,7 @@ from exporter.logs.formats import instant
 from exporter.logs.messages import catalogue_of
 from exporter.logs.sources import Given, Source, configured_sources, given_sources
 from exporter.observation import Observation
+from exporter.printable import printable, printable_tree
 from exporter.verdict import Finding, Judgement, Severity, judge
 from exporter.wording import count, listed, size
 from exporter.wording import instant as instant_text
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         given = given_sources(arguments.paths) if arguments.paths else Given(configured_sources(config))
     except (ValueError, OSError) as error:
         what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
-        print(f"qlik-license-exporter: {what}", file=sys.stderr)
+        complain(what)
         return CANNOT_TELL
     bar = ProgressBar(sum(source.size for source in given.sources))
     try:
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         bar.close()
     judgement = judge(seen)
     if arguments.json:
-        print(json.dumps(as_json(judgement), ensure_ascii=False, indent=2))
+        print(json.dumps(printable_tree(as_json(judgement)), ensure_ascii=False, indent=2))
     else:
         print(told(judgement, seen, given, Paint(sys.stdout)))
     return EXIT_CODES[judgement.severity]
@@ -107,13 +108,16 @@ def told(judgement: Judgement, seen: Observation, given: Given, paint: Paint) ->
 def _finding(finding: Finding, paint: Paint) -> list[str]:
     lines = [
         f"{paint(finding.severity.upper(), _COLOURS[finding.severity])} {paint(finding.verdict, 'bold')}",
-        finding.summary,
-        f"What users see: {finding.users_see}",
+        printable(finding.summary),
+        f"What users see: {printable(finding.users_see)}",
         "Why:",
-        *(f"  - {sentence}" for sentence in finding.evidence),
+        *(f"  - {printable(sentence)}" for sentence in finding.evidence),
     ]
     if finding.cure:
-        lines += ["What to do:", *(f"  {number}. {step}" for number, step in enumerate(finding.cure, start=1))]
+        lines += [
+            "What to do:",
+            *(f"  {number}. {step}" for number, step in enumerate(map(printable, finding.cure), start=1)),
+        ]
     if finding.alert:
         lines.append(f"Alert: {finding.alert}")
     return lines

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from exporter.commands.terminal import Paint, ProgressBar
+from exporter.commands.terminal import Paint, ProgressBar, complain
 from exporter.config import Config
 from exporter.events import (
     DENIAL_REASONS,
@@ -57,6 +57,7 @@ from exporter.metrics import (
     SYNC_SUCCESS_SOURCE,
     Metric,
 )
+from exporter.printable import printable
 from exporter.wording import count, instant, span
 
 STDIN = "-"
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     code = _EXPLAINED
     inputs = list(_inputs(arguments))
     for name, lines in inputs:
-        shown = name if arguments.show_people else masked_name(name)
+        shown = printable(name) if arguments.show_people else masked_name(name)
         if len(inputs) > 1 and not arguments.json:
             print(paint(shown, "bold"))
         try:
@@ -95,8 +96,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
                     json.dumps(told, ensure_ascii=False) if arguments.json else _text(told, paint), flush=name == STDIN
                 )
         except UnknownLogError:
-            print(f"qlik-license-exporter: {shown}: not a log that is known; "
-                  f"say which with --log: {', '.join(LOG_NAMES)}", file=sys.stderr)  # fmt: skip
+            complain(f"{shown}: not a log that is known; say which with --log: {', '.join(LOG_NAMES)}")
             code = _FAILED
     return code
 
@@ -344,8 +344,7 @@ def _print_unknown(arguments: argparse.Namespace, rules: Rules) -> int:
                 if message == UNKNOWN and not record.orphan:
                     templates.add(log, text_of(record), record.at)
     except UnknownLogError:
-        print(f"qlik-license-exporter: the input is no log that is known; say which with --log: {', '.join(LOG_NAMES)}",
-              file=sys.stderr)  # fmt: skip
+        complain(f"the input is no log that is known; say which with --log: {', '.join(LOG_NAMES)}")
         code = _FAILED
     rows = templates.rows()
     if arguments.json:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from exporter.config import BACKEND_PROBE, Config, ProbeConfig, parse, probes_of
+from exporter.printable import printable
 from exporter.probes import ProbeResult, probe
 
 _REACHED, _NOT_REACHED, _NOT_JUDGED = 0, 1, 3
@@ -39,13 +40,13 @@ def run(arguments: argparse.Namespace, config: Config, environ: Mapping[str, str
 
 def told(result: ProbeResult) -> str:
     """The story, the outcome and, unless it succeeded, the likely cure."""
-    lines = [f"  {line}" for line in result.story]
+    lines = [f"  {printable(line)}" for line in result.story]
     if result.success is None:
-        lines.append(f"not judged: {result.detail}")
+        lines.append(f"not judged: {printable(result.detail)}")
     elif result.reason is None:
-        lines.append(f"reached: {result.detail}")
+        lines.append(f"reached: {printable(result.detail)}")
     else:
-        lines.append(f"failed, {result.reason}: {result.detail}")
+        lines.append(f"failed, {result.reason}: {printable(result.detail)}")
     if result.cure:
         lines.append(f"likely cure: {result.cure}")
     if result.issuer_expected is False:

@@ -8,6 +8,7 @@ import threading
 import time
 from types import FrameType
 
+from exporter.commands.terminal import complain
 from exporter.config import Config
 from exporter.once import exposition_once
 
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     try:
         Exporter(config, options).run(stop)
     except (StoreError, StoreLockedError, ListenError) as error:
-        print(f"qlik-license-exporter: {arguments.redact(str(error))}", file=sys.stderr)
+        complain(arguments.redact(str(error)))
         return FAILED
     return STOPPED
 

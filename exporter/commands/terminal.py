@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Literal, TextIO
 
+from exporter.printable import printable
+
 BAR = 30
 """Characters of a full bar."""
 REDRAW = 0.2
@@ -21,6 +23,11 @@ _CODES: dict[Colour, str] = {
     "bold": "1",
     "dim": "2",
 }
+
+
+def complain(text: object) -> None:
+    """Say on standard error, in one line, what is amiss."""
+    print(f"qlik-license-exporter: {printable(str(text))}", file=sys.stderr)
 
 
 class Paint:

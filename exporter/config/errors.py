@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from exporter.printable import printable
+
 MASK = "<secret>"
 """Stands in for a credential or a person."""
 
@@ -18,7 +20,7 @@ class ConfigError(Exception):
 
     def __init__(self, file: str, key: str, problem: str) -> None:
         text = f"{file}: {key}: {problem}" if key else f"{file}: {problem}"
-        super().__init__("".join(character if character.isprintable() else repr(character)[1:-1] for character in text))
+        super().__init__(printable(text))
         self.file, self.key, self.problem = file, key, problem
 
 

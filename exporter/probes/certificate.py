@@ -9,6 +9,8 @@ from cryptography import x509
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
 
+from exporter.printable import printable
+
 LONGEST_ISSUER = 64
 LONGEST_NAMES = 200
 NAMES_SHOWN = 3
@@ -60,11 +62,6 @@ def day(instant: float) -> str:
     return datetime.datetime.fromtimestamp(instant, datetime.UTC).strftime("%Y-%m-%d")
 
 
-def printable(text: str, longest: int = LONGEST_ISSUER) -> str:
-    """`text` from outside, fit for one line: printable characters only, cropped."""
-    return "".join(character for character in text if character.isprintable())[:longest].strip()
-
-
 @dataclass(frozen=True)
 class _Certificate:
     der: bytes
@@ -92,7 +89,7 @@ def _read(der: bytes) -> _Certificate | None:
 
 def _organisation(certificate: x509.Certificate) -> str:
     found = certificate.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-    return printable(str(found[0].value)) if found else ""
+    return printable(str(found[0].value), LONGEST_ISSUER) if found else ""
 
 
 def _names(certificate: x509.Certificate) -> str:

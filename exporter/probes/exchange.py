@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import h11
 
 from exporter import __version__
-from exporter.probes.certificate import printable
+from exporter.printable import printable
+from exporter.probes.certificate import LONGEST_ISSUER
 from exporter.probes.stream import EndOfStreamError, Stream
 
 LARGEST_HEAD = 64 << 10
@@ -98,9 +99,9 @@ def header(answer: h11.Response, name: bytes) -> str:
 
 def origin(answer: h11.Response) -> str:
     """What the answer says of who gave it."""
-    server, location = printable(header(answer, b"server")), header(answer, b"location")
+    server, location = printable(header(answer, b"server"), LONGEST_ISSUER), header(answer, b"location")
     try:
-        where = printable(urlsplit(location).hostname or "") if location else ""
+        where = printable(urlsplit(location).hostname or "", LONGEST_ISSUER) if location else ""
     except ValueError:
         where = ""
     return (f" from `{server}`" if server else "") + (f" that leads to {where}" if where else "")

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import h11
 
-from exporter.probes.certificate import ServedChain, day, printable
+from exporter.printable import printable
+from exporter.probes.certificate import ServedChain, day
 from exporter.probes.result import Phase, Reason
 from exporter.probes.stream import Address
 

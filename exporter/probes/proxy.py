@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import h11
 
-from exporter.probes.certificate import printable
+from exporter.printable import printable
 from exporter.probes.exchange import Exchange, ascii_host, authority, header, origin, status_text
 from exporter.probes.failure import Failure, NotJudged
 from exporter.probes.stream import Stream, TlsStream

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from exporter.printable import printable
 from exporter.qrs.failure import QrsError
 from exporter.qrs.overview import AccessType, AccessTypeName, LicenseKind, LicenseOverview
 from exporter.qrs.valid_to import FIRST_YEAR, ending_of
@@ -23,7 +24,7 @@ LARGEST_NUMBER = 1e12
 MOST_NOTES = 20
 """Sentences kept of one read; all problems are counted."""
 LONGEST_QUOTE = 40
-"""Characters of an answer that a note quotes."""
+"""Characters of a date's form that a note shows."""
 LONGEST_PRODUCT = 64
 """Characters of a product's name as a label."""
 FURTHEST_AHEAD = 300.0
@@ -218,8 +219,8 @@ def _valid(license_: _Part) -> bool | None:
 def _product(license_: _Part) -> str | None:
     """A number or a name (both seen in public sources), fit for a label."""
     value = license_.value("product")
-    if isinstance(value, str) and _printable(value):
-        return _printable(value)[:LONGEST_PRODUCT]
+    if isinstance(value, str) and (product := printable(value[:1024], LONGEST_PRODUCT)):
+        return product
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER:
         return str(value)
     if value is not None:
@@ -227,8 +228,9 @@ def _product(license_: _Part) -> str | None:
     return None
 
 
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text[:1024]).strip()
+def _form_of(text: str) -> str:
+    """`00/00/0000` for a date: what stands there may be anything, and goes into our own log."""
+    return re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "0", printable(text[:1024], LONGEST_QUOTE)))
 
 
 def _most_sessions(answer: object, findings: _Findings) -> float | None:
@@ -277,7 +279,7 @@ def _expiry(license_: _Part, kind: LicenseKind | None) -> float | None:
         return None
     ending = ending_of(details)
     for text in ending.not_understood:
-        findings.problem(f"license.keyDetails: Valid To `{_printable(text)[:LONGEST_QUOTE]}` is no unambiguous date")
+        findings.problem(f"license.keyDetails: Valid To, of the form `{_form_of(text)}`, is no unambiguous date")
     if ending.other_name:
         findings.problem(f"license.keyDetails has no Valid To, but `{ending.other_name}`: expiry not known")
     elif not ending.named:

@@ -3,12 +3,13 @@
 Every text goes through `escape`. Colour never says anything alone: a word, a height or a shape says it, too.
 """
 
+import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 
 from exporter.license import REFUSED_WINDOW
 from exporter.observation import Observation
+from exporter.printable import printable
 from exporter.probes import Phase
 from exporter.status import Probe, Probed, Qrs, Status, Timeline
 from exporter.status import status as status_made_of
@@ -110,6 +111,11 @@ _MARKS = {
     "failed": "sync failed",
     "stale": "license stale",
 }
+
+
+def escape(text: str) -> str:
+    """`text` as HTML, without characters that a browser obeys."""
+    return html.escape(printable(text))
 
 
 def page_of(seen: Observation) -> str:
