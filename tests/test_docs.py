@@ -15,6 +15,7 @@ from exporter.cli import COMMANDS
 from exporter.config import parse
 from exporter.logs.messages import MESSAGES
 from exporter.metrics import METRICS
+from exporter.probes import CURES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -53,11 +54,21 @@ def commands_table() -> str:
     return "\n".join([*rows, *(f"| `{name}` | {command.sentence} |" for name, command in COMMANDS.items())])
 
 
+def cures_table() -> str:
+    rows = ["| reason | likely cure |", "| --- | --- |"]
+    return "\n".join([*rows, *(f"| `{reason}` | {cure} |" for reason, cure in CURES.items())])
+
+
 @pytest.mark.parametrize(
-    ("name", "table"), [("metrics", metrics_table()), ("messages", messages_table()), ("commands", commands_table())]
+    ("page", "name", "table"),
+    [
+        (DOCS / "metrics.md", "metrics", metrics_table()),
+        (DOCS / "messages.md", "messages", messages_table()),
+        (DOCS / "commands.md", "commands", commands_table()),
+        (DOCS / "probes.md", "cures", cures_table()),
+    ],
 )
-def test_the_tables_are_those_of_the_code(name: str, table: str) -> None:
-    page = DOCS / f"{name}.md"
+def test_the_tables_are_those_of_the_code(page: Path, name: str, table: str) -> None:
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
     before, _, rest = page.read_text("utf-8").partition(begin)
     found, _, after = rest.partition(end)

@@ -35,44 +35,45 @@ Reason = Literal[
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 CURES: dict[Reason, str] = {
-    "dns": "Ask this machine's name server for the name (nslookup). Check the DNS servers of its network adapter, and "
-    "that the name is not blocked there. Where a proxy is required, set `proxy`: then no name is looked up here.",
-    "tcp_refused": "Something answered and closed the door: on the node itself the service is not running; further "
-    "away a firewall rejects the connection. Allow outgoing TCP to this port, or set the proxy.",
-    "tcp_timeout": "Nothing answered: a firewall drops the connection. Ask for outgoing TCP to this port from this "
-    "machine, or set the proxy that the Licenses service must use.",
-    "tcp_unreachable": "This machine has no way to the address: check its network, default gateway and local firewall.",
-    "proxy_connect": "Check the proxy's address, that it runs, and that it allows CONNECT to this host and port from "
-    "this machine. Qlik upgrades overwrite services.conf: look there, too.",
-    "proxy_auth": "Check the user name and the password for the proxy: they may have changed, or the proxy may ask "
-    "for a login that it did not ask for before.",
-    "tls_untrusted": "If the issuer is your own company, a proxy opens the traffic: exclude this host from inspection, "
-    "or trust that company's CA on this machine (or name it in `ca_file`). If it is Amazon or another public CA, this "
-    "machine's root certificates are too old.",
-    "tls_expired": "Check this machine's clock first. If it is right, the certificate that was served has to be "
-    "renewed by whoever serves it: often an inspecting proxy.",
-    "tls_hostname": "Another server answered: check DNS, the hosts file, and whether a proxy or a captive portal "
-    "stands in between.",
-    "tls_handshake": "Both sides found no common language: an old TLS version, a device that cuts TLS, a client "
-    "certificate that is wanted, or a port that does not speak TLS. Check what really listens there.",
-    "tls_timeout": "The connection opened, then fell silent: typical for a firewall or a proxy that inspects TLS. "
-    "Ask for an exception for this host.",
-    "http_status": "Somebody else answered in the backend's place, usually a filtering proxy or a login page: ask for "
-    "an exception for this host. (The license backend answers 404; that is healthy.)",
-    "http_timeout": "The connection stands, the answer does not come: an overloaded or inspecting proxy, or trouble "
-    "at the backend. If it lasts, compare with a probe from another network.",
-    "http_protocol": "What answered does not speak HTTP: check the port and what really listens there.",
-    "reset": "Somebody cut the connection in the middle: typically a firewall or an inspecting device that forbids "
-    "this host. Ask for an exception.",
-    "other": "See the sentence: it says what could not be done on this machine.",
+    "dns": "Look up the name on this machine (nslookup). Check the DNS servers of its network adapter, and whether the "
+    "name is blocked. If a proxy is required, set `proxy`: the proxy then resolves the name.",
+    "tcp_refused": "On the node itself: the service is not running. Further away: a firewall rejects the connection. "
+    "Allow outgoing TCP to this port, or set the proxy.",
+    "tcp_timeout": "A firewall drops the connection. Allow outgoing TCP to this port from this machine, or set the "
+    "proxy that the Licenses service must use.",
+    "tcp_unreachable": "There is no route to this address: check the network, default gateway and local firewall of "
+    "this machine.",
+    "proxy_connect": "Check the proxy's address, that it is running, and that it allows CONNECT to this host and port "
+    "from this machine. Qlik upgrades overwrite services.conf: check it, too.",
+    "proxy_auth": "Check the user name and password for the proxy. They may have changed, or the proxy may have begun "
+    "to require a login.",
+    "tls_untrusted": "If the issuer is your own company, a proxy inspects TLS: exclude this host from inspection, or "
+    "trust the company's CA on this machine (or name it in `ca_file`). If it is Amazon or another public CA, the root "
+    "certificates of this machine are out of date.",
+    "tls_expired": "Check the clock of this machine first. If it is right, whoever serves the certificate must renew "
+    "it: often an inspecting proxy.",
+    "tls_hostname": "Another server answered: check DNS, the hosts file, and whether there is a proxy or a captive "
+    "portal in between.",
+    "tls_handshake": "The TLS handshake failed: an outdated TLS version, a device that interferes with TLS, a required "
+    "client certificate, or a port that does not use TLS. Check what is listening there.",
+    "tls_timeout": "The connection was opened, but the TLS handshake got no answer: typical for a firewall or proxy "
+    "that inspects TLS. Ask for an exception for this host.",
+    "http_status": "Something else answered instead of the backend, usually a filtering proxy or a login page: ask for "
+    "an exception for this host. (Status 404 is the healthy answer of the license backend.)",
+    "http_timeout": "The connection was established, but no response arrived: an overloaded or inspecting proxy, or a "
+    "problem of the backend. If it persists, compare with a probe from another network.",
+    "http_protocol": "The response is not HTTP: check the port and what is listening there.",
+    "reset": "The connection was cut: typically by a firewall or inspecting device that blocks this host. Ask for an "
+    "exception.",
+    "other": "The message says what failed on this machine.",
 }
-"""The likely cure per reason, for a person."""
+"""The likely cure for each reason, shown to people."""
 
 NOT_JUDGED_CURE = (
-    "Give the probe credentials that the proxy accepts from it (`proxy` in the configuration), or ask for a rule that "
-    "lets this machine through without a login. Until then the log alone says whether syncs succeed."
+    "Give the probe credentials that the proxy accepts (`proxy` in the configuration), or let this machine through the "
+    "proxy without a login. Without that, only the log shows whether syncs succeed."
 )
-"""What would let a probe judge that cannot, for a person."""
+"""How to get a result where a probe is inconclusive, shown to people."""
 
 
 class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
