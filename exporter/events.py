@@ -76,7 +76,7 @@ class SevereEntry(msgspec.Struct, frozen=True):
 class ProbeFinished(msgspec.Struct, frozen=True):
     """A probe of `target` ended at `at`. A failed one with the role `backend` speaks against a pending sync.
 
-    One that was not judged (`success` is None) says nothing.
+    An inconclusive one (`success` is None) says nothing.
     """
 
     target: str

@@ -123,7 +123,7 @@ class Probed(msgspec.Struct, frozen=True, kw_only=True):
 
     at: float
     success: bool | None
-    """None: not judged; `detail` says why."""
+    """None: inconclusive; `detail` says why."""
     reason: str | None
     detail: str
     phases: dict[Phase, float]

@@ -51,7 +51,7 @@ def test_a_log_that_is_not_there_yet_is_no_fault(capsys: pytest.CaptureFixture[s
     assert told("licenses", "nothing", f"no file matches {site.folder}/nowhere/*.log (yet)") in out
 
 
-def test_a_probe_that_cannot_be_judged_is_told_with_its_cure_and_is_no_fault_of_the_setup(
+def test_an_inconclusive_probe_is_told_with_its_cure_and_is_no_fault_of_the_setup(
     capsys: pytest.CaptureFixture[str], site: Site
 ) -> None:
     answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n"
@@ -59,7 +59,7 @@ def test_a_probe_that_cannot_be_judged_is_told_with_its_cure_and_is_no_fault_of_
         site.settings["probes"] = [{"target": "a.example:443", "proxy": f"http://127.0.0.1:{port}"}]
         code, out = outcome(capsys, site)
     assert code == 0
-    assert told("probe", "unknown", "a.example:443: not judged, The proxy ").rstrip("\n") in out
+    assert told("probe", "unknown", "a.example:443: inconclusive, The proxy ").rstrip("\n") in out
     assert told("", "cure", "Give the probe credentials").rstrip("\n") in out
 
 

@@ -152,7 +152,7 @@ def test_a_failed_backend_probe_before_the_settling_prevents_an_inferred_success
         assert success_of(folded(other(100), state=state)) == expected
 
 
-def test_a_probe_that_was_not_judged_prevents_no_success_and_is_none() -> None:
+def test_an_inconclusive_probe_prevents_no_success_and_is_none() -> None:
     state = folded(attempt(0))
     state.fold(ProbeFinished("t", "backend", START + 45, success=None), START + 45, RULES)
     assert success_of(folded(other(100), state=state)) == (0, "inferred")

@@ -267,7 +267,7 @@ def test_the_last_good_probe_is_kept_over_restarts() -> None:
     assert not any(name.startswith("qlik_license_probe_success") for name in seen)
 
 
-def test_a_probe_that_was_not_judged_is_an_attempt_without_a_success_sample() -> None:
+def test_an_inconclusive_probe_is_an_attempt_without_a_success_sample() -> None:
     target = '{role="backend",target="license.qlikcloud.com:443"}'
     history = probed()
     history.record(

@@ -182,20 +182,20 @@ def test_a_probes_certificate_clock_and_stages_and_what_was_bought_are_shown():
         assert told in text, told
 
 
-def test_a_probe_that_was_not_judged_is_shown_as_such_with_the_reason_and_the_last_success_of_before():
+def test_an_inconclusive_probe_is_shown_as_such_with_the_reason_and_the_last_success_of_before():
     unjudged = msgspec.structs.replace(
-        result(NOON - 5, judged=False, proxied=True), detail="The proxy (407) accepts NTLM only, so it is not judged."
+        result(NOON - 5, judged=False, proxied=True), detail="The proxy (407) accepts only NTLM."
     )
     seen = replace(healthy(), probes=[history([unjudged])])
     seen.state.probe_success = {unjudged.target: NOON - DAY}
     text, data = page_of(seen), status_of(seen)
-    assert "? Not judged</span>, 5 s ago: The proxy (&lt;number&gt;) accepts NTLM only" in text
-    assert "? not judged" in text
+    assert "? Inconclusive</span>, 5 s ago: The proxy (&lt;number&gt;) accepts only NTLM" in text
+    assert "? inconclusive" in text
     assert "1; failed: none" in text
     (probe,) = data["probes"]
     assert (probe["attempts"], probe["failures"], probe["last_success"]) == (1, {}, NOON - DAY)
     assert (probe["results"][0]["success"], probe["results"][0]["reason"]) == (None, None)
-    assert "accepts NTLM only" in probe["results"][0]["detail"]
+    assert "accepts only NTLM" in probe["results"][0]["detail"]
     assert "credentials that the proxy accepts" in probe["cure"]
     assert sum(slot["probes_good"] + slot["probes_bad"] for slot in data["timeline"]["slots"]) == 0
 

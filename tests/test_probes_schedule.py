@@ -195,7 +195,7 @@ def test_attempts_and_failures_are_counted_by_reason_and_born_at_0() -> None:
     assert board.histories["b:1"].attempts == 0
 
 
-def test_a_probe_that_was_not_judged_is_an_attempt_and_neither_a_success_nor_a_failure() -> None:
+def test_an_inconclusive_probe_is_an_attempt_and_neither_a_success_nor_a_failure() -> None:
     board = ProbeBoard((ProbeConfig(target="a:1"),))
     history = board.histories["a:1"]
     board.record(result(None, 10))

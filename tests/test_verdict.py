@@ -244,25 +244,25 @@ def test_an_unreachable_backend_counts_at_once_in_a_single_run_and_after_a_quart
     assert "the log knows of no failed sync yet" in said(judgement)
 
 
-def test_nothing_is_concluded_from_a_probe_that_cannot_be_judged_and_it_is_said():
+def test_nothing_is_concluded_from_an_inconclusive_probe_and_it_is_said():
     unjudged = [history([result(NOON - age * MINUTE, judged=False, proxied=True) for age in range(30, 0, -1)])]
     for started in (None, NOON - DAY):
         judgement = judge(observation(GOOD, probes=unjudged, started=started))
         assert judgement.verdict == "well"
-        assert "cannot be judged" in said(judgement)
+        assert "is inconclusive" in said(judgement)
         failing_too = judge(observation(failing(NO_SUCH_HOST), probes=unjudged, started=started))
         assert failing_too.verdict == "sync_failing_network"
         assert "direct way works" not in said(failing_too)
 
 
-def test_a_failing_probe_that_could_not_be_judged_meanwhile_needs_its_patience_anew():
+def test_a_failing_probe_that_was_inconclusive_meanwhile_needs_its_patience_anew():
     results = [result(NOON - 60 * MINUTE), result(NOON - 5 * MINUTE, judged=False), result(NOON - MINUTE, "dns")]
     assert judge(observation(GOOD, probes=[history(results)], started=NOON - DAY)).verdict == "well"
     kept = [results[0], results[2]]
     assert judge(observation(GOOD, probes=[history(kept)], started=NOON - DAY)).verdict == "sync_failing_network"
 
 
-def test_probes_that_cannot_be_judged_are_no_change_between_good_and_bad():
+def test_inconclusive_probes_are_no_change_between_good_and_bad():
     results = [result(NOON - age * MINUTE, judged=age % 15 != 0) for age in range(180, 0, -1)]
     assert judge(observation(GOOD, probes=[history(results)], started=NOON - DAY)).verdict == "well"
 

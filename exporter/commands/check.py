@@ -136,7 +136,7 @@ def _tell_probe(settings: ProbeConfig, result: ProbeResult) -> None:
     word, outcome = {
         True: ("ok", "reached"),
         False: ("failed", str(result.reason)),
-        None: ("unknown", "not judged"),
+        None: ("unknown", "inconclusive"),
     }[result.success]
     _tell("probe", word, f"{settings.target}: {outcome}, {result.detail}")
     if result.cure:

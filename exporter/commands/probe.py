@@ -12,7 +12,7 @@ from exporter.config import BACKEND_PROBE, Config, ProbeConfig, parse, probes_of
 from exporter.printable import printable
 from exporter.probes import ProbeResult, probe
 
-_REACHED, _NOT_REACHED, _NOT_JUDGED = 0, 1, 3
+_REACHED, _NOT_REACHED, _INCONCLUSIVE = 0, 1, 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,19 +30,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, config: Config, environ: Mapping[str, str] = os.environ) -> int:
-    """Probe once and print what happened: 0 reached, 1 not, 3 not judged. Raises ConfigError for a target or option."""
+    """Probe once and print what happened: 0 reached, 1 not, 3 inconclusive. Raises ConfigError for bad options."""
     settings = _settings(arguments, config, environ)
     print(f"{settings.target} by {settings.protocol}, within {settings.timeout}", flush=True)
     result = asyncio.run(probe(settings, environ=environ))
     print(told(result))
-    return {True: _REACHED, False: _NOT_REACHED, None: _NOT_JUDGED}[result.success]
+    return {True: _REACHED, False: _NOT_REACHED, None: _INCONCLUSIVE}[result.success]
 
 
 def told(result: ProbeResult) -> str:
     """The story, the outcome and, unless it succeeded, the likely cure."""
     lines = [f"  {printable(line)}" for line in result.story]
     if result.success is None:
-        lines.append(f"not judged: {printable(result.detail)}")
+        lines.append(f"inconclusive: {printable(result.detail)}")
     elif result.reason is None:
         lines.append(f"reached: {printable(result.detail)}")
     else:

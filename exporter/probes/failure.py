@@ -55,8 +55,8 @@ class Failure(Exception):  # noqa: N818  # not an error of this program: what a 
         self.detail = detail
 
 
-class NotJudged(Exception):  # noqa: N818  # not an error either: the third outcome of a probe
-    """A proxy asks for an authentication that the probe cannot give: the way behind it stays unknown."""
+class Inconclusive(Exception):  # noqa: N818  # not an error either: the third outcome of a probe
+    """A proxy requires an authentication that the probe cannot provide: nothing is known of what is behind it."""
 
 
 def stage_failure(phase: Phase, error: Exception, host: str, chain: ServedChain | None) -> Failure:

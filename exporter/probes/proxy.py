@@ -10,7 +10,7 @@ import h11
 
 from exporter.printable import printable
 from exporter.probes.exchange import Exchange, ascii_host, authority, header, origin, status_text
-from exporter.probes.failure import Failure, NotJudged
+from exporter.probes.failure import Failure, Inconclusive
 from exporter.probes.stream import Stream, TlsStream
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*(?:"|$)')
@@ -49,7 +49,7 @@ def proxy_of(url: str, *, withheld: bool = False) -> Proxy:
 async def tunnel(stream: Stream, proxy: Proxy, host: str, port: int, trusted: ssl.SSLContext) -> Stream:
     """A way to `host` through the proxy at the end of `stream` (CONNECT, RFC 9110, 9.3.6).
 
-    The credentials go into this one request and nowhere else (hazard 129). Raises Failure, NotJudged, and what the
+    The credentials go into this one request and nowhere else (hazard 129). Raises Failure, Inconclusive, and what the
     stream does.
     """
     if proxy.scheme == "https":
@@ -87,7 +87,7 @@ def offered_schemes(answer: h11.Response) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _refused_login(answer: h11.Response, proxy: Proxy) -> Failure | NotJudged:
+def _refused_login(answer: h11.Response, proxy: Proxy) -> Failure | Inconclusive:
     """What a proxy that wants a login says about the way behind it.
 
     It fails the probe only where the Licenses service, set as far as we can see like the probe, would fail too: its
@@ -96,22 +96,22 @@ def _refused_login(answer: h11.Response, proxy: Proxy) -> Failure | NotJudged:
     """
     offered, status = offered_schemes(answer), answer.status_code
     named = " and ".join(_SPELLED.get(scheme, printable(scheme, 20)) for scheme in offered[:4])
-    unknown = "so whether the Licenses service gets through cannot be judged from here."
+    unknown = "so it is unknown whether the Licenses service gets through."
     if status == 401 and not offered:  # it says so much: the login is wrong
         offered = ("basic",)
     if not offered:
-        return NotJudged(
-            f"The proxy {proxy} answered {status} and does not say which authentication it wants, {unknown}"
+        return Inconclusive(
+            f"The proxy {proxy} answered {status} and does not say which authentication it requires, {unknown}"
         )
     if "basic" not in offered:
-        return NotJudged(
-            f"The proxy {proxy} ({status}) accepts {named} only, which this probe does not speak, {unknown}"
+        return Inconclusive(
+            f"The proxy {proxy} ({status}) accepts only {named}, which this probe does not support, {unknown}"
         )
     if proxy.authorization:
-        return Failure("proxy_auth", f"The proxy {proxy} ({status}) did not accept the user name and the password.")
+        return Failure("proxy_auth", f"The proxy {proxy} ({status}) rejected the user name and password.")
     if proxy.withheld:
-        return NotJudged(
-            f"The proxy {proxy} ({status}) wants a user name and a password; those of the Licenses service cannot be "
-            f"used by this probe, {unknown}"
+        return Inconclusive(
+            f"The proxy {proxy} ({status}) requires a user name and password; this probe cannot use those of the "
+            f"Licenses service, {unknown}"
         )
-    return Failure("proxy_auth", f"The proxy {proxy} ({status}) wants a user name and a password, and none is set.")
+    return Failure("proxy_auth", f"The proxy {proxy} ({status}) requires a user name and password, and none is set.")

@@ -69,7 +69,7 @@ CURES: dict[Reason, str] = {
 }
 """The likely cure for each reason, shown to people."""
 
-NOT_JUDGED_CURE = (
+INCONCLUSIVE_CURE = (
     "Give the probe credentials that the proxy accepts (`proxy` in the configuration), or let this machine through the "
     "proxy without a login. Without that, only the log shows whether syncs succeed."
 )
@@ -85,10 +85,10 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     """Wall clock at its start."""
     ended: float
     success: bool | None
-    """None: not judged, because a proxy asks for an authentication that the probe cannot give. It then says nothing
+    """None: inconclusive, because a proxy requires an authentication that the probe cannot provide. It says nothing
     about whether the Licenses service gets through."""
     reason: Reason | None
-    """Why it failed; None where it succeeded, and where it was not judged."""
+    """Why it failed; None where it succeeded or is inconclusive."""
     detail: str
     """One sentence for a person; no credentials."""
     phases: dict[Phase, float]
@@ -115,7 +115,7 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     def cure(self) -> str:
         """What is likely to help, for a person; empty after a success."""
         if self.success is None:
-            return NOT_JUDGED_CURE
+            return INCONCLUSIVE_CURE
         return CURES[self.reason] if self.reason is not None else ""
 
 
@@ -132,7 +132,7 @@ class ProbeHistory:
     results: deque[ProbeResult] = field(default_factory=lambda: deque(maxlen=RESULTS_KEPT))
 
     def record(self, result: ProbeResult) -> None:
-        """Count `result` and keep it. One that was not judged is an attempt, and neither a success nor a failure."""
+        """Count `result` and keep it. An inconclusive one is an attempt, and neither a success nor a failure."""
         self.attempts += 1
         if result.reason is not None:
             self.failures[result.reason] += 1

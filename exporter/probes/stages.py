@@ -21,7 +21,7 @@ from exporter.probes.exchange import Exchange, ascii_host, authority, clock_skew
 from exporter.probes.failure import (
     ADDRESSES_SHOWN,
     Failure,
-    NotJudged,
+    Inconclusive,
     connect_failure,
     error_text,
     lookup_text,
@@ -95,7 +95,7 @@ class RunningProbe:
                 await self._go(seconds)
         except TimeoutError:
             return self.timed_out()
-        except (Failure, NotJudged) as ended:
+        except (Failure, Inconclusive) as ended:
             return self._result(ended)
         return self._result(None)
 
@@ -109,7 +109,7 @@ class RunningProbe:
             return self._result(self._on_the_way(time_out("dns")))
         return self._result(time_out(self._phase))
 
-    def _result(self, ended: Failure | NotJudged | None) -> ProbeResult:
+    def _result(self, ended: Failure | Inconclusive | None) -> ProbeResult:
         failure = ended if isinstance(ended, Failure) else None
         settings, chain = self._settings, self._chain
         phases = dict(self._phases)
@@ -121,7 +121,7 @@ class RunningProbe:
             role=settings.role,
             at=self._at,
             ended=time.time(),
-            success=None if isinstance(ended, NotJudged) else ended is None,
+            success=None if isinstance(ended, Inconclusive) else ended is None,
             reason=failure.reason if failure else None,
             detail=str(ended) if ended else self._success(),
             phases=phases,

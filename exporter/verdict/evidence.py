@@ -135,7 +135,7 @@ class Evidence:
             way = "through the proxy" if self.good.proxied else "directly"
             said.append(f"The probe reaches {self.good.target} {way}, last at {self.at(self.good.ended)}.")
         said += [
-            f"The probe of {h.settings.target} cannot be judged: {masked(h.last.detail).rstrip('.')}."
+            f"The probe of {h.settings.target} is inconclusive: {masked(h.last.detail).rstrip('.')}."
             for h in self.seen.probes
             if h.settings.role == "backend" and h.last is not None and h.last.success is None
         ]

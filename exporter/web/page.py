@@ -372,7 +372,7 @@ def _probe(probe: Probe, now: float) -> str:
         state = "<p>Not probed yet.</p>"
     elif last.success is None:
         state = (
-            f'<p><span class="soft">? Not judged</span>, {ago(last.at, now)}: {escape(last.detail)}</p>'
+            f'<p><span class="soft">? Inconclusive</span>, {ago(last.at, now)}: {escape(last.detail)}</p>'
             f"<p><strong>Likely cure:</strong> {_prose(probe.cure)}</p>"
         )
     elif last.success:
@@ -412,7 +412,7 @@ def _probe(probe: Probe, now: float) -> str:
 
 def _outcome(result: Probed) -> str:
     if result.success is None:
-        return "? not judged"
+        return "? inconclusive"
     return "✓ reached" if result.success else f"✗ {result.reason}"
 
 
