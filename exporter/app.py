@@ -199,17 +199,17 @@ class Exporter:
                 raise ConfigError(file, "probes", problem)
         return text, config
 
-    def status(self) -> dict[str, object]:
+    def status(self, people: bool) -> dict[str, object]:
         """The content of `/api/v1/status`."""
-        return status_of(self.observe())
+        return status_of(self.observe(), people)
 
-    def events(self) -> dict[str, object]:
+    def events(self, people: bool) -> dict[str, object]:
         """The content of `/api/v1/events`."""
-        return events_of(self._journal)
+        return events_of(self._journal, people)
 
-    def page(self) -> str:
+    def page(self, people: bool) -> str:
         """The status page."""
-        return page_of(self.observe())
+        return page_of(self.observe(), people)
 
     async def probe(self, target: str, seconds: float) -> tuple[bytes, str]:
         """One probe on demand: the gauges of its result. Raises KeyError for a target that is not configured."""

@@ -60,14 +60,17 @@ class _Note(NamedTuple):
 
 
 class Journal:
-    """`show_people` shows names, hosts and texts as they were logged; else they are masked."""
+    """Names, hosts and texts are shown as they were logged to those who may see `people`; else they are masked.
+
+    Nobody may while `show_people` is off.
+    """
 
     def __init__(self, show_people: bool = False) -> None:
         self.show_people = show_people
         self._lock = threading.Lock()
         self._notes: dict[tuple[LogName, str], deque[_Note]] = {}
         self._noted = 0
-        self._unknown = Templates(show_people)
+        self._unknown = {people: Templates(people) for people in (False, show_people)}
 
     def note(self, log: LogName, records: Iterable[RecordLike], recognised: Recognised) -> None:
         """Keep what is notable in `records`: every entry with a meaning, and unknown wordings of the Licenses log.
@@ -86,25 +89,26 @@ class Journal:
             # Most rows of the audit log are no license matter: only the Licenses log's unknown wordings tell something.
             if message == UNKNOWN and log == "licenses":
                 with self._lock:
-                    self._unknown.add(log, text_of(record), record.at)
+                    for templates in self._unknown.values():
+                        templates.add(log, text_of(record), record.at)
 
     def clear(self) -> None:
         """Forget everything: the logs are read anew."""
         with self._lock:
             self._notes.clear()
-            self._unknown = Templates(self.show_people)
+            self._unknown = {people: Templates(people) for people in self._unknown}
 
-    def entries(self, most: int = SHOWN) -> list[Entry]:
+    def entries(self, most: int = SHOWN, people: bool = False) -> list[Entry]:
         """The newest entries, newest first."""
         with self._lock:
             notes = [note for kept in self._notes.values() for note in kept]
         notes.sort(key=lambda note: (note.at or 0.0, note.number), reverse=True)
-        return [self._entry(note) for note in notes[:most]]
+        return [self._entry(note, people and self.show_people) for note in notes[:most]]
 
-    def unknown(self) -> list[dict[str, object]]:
+    def unknown(self, people: bool = False) -> list[dict[str, object]]:
         """The distinct unknown wordings, the most frequent first."""
         with self._lock:
-            return self._unknown.rows()
+            return self._unknown[people and self.show_people].rows()
 
     def refusals(self, reason: DenialReason, since: float, now: float) -> int:
         """How many refusals for `reason` are kept of the time between: a lower bound."""
@@ -129,9 +133,9 @@ class Journal:
             if note.at is not None and since <= note.at <= now + FUTURE and (word := _SYNC_WORDS.get(type(note.event)))
         )
 
-    def _entry(self, note: _Note) -> Entry:
+    def _entry(self, note: _Note, people: bool) -> Entry:
         user, text = note.user, note.text
-        if not self.show_people:
+        if not people:
             user, text = "<user>" if user else "", masked(text)
         return Entry(note.at, note.log, note.message, meaning_of(note.event), user, text)
 

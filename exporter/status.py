@@ -204,9 +204,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     component_failures: dict[str, int]
 
 
-def status(seen: Observation) -> Status:
-    """The status of one observation."""
-    show_people = seen.journal is not None and seen.journal.show_people
+def status(seen: Observation, people: bool = False) -> Status:
+    """The status of one observation; `people`: for somebody who may see them, where `web.show_people` is set."""
+    show_people = people and seen.journal is not None and seen.journal.show_people
     shown: Callable[[str], str] = printable if show_people else masked
     success = seen.state.last_success()
     return Status(
@@ -234,9 +234,9 @@ def status(seen: Observation) -> Status:
         ),
         refusals=tuple(_refusals(seen, reason) for reason in DENIAL_REASONS),
         timeline=_timeline(seen),
-        events=_events(seen.journal.entries())[:EVENTS_SHOWN] if seen.journal else (),
+        events=_events(seen.journal.entries(people=people))[:EVENTS_SHOWN] if seen.journal else (),
         sources=tuple(_source(seen, log, seen.logs[log], shown) for log in LOG_NAMES if log in seen.logs),
-        unknown=_unknown(seen.journal)[:UNKNOWN_SHOWN],
+        unknown=_unknown(seen.journal, people)[:UNKNOWN_SHOWN],
         probes=tuple(_probe(history, seen.state.probe_success, shown) for history in seen.probes),
         qrs=_qrs(seen.qrs, seen.now, shown) if seen.qrs is not None else None,
         state_last_save=seen.state_last_save,
@@ -244,20 +244,20 @@ def status(seen: Observation) -> Status:
     )
 
 
-def status_of(seen: Observation) -> dict[str, object]:
+def status_of(seen: Observation, people: bool = False) -> dict[str, object]:
     """The same as what JSON is made of, for `/api/v1/status`."""
-    return dict(printable_tree(msgspec.to_builtins(status(seen))))
+    return dict(printable_tree(msgspec.to_builtins(status(seen, people))))
 
 
-def events_of(journal: Journal) -> dict[str, object]:
+def events_of(journal: Journal, people: bool = False) -> dict[str, object]:
     """The newest notable entries, each of them, and the unknown wordings, for `/api/v1/events`."""
-    tree = {"events": journal.entries(), "unknown": _unknown(journal)}
+    tree = {"events": journal.entries(people=people), "unknown": _unknown(journal, people)}
     return dict(printable_tree(msgspec.to_builtins(tree)))
 
 
-def _unknown(journal: Journal | None) -> tuple[Unknown, ...]:
+def _unknown(journal: Journal | None, people: bool) -> tuple[Unknown, ...]:
     """The wordings of the Licenses log that nothing recognised, the most frequent first."""
-    return tuple(msgspec.convert(row, Unknown) for row in (journal.unknown() if journal else ()))
+    return tuple(msgspec.convert(row, Unknown) for row in (journal.unknown(people) if journal else ()))
 
 
 def _events(entries: Sequence[Entry]) -> tuple[Events, ...]:

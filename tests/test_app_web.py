@@ -138,6 +138,20 @@ def test_status_is_plain_data_of_the_same_truth(exporter: ExporterProcess) -> No
     assert status["license"]["stale"] is True
 
 
+def test_people_that_the_site_shows_are_shown_to_programs_of_this_machine_only(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    planted(site)
+    site.settings["web"]["show_people"] = True
+    site.settings["history"] = "count"
+    with thread(site) as running:
+        running.await_ready()
+        user = SECRETS["user"]
+        for path in ("/", "/api/v1/status", "/api/v1/events"):
+            eventually(f"{path} shows people", lambda path=path: user in running.ask(path).text)
+            for headers in ({"Host": "qlik.example"}, {"X_Real_IP": "192.0.2.7"}):
+                assert user not in running.ask(path, **headers).text, path
+
+
 def test_the_page_is_a_page(exporter: ExporterProcess) -> None:
     answer = exporter.ask("/")
     assert answer.status == 200

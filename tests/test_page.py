@@ -134,7 +134,11 @@ def test_people_are_masked_on_the_page_and_in_the_json_unless_the_site_shows_the
     for secret in ("kowalska", "burster", "QLIKNODE", "CONTOSO"):
         assert secret.casefold() not in everything.casefold()
     shown = incident(show_people=True)
-    text = page_of(shown)
+    everything = page_of(shown) + json.dumps(status_of(shown)) + json.dumps(events_of(shown.journal))
+    for secret in ("kowalska", "burster", "QLIKNODE", "CONTOSO"):
+        assert secret.casefold() not in everything.casefold(), "for somebody who may not see them"
+    assert not status(shown).people_shown
+    text = page_of(shown, people=True)
     assert "kowalska1" in text
     assert "&lt;b&gt;burster" in text
     assert "<b>burster" not in text

@@ -110,6 +110,19 @@ def test_with_users_what_is_private_is_answered_to_them_from_anywhere(tmp_path: 
         assert running.ask("/-/reload", "POST", elsewhere)[0] == 200
 
 
+def test_with_users_people_are_shown_to_those_who_logged_in_only(tmp_path: Path) -> None:
+    users = f"basic_auth_users:\n  alice: {ALICE}\n"
+    elsewhere = {"Host": "qlik.example", "X-Forwarded-For": "10.1.2.3", **_login("alice", "wonder")}
+    with site(_web_file(tmp_path, users)) as running:
+        assert b"kowalska" in running.ask("/", headers=elsewhere)[2]
+        for path in ("/api/v1/status", "/api/v1/events"):
+            assert b'"people": true' in running.ask(path, headers=elsewhere)[2]
+    with site(_web_file(tmp_path, users + "auth_exclude_paths: [/, /api/v1/status]\n")) as running:
+        for path in ("/", "/api/v1/status"):
+            status, _, body = running.ask(path)
+            assert (status, b"kowalska" in body, b'"people": true' in body) == (200, False, False), path
+
+
 def test_health_may_be_asked_without_a_login_where_the_file_says_so(tmp_path: Path) -> None:
     text = f"basic_auth_users:\n  alice: {ALICE}\nauth_exclude_paths: [/-/healthy, /-/ready]\n"
     with site(_web_file(tmp_path, text)) as running:

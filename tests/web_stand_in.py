@@ -44,14 +44,14 @@ class StandIn:
     def reload(self) -> str | None:
         return self.reload_problem()
 
-    def status(self) -> dict[str, object]:
-        return {"verdict": "well", "summary": "Überall grün"}
+    def status(self, people: bool) -> dict[str, object]:
+        return {"verdict": "well", "summary": "Überall grün", "people": people}
 
-    def events(self) -> dict[str, object]:
-        return {"events": []}
+    def events(self, people: bool) -> dict[str, object]:
+        return {"events": [], "people": people}
 
-    def page(self) -> str:
-        return self.html
+    def page(self, people: bool) -> str:
+        return self.html + ("kowalska" if people else "")
 
     async def probe(self, target: str, seconds: float) -> tuple[bytes, str]:
         self.asked.append((target, seconds))

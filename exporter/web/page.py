@@ -118,9 +118,9 @@ def escape(text: str) -> str:
     return html.escape(printable(text))
 
 
-def page_of(seen: Observation) -> str:
-    """The whole document, for one observation."""
-    return page(status_made_of(seen))
+def page_of(seen: Observation, people: bool = False) -> str:
+    """The whole document, for one observation; `people`: for somebody who may see them."""
+    return page(status_made_of(seen, people))
 
 
 def page(status: Status) -> str:

@@ -54,7 +54,8 @@ class Application(Protocol):
     """What the server asks of the exporter.
 
     Every method is called in the server's own thread and must answer from memory, at once; only `reload` is called in
-    a thread of its own and may read files. Texts come masked: no secret, no person, no path of this machine.
+    a thread of its own and may read files. Texts come masked: no secret, no person, no path of this machine. Only
+    where `people` is true may they show people, and only if the configuration says so.
     """
 
     def registry(self) -> Collector:
@@ -69,13 +70,13 @@ class Application(Protocol):
     def reload(self) -> str | None:
         """Read the configuration again; what is wrong with it, in one line, or None."""
 
-    def status(self) -> dict[str, object]:
+    def status(self, people: bool) -> dict[str, object]:
         """What `/api/v1/status` shows."""
 
-    def events(self) -> dict[str, object]:
+    def events(self, people: bool) -> dict[str, object]:
         """What `/api/v1/events` shows."""
 
-    def page(self) -> str:
+    def page(self, people: bool) -> str:
         """The status page, as HTML."""
 
     async def probe(self, target: str, seconds: float) -> tuple[bytes, str]:
@@ -143,7 +144,7 @@ class WebServer:
         self._logins, self._rate = Logins(), RateLimit()
         self._page_policy = _page_policy(styles, scripts)
         self._reloading: threading.Thread | None = None
-        self._routes: dict[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]] = {
+        self._routes: dict[str, Callable[[web.BaseRequest, bool], Awaitable[web.StreamResponse]]] = {
             "/": self._page,
             "/metrics": self._metrics,
             "/probe": self._probe,
@@ -207,20 +208,22 @@ class WebServer:
         route = self._routes.get(path)
         if route is None:
             return _refusal(HTTPStatus.NOT_FOUND)
-        if path in GUARDED_PATHS and not rules.users and not _asked_locally(request):
+        # One rule for all that is private: those who logged in, or, while there are no users, programs of this machine.
+        trusted = path not in rules.open_paths if rules.users else _asked_locally(request)
+        if path in GUARDED_PATHS and not trusted:
             return _refusal(HTTPStatus.FORBIDDEN, _LOCAL_ONLY)
         if path == _RELOAD and is_from_elsewhere(request.headers):
             return _refusal(HTTPStatus.FORBIDDEN)
-        return await route(request)
+        return await route(request, trusted)
 
     # --- the routes
 
-    async def _page(self, _: web.BaseRequest) -> web.StreamResponse:
-        answer = _plain(self._application.page(), _HTML)
+    async def _page(self, _: web.BaseRequest, trusted: bool) -> web.StreamResponse:
+        answer = _plain(self._application.page(trusted), _HTML)
         answer.headers["Content-Security-Policy"] = self._page_policy
         return answer
 
-    async def _metrics(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _metrics(self, request: web.BaseRequest, _: bool) -> web.StreamResponse:
         # Only the kind wanted most: the client library takes no heed of weights, and aiohttp none for compression.
         headers = request.headers.copy()
         headers["Accept"] = next((kind for kind in _wanted(request, "Accept") if _OFFERED.fullmatch(kind)), "")
@@ -230,7 +233,7 @@ class WebServer:
             answer.enable_compression(web.ContentCoding.gzip)
         return answer
 
-    async def _probe(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _probe(self, request: web.BaseRequest, _: bool) -> web.StreamResponse:
         target = request.query.get("target", "")
         if not target:
             return _refusal(HTTPStatus.BAD_REQUEST, "Which target? Ask for /probe?target=host:port.")
@@ -243,25 +246,25 @@ class WebServer:
             return _refusal(HTTPStatus.FORBIDDEN, "Only targets of the configuration are probed.")
         return web.Response(body=exposition, headers={"Content-Type": content_type})
 
-    async def _config(self, _: web.BaseRequest) -> web.StreamResponse:
+    async def _config(self, *_: object) -> web.StreamResponse:
         return _plain(self._application.config_yaml(), _YAML)
 
-    async def _status(self, _: web.BaseRequest) -> web.StreamResponse:
-        return _plain(_json(self._application.status()), _JSON)
+    async def _status(self, _: web.BaseRequest, trusted: bool) -> web.StreamResponse:
+        return _plain(_json(self._application.status(trusted)), _JSON)
 
-    async def _events(self, _: web.BaseRequest) -> web.StreamResponse:
-        return _plain(_json(self._application.events()), _JSON)
+    async def _events(self, _: web.BaseRequest, trusted: bool) -> web.StreamResponse:
+        return _plain(_json(self._application.events(trusted)), _JSON)
 
-    async def _healthy(self, _: web.BaseRequest) -> web.StreamResponse:
+    async def _healthy(self, *_: object) -> web.StreamResponse:
         return _plain("Healthy.\n", _TEXT)
 
-    async def _ready(self, _: web.BaseRequest) -> web.StreamResponse:
+    async def _ready(self, *_: object) -> web.StreamResponse:
         ready, amiss = self._application.ready()
         if not ready:
             return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"Not ready: {amiss}")
         return _plain(f"Ready: {amiss}\n" if amiss else "Ready.\n", _TEXT)
 
-    async def _reload(self, _: web.BaseRequest) -> web.StreamResponse:
+    async def _reload(self, *_: object) -> web.StreamResponse:
         if self._reloading and self._reloading.is_alive():
             return _refusal(HTTPStatus.CONFLICT, "A reload is under way.")
         outcome: Future[str | None] = Future()
