@@ -18,6 +18,7 @@ import jsonschema
 import promql_parser
 import pytest
 import yaml
+from shipped import conditions
 
 from exporter.metrics import METRICS
 from exporter.verdict import LIMITS, VERDICTS
@@ -279,7 +280,7 @@ def test_the_runbooks_lie_where_the_alerts_say() -> None:
     ],
 )
 def test_a_limit_that_is_drawn_is_that_of_the_alert(alert: str, comparison: str) -> None:
-    assert any(comparison in rule["expr"] for rule in ALERTS[alert])
+    assert any(comparison in condition for condition in conditions(alert))
 
 
 def test_the_health_board_marks_stale_verdicts_and_failed_syncs() -> None:

@@ -27,6 +27,7 @@ from observed import (
     result,
     syncs,
 )
+from shipped import conditions
 
 from exporter.config import LicenseConfig, MessageConfig, ProbeConfig, duration
 from exporter.observation import LogFigures
@@ -616,7 +617,7 @@ def shipped_alerts() -> dict[str, list[dict]]:
     ],
 )
 def test_the_limits_are_those_of_the_shipped_alerts(alert, limit):
-    assert any(limit in rule["expr"] for rule in shipped_alerts()[alert])
+    assert any(limit in condition for condition in conditions(alert))
 
 
 @pytest.mark.parametrize(
