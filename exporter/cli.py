@@ -28,18 +28,23 @@ class _Command(NamedTuple):
 
 COMMANDS = {
     "run": _Command("exporter.commands.run", "follow the logs, probe, and serve the metrics (the default)"),
-    "check": _Command("exporter.commands.check", "check the configuration, and whether every source can be reached"),
-    "explain": _Command("exporter.commands.explain", "say what each line of a log means, and which series it moves"),
-    "diagnose": _Command("exporter.commands.diagnose", "one verdict on this machine or on copied logs, with its cure"),
-    "probe": _Command("exporter.commands.probe", "try one connection, stage by stage"),
-    "backfill": _Command("exporter.commands.backfill", "write the history in the logs as OpenMetrics"),
+    "check": _Command(
+        "exporter.commands.check",
+        "check the configuration, and whether logs, probe targets and the Repository API can be reached",
+    ),
+    "explain": _Command("exporter.commands.explain", "explain what each log line means, and which series it changes"),
+    "diagnose": _Command(
+        "exporter.commands.diagnose", "diagnose this machine or copied logs: one verdict, with its cure"
+    ),
+    "probe": _Command("exporter.commands.probe", "test one connection, stage by stage"),
+    "backfill": _Command("exporter.commands.backfill", "write the history in the logs as OpenMetrics for Prometheus"),
     "bundle": _Command("exporter.commands.bundle", "a clean zip for a support case"),
     "assets": _Command(
         "exporter.commands.assets",
-        "write out the rules, boards, runbooks and units of this version",
+        "write the rules, dashboards, runbooks and units of this version to a folder",
         needs_config=False,
     ),
-    "demo": _Command("exporter.commands.demo", "play a license incident on made-up logs", needs_config=False),
+    "demo": _Command("exporter.commands.demo", "play a license incident with artificial logs", needs_config=False),
     "service": _Command(
         "exporter.commands.service", "install, remove, start or stop the Windows service", needs_config=False
     ),
@@ -120,21 +125,21 @@ def _parser(name: str, command: _Command) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qlik-license-exporter" if name == "run" else f"qlik-license-exporter {name}",
         description="Prometheus exporter for Qlik Sense licensing." if name == "run" else command.sentence,
-        epilog=f"commands:\n{commands}\n\n`qlik-license-exporter COMMAND --help` tells more."
+        epilog=f"commands:\n{commands}\n\nRun `qlik-license-exporter COMMAND --help` for the options of a command."
         if name == "run"
         else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(command=name)
-    parser.add_argument("--config.file", dest="config_file", metavar="FILE", help="the configuration; none is needed")
+    parser.add_argument("--config.file", dest="config_file", metavar="FILE", help="the configuration file; optional")
     parser.add_argument("--log.level", dest="log_level", choices=LEVELS, default="info", help="default: info")
     parser.add_argument("--log.format", dest="log_format", choices=FORMATS, default="logfmt", help="default: logfmt")
     parser.add_argument("--state.file", dest="state_file", metavar="FILE", help="where offsets and counters are kept")
     parser.add_argument(
         "--show-people",
         action="store_true",
-        help="do not mask people, hosts, keys and license numbers; only at a terminal",
+        help="do not mask users, hosts, keys and license numbers; on a terminal only",
     )
     parser.add_argument("--version", action="version", version=f"qlik-license-exporter {__version__}")
     return parser
@@ -159,7 +164,7 @@ def _config(arguments: argparse.Namespace, command: _Command) -> Config:
         provenance = config.provenance.without("web.listen_addresses")
         config = msgspec.structs.replace(config, web=web, provenance=provenance)
     if arguments.show_people and not sys.stdout.isatty():
-        complain("--show-people works at a terminal only: people stay masked")
+        complain("--show-people works on a terminal only: users stay masked")
         arguments.show_people = False
     return config
 

@@ -61,7 +61,7 @@ def test_a_changed_file_is_replaced_only_by_force_and_else_nothing_is_written(
     own.parent.mkdir()
     own.write_text("groups: []\n")
     assert main(["assets", str(tmp_path)]) == 1
-    assert f"{own} is there with other content" in capsys.readouterr().err
+    assert f"{own} exists with different content" in capsys.readouterr().err
     assert written(tmp_path) == {"prometheus/qlik-license.rules.yml": b"groups: []\n"}
     assert main(["assets", str(tmp_path), "--force"]) == 0
     assert own.read_bytes() == RULES.read_bytes()

@@ -141,8 +141,8 @@ def test_a_real_prometheus_answers_what_was_known_then(tmp_path):
     [
         (["--label", "site"], "expected name=value"),
         (["--label", "__name__=x"], "expected name=value"),
-        (["--label", "reason=x"], "expected a name that no series has yet"),
-        (["--label", "a=1", "--label", "a=2"], "expected a name that no series has yet"),
+        (["--label", "reason=x"], "expected a name that the series do not already have"),
+        (["--label", "a=1", "--label", "a=2"], "expected a name that the series do not already have"),
         (["--step", "5"], "expected a duration"),
         (["--step", "1ms"], "expected at least"),
     ],

@@ -40,7 +40,7 @@ def test_everything_that_is_there_can_be_used(capsys: pytest.CaptureFixture[str]
     for log in ("licenses", "repository_audit", "repository_trace"):
         assert told(log, "ok", "1 file can be read") in out
     assert told("probe", "ok", f"127.0.0.1:{port}: reached, ").rstrip("\n") in out
-    assert out.endswith("everything that is there can be used\n")
+    assert out.endswith("everything that was found can be used\n")
     assert not site.state.exists(), "only `run` opens the state file"
 
 

@@ -69,7 +69,7 @@ def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -
 
 def test_people_are_shown_at_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
     _, _, err = outcome(capsys, "explain", "--show-people", "/nowhere")
-    assert "at a terminal only" in err
+    assert "on a terminal only" in err
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

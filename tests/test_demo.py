@@ -38,7 +38,7 @@ def test_the_demo_tells_its_story_with_the_right_verdicts_and_notifications(caps
     )
     assert lockout < told.index("the license is stale, and users are refused") < stale
     assert "RESOLVED critical QlikLicenseStale" in told[stale:]
-    assert "Few professional seats are left at demo" in told[told.index("The last free seat is given away") :]
+    assert "Few professional seats are left at demo" in told[told.index("The last free seat is assigned") :]
     assert re.search(r"verdict: license_stale.* 5 of 25 seats free", told), "not for want of seats"
     assert re.search(r"verdict: seats_exhausted.* 0 of 25 seats free", told)
     assert re.search(r"[1-9]\d* no_access_pass, [1-9]\d* parallel_sessions", told)
@@ -55,7 +55,7 @@ def test_without_the_programs_it_plays_logs_metrics_and_page_alone(
         player = demo._Demo(tmp_path, 5.0, ends)
         player._say_where(player._start_monitoring())
     told = capsys.readouterr().out
-    assert "prometheus and alertmanager not found on PATH: logs, metrics and page alone" in told
+    assert "prometheus and alertmanager not found on PATH: only logs, metrics and status page" in told
     assert "/metrics" in told
 
 

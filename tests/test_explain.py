@@ -38,7 +38,7 @@ def log(tmp_path: Path, *lines: str, name: str = "Licenses.log") -> Path:
 def test_case_a2_the_published_lines_are_explained_as_the_fold_takes_them(capsys):
     first, second, third = explained(capsys, SAMPLES / "licenses-published.log")
     assert [line["message"] for line in (first, second, third)] == ["license_stale", "sync_attempted", "license_stale"]
-    assert "it breaks its format" in " ".join(first["why"])
+    assert "its format is invalid" in " ".join(first["why"])
     assert second["moved"]["qlik_license_sync_attempts_total"] == [0, 1]
     assert "qlik_license_sync_last_success_timestamp_seconds" not in second["moved"]
     assert "an attempt opens a sync" in second["why"][0]
@@ -80,7 +80,7 @@ def test_audit_rows_tell_reason_and_distinct_users(tmp_path, capsys):
     assert users not in lines[1]["moved"]
     assert lines[2]["why"] == ["the row counts five sessions or more"]
     assert [line["line"] for line in lines] == [2, 3, 4, 5]
-    assert "belongs to no record" in lines[3]["why"][0]
+    assert "does not belong to a record" in lines[3]["why"][0]
     assert lines[0]["file"] == "<host>_AuditSecurity_Repository.txt"
 
 
@@ -131,7 +131,7 @@ def test_what_is_no_log_is_said_and_the_others_go_on(tmp_path, capsys):
     (tmp_path / "a.txt").write_text("nothing\n")
     assert main(["explain", str(tmp_path / "a.txt"), str(log(tmp_path, licenses_line(NOON, STALE)))]) == 1
     told = capsys.readouterr()
-    assert "say which with --log" in told.err
+    assert "specify it with --log" in told.err
     assert "license stale" in told.out
 
 
@@ -179,7 +179,7 @@ def test_a_file_that_tells_nothing_of_its_log_is_read_as_it_is_said_and_is_never
     file.write_bytes(b"something odd of user kowalska\n\x80\x00\xffbinary\n")
     assert main(["explain", "--unknown", str(file)]) == 1
     said = capsys.readouterr()
-    assert "no log that is known; say which with --log" in said.err
+    assert "not recognised as a log; specify it with --log" in said.err
     assert "recognised" not in said.out
     assert main(["explain", "--unknown", "--log", "licenses", str(file)]) == 0
     shown = capsys.readouterr().out

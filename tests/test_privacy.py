@@ -153,7 +153,7 @@ def test_the_input_of_explain_is_masked_too():
     done = subprocess.run(command, input=lines, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0
     assert leaks(done.stdout.decode()) == []
-    assert b"--show-people works at a terminal only" in done.stderr
+    assert b"--show-people works on a terminal only" in done.stderr
 
 
 def test_the_page_and_the_api_show_none_of_it():

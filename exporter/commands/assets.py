@@ -34,12 +34,16 @@ class Format(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of this command."""
-    parser.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="where to write; made where missing")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, metavar="FOLDER", help="the folder to write to; created if missing"
+    )
     parser.add_argument("--list", action="store_true", help="only list what would be written")
     forms = "; ".join(f"{name}: {form.sentence}" for name, form in FORMATS.items())
     parser.add_argument("--format", choices=FORMATS, default="prometheus", help=f"{forms} (default: prometheus)")
-    parser.add_argument("--runbook-url", metavar="URL", help="alerts and boards link to URL/ALERTNAME")
-    parser.add_argument("--dashboard-url", metavar="URL", help="the address of your Grafana, for the alerts' links")
+    parser.add_argument(
+        "--runbook-url", metavar="URL", help="address of your runbooks: alerts and dashboards link to URL/ALERTNAME"
+    )
+    parser.add_argument("--dashboard-url", metavar="URL", help="address of your Grafana, for links in alerts")
     parser.add_argument("--force", action="store_true", help="replace files that are there with other content")
 
 
@@ -69,8 +73,8 @@ def _write(folder: Path, files: list[tuple[str, bytes]], force: bool) -> int:
     in_the_way = [name for name, _ in new if (folder / name).exists() or (folder / name).is_symlink()]
     if in_the_way and not force:
         for name in in_the_way:
-            print(f"assets: {folder / name} is there with other content", file=sys.stderr)
-        print("assets: nothing was written; --force replaces these files", file=sys.stderr)
+            print(f"assets: {folder / name} exists with different content", file=sys.stderr)
+        print("assets: nothing was written; use --force to replace these files", file=sys.stderr)
         return FAILED
     for name, content in new:
         path = folder / name
@@ -153,6 +157,8 @@ def linked_board(board_json: str, links: Links) -> str:
 
 
 FORMATS: dict[str, Format] = {
-    "prometheus": Format("rules, routes, boards, runbooks, units and examples, as shipped", _prometheus),
+    "prometheus": Format(
+        "rules, Alertmanager routes, dashboards, runbooks, units and examples, as provided", _prometheus
+    ),
 }
 """By the name that `--format` takes."""

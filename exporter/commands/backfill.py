@@ -83,17 +83,17 @@ _WRITTEN, _FAILED, _UNUSABLE = 0, 1, 2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of this command."""
-    parser.add_argument("paths", nargs="+", metavar="FILE|DIR", help="logs: live, rolled and archived")
+    parser.add_argument("paths", nargs="+", metavar="FILE|DIR", help="log files or folders: live, rotated and archived")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the OpenMetrics file to write")
     parser.add_argument(
         "--label",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="put on every series, as a scrape would: job=qlik-license, site=…, instance=… (repeatable)",
+        help="label to add to every series, as a scrape would: job=qlik-license, site=…, instance=… (repeatable)",
     )
     parser.add_argument(
-        "--step", metavar="DURATION", help=f"between two samples (default: {USUAL_STEP}, longer if needed)"
+        "--step", metavar="DURATION", help=f"time between two samples (default: {USUAL_STEP}, longer if needed)"
     )
 
 
@@ -136,7 +136,7 @@ def _summary(output: Path, span: tuple[float, float], step: Duration, spool: "_S
         lines.append(f"The history is too long for a step of {USUAL_STEP}; --step sets another.")
     if step > LOOK_BACK:
         lines.append(
-            f"Graphs will show gaps: start Prometheus with --query.lookback-delta={Duration(2 * step)} to look at it."
+            f"Graphs will show gaps. To look at it, start Prometheus with --query.lookback-delta={Duration(2 * step)}."
         )
     lines.append(f"Next: promtool tsdb create-blocks-from openmetrics {output.name} DATA_FOLDER_OF_PROMETHEUS")
     return "\n".join(lines)
@@ -153,7 +153,7 @@ def labels_given(texts: Sequence[str]) -> dict[str, str]:
         if match is None or match[1].startswith("__"):
             raise ValueError(f"--label: found `{text}`, expected name=value, such as site=berlin")
         if match[1] in _TAKEN or match[1] in labels:
-            raise ValueError(f"--label: found `{match[1]}`, expected a name that no series has yet")
+            raise ValueError(f"--label: found `{match[1]}`, expected a name that the series do not already have")
         labels[match[1]] = match[2]
     return labels
 

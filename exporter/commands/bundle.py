@@ -45,17 +45,17 @@ SHORTEST_SECRET = 3
 
 CONTENTS = """What is in this bundle, made by qlik-license-exporter {version}:
 
-config.json   the configuration; secrets, people, hosts and paths of your own are masked
+config.json   the configuration; secrets, users, hosts and your own paths are masked
 verdict.txt   what is wrong, why, and what to do
 verdict.json  the same as data
-state.json    counters and instants; no user, not even as a hash, and no key
+state.json    counters and timestamps; no users, not even as hashes, and no key
 status.json   everything that the status page shows
-running.json  what the exporter that runs on this machine tells of its probes, if it answers
-events.json   the newest notable log entries and the wordings that are not known, masked
-files.json    the log files: which log, size, last change
-versions.json what runs here
+running.json  the probe results of the exporter running on this machine, if it answers
+events.json   the newest notable log entries and the unknown messages, masked
+files.json    the log files: log, size, last change
+versions.json software versions on this machine
 
-People, hosts, keys, license numbers and ids are masked. Look through it before you send it.
+Users, hosts, keys, license numbers and ids are masked. Review the bundle before you send it.
 """
 
 _PUBLIC = frozenset({PUBLIC_HOST, "localhost", "127.0.0.1", "::1", "internal", "sa_api", "root", "system"})
@@ -69,9 +69,15 @@ _HARMLESS = re.compile(r"|\$\{\w+\}|auto|none|<secret>|(?:\d+(?:\.\d+)?(?:ms|[wd
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of this command."""
-    parser.add_argument("paths", nargs="*", metavar="FILE|DIR", help="copied logs (default: this machine's, probing)")
-    parser.add_argument("-o", "--output", metavar="FILE", help="the zip to write (default: a name with the time)")
-    parser.add_argument("--probe", action="store_true", help="probe the backend from here, also for copied logs")
+    parser.add_argument(
+        "paths", nargs="*", metavar="FILE|DIR", help="copied logs (default: the logs of this machine, and a probe)"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="the zip file to write (default: a name with the current time)"
+    )
+    parser.add_argument(
+        "--probe", action="store_true", help="also probe the backend from this machine when diagnosing copied logs"
+    )
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
@@ -110,7 +116,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         for name, text in files.items():
             bundle.writestr(name, _without(names, text))
     written = f"{len(files)} files, {output.stat().st_size:,} bytes"
-    print(f"{printable(str(output))}: {written}. Look through it before you send it.", file=sys.stderr)
+    print(f"{printable(str(output))}: {written}. Review it before you send it.", file=sys.stderr)
     return 0
 
 

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         _tell_probe(settings, result)
     if config.qrs.enabled:
         good &= _check_qrs(config)
-    print("everything that is there can be used" if good else "not everything can be used: see above")
+    print("everything that was found can be used" if good else "not everything can be used: see above")
     return USABLE if good else UNUSABLE
 
 

@@ -69,22 +69,22 @@ class Chapter:
 
 
 CHAPTERS = (
-    Chapter(0.0, "All is well: the Licenses service syncs, the backend answers.", "well"),
+    Chapter(0.0, "All is well: the Licenses service syncs, and the backend answers.", "well"),
     Chapter(
         0.25,
-        "The backend goes away. Nobody notices: users still get in, and Qlik says nothing.",
+        "The backend becomes unreachable. Nobody notices: users can still work, and Qlik shows nothing.",
         "sync_failing_network",
         reachable=False,
     ),
     Chapter(
         0.74,
-        "Three of the five days are gone. The lockout alert pages, before anyone is refused.",
+        "Three of the five days have passed. The lockout alert fires, before any user is refused.",
         "lockout_coming",
         reachable=False,
     ),
     Chapter(
         1.26,
-        f"The five days are over: the license is stale, and users are refused, though {SEATS_FREE} seats are free.",
+        f"The five days have passed: the license is stale, and users are refused with {SEATS_FREE} seats free.",
         "license_stale",
         reachable=False,
         stale=True,
@@ -93,15 +93,15 @@ CHAPTERS = (
     ),
     Chapter(
         1.55,
-        "The firewall is open again, the Dispatcher was restarted: the next sync succeeds. What is left is one user "
-        "with five sessions.",
+        "The firewall is open again and the Dispatcher was restarted: the next sync succeeds. One user still has five "
+        "sessions.",
         "parallel_sessions",
         refused_a_sixth=THE_BUSY_ONE,
     ),
     Chapter(
         1.70,
-        "The last free seat is given away, and a new user is refused. The same sentence, another cause: the Repository "
-        "API tells that it is plain shortage.",
+        "The last free seat is assigned, and a new user is refused with the same message. The Repository API shows "
+        "that this time it is a shortage of seats.",
         "seats_exhausted",
         refused=THE_NEW_ONE,
         seats_free=0,
@@ -111,8 +111,10 @@ CHAPTERS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of this command."""
-    parser.add_argument("--rounds", type=int, default=0, metavar="N", help="end after N rounds (default: until Ctrl-C)")
-    parser.add_argument("--pace", type=float, default=1.0, metavar="X", help="play X times as fast (default: 1)")
+    parser.add_argument(
+        "--rounds", type=int, default=0, metavar="N", help="stop after N rounds (default: run until Ctrl-C)"
+    )
+    parser.add_argument("--pace", type=float, default=1.0, metavar="X", help="play X times faster (default: 1)")
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
@@ -125,7 +127,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         try:
             return 0 if _Demo(folder, arguments.pace, ends).play(arguments.rounds) else 1
         except KeyboardInterrupt:
-            print("\nStopped. Everything that the demo made is removed.")
+            print("\nStopped. Everything that the demo created has been removed.")
             return 0
 
 
@@ -177,7 +179,7 @@ class _Demo:
         found = {"prometheus": self._prometheus, "alertmanager": self._alertmanager}
         if missing := [name for name, path in found.items() if not path]:
             places["no alerts"] = (
-                f"{' and '.join(missing)} not found on PATH: logs, metrics and page alone "
+                f"{' and '.join(missing)} not found on PATH: only logs, metrics and status page "
                 "(on Debian: apt-get install prometheus prometheus-alertmanager)"
             )
             return places
@@ -215,7 +217,7 @@ class _Demo:
 
     def _say_where(self, places: dict[str, str]) -> None:
         self._say(
-            f"A license incident in {ROUND / self._pace:.0f} seconds: {self._grace:.0f} s stand for Qlik's five days."
+            f"A license incident in {ROUND / self._pace:.0f} seconds: {self._grace:.0f} s represent Qlik's five days."
         )
         for name, place in places.items():
             self._say(f"  {name:<14}{place}")

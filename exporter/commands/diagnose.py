@@ -33,11 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "paths",
         nargs="*",
         metavar="FILE|DIR",
-        help="copied logs, live, rolled and archived, in whatever folders (default: this machine, now, probing)",
+        help="copied logs (live, rotated, archived), in any folder structure "
+        "(default: the current state of this machine, and a probe)",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    parser.add_argument("--now", metavar="INSTANT", help="judge as of then: RFC 3339, or seconds since 1970")
-    parser.add_argument("--probe", action="store_true", help="probe the backend from here, also for copied logs")
+    parser.add_argument("--json", action="store_true", help="print a JSON object instead of text")
+    parser.add_argument("--now", metavar="INSTANT", help="diagnose as of this time: RFC 3339, or seconds since 1970")
+    parser.add_argument(
+        "--probe", action="store_true", help="also probe the backend from this machine when diagnosing copied logs"
+    )
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
@@ -126,7 +129,7 @@ def _finding(finding: Finding, paint: Paint) -> list[str]:
 def _ground(sources: Sequence[Source], given: Given, seen: Observation) -> str:
     """What the judgement stands on."""
     logs = [f"{source.log} ({count(len(source.files), 'file')})" for source in sources]
-    text = f"Judged as of {instant_text(seen.now)}"
+    text = f"As of {instant_text(seen.now)}"
     text += (
         f" by {size(sum(source.size for source in sources))} of logs: {listed(logs)}." if logs else ", without any log."
     )

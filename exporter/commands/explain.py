@@ -69,11 +69,13 @@ _EXPLAINED, _FAILED = 0, 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of this command."""
     parser.add_argument(
-        "paths", nargs="+", metavar="FILE|DIR|-", help="log files, folders with logs, or - for the input"
+        "paths", nargs="+", metavar="FILE|DIR|-", help="log files, folders with logs, or - for standard input"
     )
-    parser.add_argument("--unknown", action="store_true", help="only the distinct wordings that nothing recognised")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("--log", choices=LOG_NAMES, help="which log it is, where neither name nor content tells")
+    parser.add_argument(
+        "--unknown", action="store_true", help="list only the distinct messages that were not recognised"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
+    parser.add_argument("--log", choices=LOG_NAMES, help="the log, if neither name nor content identifies it")
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
@@ -96,7 +98,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
                     json.dumps(told, ensure_ascii=False) if arguments.json else _text(told, paint), flush=name == STDIN
                 )
         except UnknownLogError:
-            complain(f"{shown}: not a log that is known; say which with --log: {', '.join(LOG_NAMES)}")
+            complain(f"{shown}: not recognised as a log; specify it with --log: {', '.join(LOG_NAMES)}")
             code = _FAILED
     return code
 
@@ -143,14 +145,18 @@ class Explainer:
         log, record = line.log, line.record
         if record.orphan:
             self._state.fold_records(log, [record], self._now or time.time(), self._rules)
-            why = ["this line belongs to no record: counted as malformed only"]
+            why = ["this line does not belong to a record: counted as malformed only"]
             return _told(line, None, "", None, "", {_name(LOG_MALFORMED, log): [None, 1]}, why)
         ((message, event),) = self._rules.recognise(log, [record])
         why = []
         moved: Moved = {}
         if record.at is None:
             record.at = self._last_at.get(log)
-            why.append("it has no usable time: it takes its predecessor's" if record.at else "it has no usable time")
+            why.append(
+                "it has no valid time: the time of the record before it is used"
+                if record.at
+                else "it has no valid time"
+            )
         wall = time.time()
         if record.at is not None and record.at <= wall + FUTURE:
             self._last_at[log] = record.at
@@ -161,10 +167,10 @@ class Explainer:
         moved[_name(LOG_RECORDS, log)] = moved[_name(LOG_MESSAGES, log, message)] = [None, 1]
         if record.malformed:
             moved[_name(LOG_MALFORMED, log)] = [None, 1]
-            why.append("it breaks its format; what can be recognised in it is recognised even so")
+            why.append("its format is invalid; what can be recognised in it is used nevertheless")
         if record.at is not None and record.at > wall + FUTURE:
             moved[_name(LOG_FUTURE, log)] = [None, 1]
-            why.append("its time lies in the future: it counts and moves no instant")
+            why.append("its time is in the future: it counts, but changes no timestamp")
         if event is not None or _marks(self._state) != marks:
             after = _series(self._state, self._rules, self._now or wall)
             moved |= {
@@ -192,7 +198,7 @@ class Explainer:
         """Why the event moved what it moved, in the words of the sync clock."""
         after = _marks(self._state)
         if event is None:
-            return ["nothing in the catalogue fits: counted as unknown"] if message == UNKNOWN else ["only counted"]
+            return ["no known message matches: counted as unknown"] if message == UNKNOWN else ["only counted"]
         if isinstance(event, SyncAttempted):
             settle = span(self._rules.settle)
             if after.pending != before.pending:
@@ -344,7 +350,7 @@ def _print_unknown(arguments: argparse.Namespace, rules: Rules) -> int:
                 if message == UNKNOWN and not record.orphan:
                     templates.add(log, text_of(record), record.at)
     except UnknownLogError:
-        complain(f"the input is no log that is known; say which with --log: {', '.join(LOG_NAMES)}")
+        complain(f"the input is not recognised as a log; specify it with --log: {', '.join(LOG_NAMES)}")
         code = _FAILED
     rows = templates.rows()
     if arguments.json:

@@ -20,12 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target", nargs="?", metavar="TARGET", help="host:port (default: the license backend, or as configured)"
     )
-    parser.add_argument("--protocol", choices=("https", "http", "tls", "tcp"), help="how far to go (default: https)")
+    parser.add_argument("--protocol", choices=("https", "http", "tls", "tcp"), help="protocol to test (default: https)")
     parser.add_argument("--proxy", metavar="URL", help="auto, none, or http://user:${VARIABLE}@proxy:3128")
-    parser.add_argument("--ca-file", metavar="FILE", help="a CA that is trusted besides the system's")
-    parser.add_argument("--timeout", metavar="DURATION", help="for all stages together (default: 10s)")
+    parser.add_argument("--ca-file", metavar="FILE", help="a CA to trust in addition to the system's")
+    parser.add_argument("--timeout", metavar="DURATION", help="timeout for all stages together (default: 10s)")
     parser.add_argument(
-        "--status", type=int, action="append", metavar="CODE", help="an expected HTTP status (default: 404; repeatable)"
+        "--status", type=int, action="append", metavar="CODE", help="expected HTTP status (default: 404; repeatable)"
     )
 
 

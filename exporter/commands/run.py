@@ -36,12 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--textfile.directory",
         dest="textfile_directory",
         metavar="FOLDER",
-        help="write qlik_license.prom there; no port is then opened, unless --web.listen-address asks for one",
+        help="write qlik_license.prom to this folder; no port is opened then, unless --web.listen-address is given",
     )
     parser.add_argument(
         "--once",
         action="store_true",
-        help="read everything there is from the beginning and count it, probe once, print the metrics, and end",
+        help="read all logs from the beginning and count everything, probe once, print the metrics, and exit",
     )
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from exporter.config import Config
 
 ACTIONS = {
-    "install": "create the service, or bring it up to date after an upgrade",
-    "remove": "stop and delete it; configuration and state stay",
+    "install": "create the service, or update it after an upgrade",
+    "remove": "stop and delete it; configuration and state are kept",
     "start": "start it and wait until it runs",
     "stop": "stop it and wait until it has stopped",
 }
@@ -157,9 +157,9 @@ if sys.platform == "win32":
         if not isinstance(error, pywintypes.error):
             return str(error)
         return {
-            winerror.ERROR_ACCESS_DENIED: "access denied; use a prompt that was opened with `Run as administrator`",
-            winerror.ERROR_SERVICE_DOES_NOT_EXIST: "it is not installed; `service install` does that",
-            winerror.ERROR_SERVICE_MARKED_FOR_DELETE: "its removal is not finished; close the services window",
+            winerror.ERROR_ACCESS_DENIED: "access denied; use a prompt started with `Run as administrator`",
+            winerror.ERROR_SERVICE_DOES_NOT_EXIST: "it is not installed; run `service install`",
+            winerror.ERROR_SERVICE_MARKED_FOR_DELETE: "it is still being removed; close the Services window",
             winerror.ERROR_SERVICE_ALREADY_RUNNING: "it is running already",
             winerror.ERROR_SERVICE_NOT_ACTIVE: "it is not running",
         }.get(error.winerror, f"{error.strerror} (error {error.winerror})")
@@ -237,7 +237,7 @@ if sys.platform == "win32":
             try:
                 win32service.ChangeServiceConfig2(service, what, value)
             except pywintypes.error as error:
-                print(f"note: the service manager refused setting {what}: {_reason(error)}", file=sys.stderr)
+                print(f"note: the service manager did not accept setting {what}: {_reason(error)}", file=sys.stderr)
 
     def _grant_rights(home: Path, account: str) -> None:
         """Let the service's account write its folder and read the logs' folders; keep people out of the former."""
@@ -248,7 +248,10 @@ if sys.platform == "win32":
             if Path(path).is_dir():
                 _icacls(path, "/grant", f"{account}:(OI)(CI)RX")
         for path in remote:
-            print(f"note: grant read access on {path} to this computer's own account; the service goes there as it")
+            print(
+                f"note: grant this computer's account read access to {path}; the service accesses file shares "
+                "as this account"
+            )
 
     def _configured_folders(home: Path) -> tuple[list[str], list[str]]:
         """`log_folders` of the service's configuration; none where that cannot be used."""
@@ -257,7 +260,7 @@ if sys.platform == "win32":
         try:
             logs = [log for _, log in config.load(str(home / "config.yml")).logs.enabled()]
         except config.ConfigError as error:
-            print(f"note: rights on the logs are left as they are: {error}", file=sys.stderr)
+            print(f"note: permissions on the logs are not changed: {error}", file=sys.stderr)
             return [], []
         return log_folders((path for log in logs for path in log.paths), (log.archive for log in logs))
 
@@ -272,7 +275,7 @@ if sys.platform == "win32":
                 check=True,
             )
         except (OSError, subprocess.SubprocessError) as error:
-            print(f"note: the rights on {path} could not be changed: {error}", file=sys.stderr)
+            print(f"note: the permissions on {path} could not be changed: {error}", file=sys.stderr)
 
     def _remove() -> None:
         """Stop and delete the service; configuration, state and log stay."""
@@ -287,7 +290,7 @@ if sys.platform == "win32":
         win32serviceutil.RemoveService(SERVICE_NAME)
         with contextlib.suppress(pywintypes.error):  # an event source that somebody has removed already
             win32evtlogutil.RemoveSourceFromRegistry(SERVICE_NAME, "Application")
-        print(f"the service {SERVICE_NAME} is removed; configuration and state stay in {folder()}")
+        print(f"the service {SERVICE_NAME} has been removed; configuration and state are kept in {folder()}")
 
     def _start() -> None:
         win32serviceutil.StartService(SERVICE_NAME)
@@ -297,7 +300,7 @@ if sys.platform == "win32":
     def _stop() -> None:
         win32serviceutil.StopService(SERVICE_NAME)
         _wait_for(win32service.SERVICE_STOPPED, STOP_SECONDS)
-        print(f"the service {SERVICE_NAME} is stopped")
+        print(f"the service {SERVICE_NAME} has stopped")
 
     def _state() -> int:
         return int(win32serviceutil.QueryServiceStatus(SERVICE_NAME)[1])
@@ -367,6 +370,7 @@ else:
 
     def _carry_out(action: str) -> int:
         print(
-            f"cannot {action}: services are Windows's; on Linux use the systemd unit (docs/linux.md)", file=sys.stderr
+            f"cannot {action}: services exist on Windows only; on Linux use the systemd unit (docs/linux.md)",
+            file=sys.stderr,
         )
         return 1
