@@ -1,15 +1,31 @@
 """Masking: a log's words without its people, hosts, keys and numbers; equal wordings become equal texts.
 
-Names cannot be recognised as such, so it is the other way round: what has the shape of an identifier is masked, and so
-is a word that stands where names stand (capitalised, in quotes, behind `user` or `for`) unless it is one of the words
-that log messages are made of. What is masked too much costs a look at the original; what is masked too little leaks.
+Names cannot be recognised as such, so it is the other way round. What has the shape of an identifier is masked. So is
+every word that is not one of those that log messages are made of (`words.txt`). And where the sentence says that a
+person or a machine stands (`user X`, `X was refused`, `denied to X`), every word is masked but the few that may stand
+there otherwise.
+What is masked too much costs a look at the original; what is masked too little leaks.
 """
 
 import re
 from collections.abc import Callable
 
 from exporter.printable import printable
-from exporter.vocabulary import BEFORE_NAMES, KNOWN, NAMES_TOO
+from exporter.vocabulary import (
+    BEFORE_NAMES,
+    CONJUNCTIONS,
+    DETERMINERS,
+    FOLLOWERS,
+    FUNCTION,
+    GIVING,
+    KNOWN,
+    NAMES_TOO,
+    OPERATIONS,
+    PERSON_VERBS,
+    SUBJECT_VERBS,
+    THINGS,
+    TITLES,
+)
 
 LONGEST_TEXT = 2_000
 """Characters of a text that are looked at; the rest is cut off."""
@@ -128,50 +144,108 @@ _PIECES = re.compile(
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 _PAIR = re.compile(r"""(.*?["']?\s*[:=]\s*)(.*)""", re.DOTALL)
+_CAMEL_CASE = re.compile("[a-z][A-Z]")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_ENGLISH_ENDING = re.compile(r"(?:ing|ings|tion|tions|ment|ments|able|ible|ness|ously|fully|ated|ized|ised|ity|less)$")
+_ABSTRACT = re.compile(
+    r".{2,}(?:ings?|[ts]ions?|ments?|i?ty|[ae]nce|ness|[ai]ble|ful|less|ous|ive|ly|ure|[^e]ed|i[sz]e)"
+)
+"""How known words end that nobody is called."""
+_ENDING = re.compile(r"(.+?)(?:ings?|(?:at)?ions?|ments?|[ai]ble|ness|ously|fully|ed|ity|less)")
+_PREFIX = re.compile(r"(?:un|re|in|dis|mis|non|pre|over|under|de)(?=.{4})")
 
 
 def _masked(text: str, strict: bool) -> str:
     """`strict`: within quotes, where any word that is not known may be a name."""
     out: list[str] = []
-    before = ""  # the word before, in small letters
+    heard = ["", ""]  # the two words before, in small letters; `name` for a masked one
     begins = True  # whether a sentence begins here
-    for piece in _PIECES.finditer(text):
+    pieces = list(_PIECES.finditer(text))
+    for place, piece in enumerate(pieces):
         kind, found = piece.lastgroup or "rest", piece[0]
         if kind == "rest":
             out.append(found)
-            if found in ".:!?|\n;(=":
+            if found in ".:!?|\n;([=":
                 begins = True
-                before = "" if found not in "=:" else before
+                if found not in "=:([":
+                    heard = ["", ""]
             continue
         if kind == "word":
-            known = _is_wording(found, before, begins, strict)
+            lowered = found.lower()
+            named = _stands_for_someone(lowered, heard, begins, _following(pieces, place))
+            if _CAMEL_CASE.search(found) and _is_identifier(found):
+                named = False  # `SessionID`
+            known = not named and _is_wording(found, heard[1], strict)
             shown = found if known else "<name>"
-            before = found.lower() if known else "name"  # a first name is followed by a second
+            heard = [heard[1], lowered if known else "name"]  # a first name is followed by a second
         else:
             shown = _MASKS[kind](found)
-            before = "name" if kind == "named" else ""
+            if kind == "quoted" and shown == found and _stands_for_someone(found, heard, False, ""):
+                shown = f"{found[0]}<text>{found[-1]}"
+            heard = [heard[1], "name" if kind == "named" or (kind == "quoted" and shown != found) else ""]
         out.append(shown)
         begins = False
     return "".join(out)
 
 
-def _is_wording(word: str, before: str, begins: bool, strict: bool) -> bool:
-    lowered = word.lower()
-    if lowered in NAMES_TOO and before in BEFORE_NAMES:
+def _following(pieces: list[re.Match[str]], place: int) -> str:
+    """The next word, in small letters, or the sign that is between."""
+    for piece in pieces[place + 1 : place + 3]:
+        if piece[0] != " ":
+            return piece[0].lower()
+    return ""
+
+
+def _stands_for_someone(word: str, heard: list[str], begins: bool, following: str) -> bool:
+    """Whether a person or a machine stands here by the sentence, and `word` is none that may stand here otherwise."""
+    earlier, before = heard
+    if before in TITLES:
+        return not (word in FUNCTION or word in FOLLOWERS or _is_abstract(word))
+    if before in DETERMINERS or word in FUNCTION or word in THINGS or _is_abstract(word):
         return False
+    opens = begins or before in CONJUNCTIONS
+    return (
+        before in ("for", "by")
+        or before in PERSON_VERBS
+        or (before in ("to", "from", "of", "with") and (earlier in GIVING or following == ":"))
+        or (earlier, before) in (("name", "and"), ("welcome", "back"))
+        or (opens and following in SUBJECT_VERBS)
+        or (begins and (following in _BEHIND_A_SUBJECT or (following == ":" and word not in OPERATIONS)))
+        or (begins and bool(before) and not following)  # `session closed: X`
+        or (before in ("was", "were", "is") and following in PERSON_VERBS)
+        or word.endswith(("'s", "\u2019s"))
+        or (word in NAMES_TOO and before in BEFORE_NAMES)
+    )
+
+
+_BEHIND_A_SUBJECT = frozenset({"and", "(", "[", "]", ",", "-"})
+
+
+def _is_abstract(word: str) -> bool:
+    return word in KNOWN and word not in NAMES_TOO and bool(_ABSTRACT.fullmatch(word))
+
+
+def _is_wording(word: str, before: str, strict: bool) -> bool:
+    lowered = word.lower()
     if lowered in KNOWN or lowered.rstrip("s") in KNOWN or lowered.removesuffix("'s") in KNOWN:
         return True
     if strict or not word.isascii():
         return False
     if word.islower():
-        return before not in BEFORE_NAMES and bool(_ENGLISH_ENDING.search(word))
-    if word.isupper() or (word.istitle() and not begins):
-        return False
-    if word.istitle():
-        return bool(_ENGLISH_ENDING.search(lowered))
-    return _is_identifier(word)
+        return before not in BEFORE_NAMES and _is_derived(word)
+    return not word.isupper() and (_is_derived(lowered) if word.istitle() else _is_identifier(word))
+
+
+def _is_derived(word: str) -> bool:
+    """Whether `word` is made of a known one, such as `revalidating`."""
+    ending = _ENDING.fullmatch(_PREFIX.sub("", word, count=1))
+    if ending is None:
+        return _PREFIX.sub("", word, count=1) in KNOWN and word not in KNOWN and len(word) > 6
+    stem = ending[1]
+    return (
+        len(stem) > 4
+        and stem not in NAMES_TOO
+        and any(made in KNOWN for made in (stem, f"{stem}e", f"{stem}ate", f"{stem}y", stem[:-1]))
+    )
 
 
 def _is_identifier(word: str) -> bool:
@@ -210,9 +284,17 @@ def _of_pair(mask: str, found: str) -> str:
     name, value = pair[1], pair[2]
     quote = value[:1] if value[:1] in "\"'" else ""
     bare = value.strip("\"'")
-    if mask == "<name>" and bare.lower() in KNOWN - NAMES_TOO and not quote:
-        return found  # `user: not found`, `license: expired`
+    if mask == "<name>" and not quote:  # `user: not found`, `license: expired`
+        someone = name.strip(" \t=:\"'").lower().removesuffix("name").rstrip(" _") in TITLES | {""}
+        if _is_no_name(bare.lower(), someone):
+            return found
     return f"{name}{quote}{mask}{quote}"
+
+
+def _is_no_name(word: str, someone: bool) -> bool:
+    if someone:
+        return word in FUNCTION or word in FOLLOWERS or _is_abstract(word)
+    return word in KNOWN and word not in NAMES_TOO
 
 
 def _of_token(found: str) -> str:
