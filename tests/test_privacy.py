@@ -165,7 +165,7 @@ def test_the_page_and_the_api_show_none_of_it():
 
 def test_the_bundle_is_complete_and_tells_what_is_in_it(site, tmp_path, capsys):
     assert main(["bundle", "--config.file", str(site), "-o", str(tmp_path / "b.zip")]) == 0
-    assert "Look through it before you send it" in capsys.readouterr().err
+    assert "Review it before you send it" in capsys.readouterr().err
     with zipfile.ZipFile(tmp_path / "b.zip") as bundle:
         names = bundle.namelist()
         contents = bundle.read("CONTENTS.txt").decode()
