@@ -1,8 +1,30 @@
-"""`python -m exporter` is `qlik-license-exporter`."""
+"""`python -m exporter` is `qlik-license-exporter`: the entry point of every process but the Windows service."""
 
 import sys
 
-from exporter.cli import main
+from exporter import signals
+
+
+def main() -> int:
+    """Run the command line. Whatever happens, it ends with a code and a line, and never with a traceback."""
+    signals.hold()  # before the rest is loaded, which takes a while
+    try:
+        from exporter.cli import main as carry_out
+        from exporter.last_words import replace_tracebacks
+
+        replace_tracebacks()
+        return carry_out()
+    except Exception as error:  # the last place where an error can still be told: too little memory, a fault of ours
+        try:
+            from exporter.last_words import reason
+
+            words = reason(error)
+        except (ImportError, MemoryError):
+            words = f"{type(error).__name__}: {error}"
+        if sys.stderr is not None:
+            sys.stderr.write(f"qlik-license-exporter: {words}\n")
+        return 1
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,6 +5,7 @@ event loop here; the web server has its own. A scrape only reads what they have 
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 import threading
@@ -231,6 +232,8 @@ class Exporter:
     def run(self, stop: threading.Event) -> int:
         """Observe and answer until `stop` is set; 0. Raises ListenError where an address cannot be had."""
         try:
+            if stop.is_set():  # asked to while it was loaded
+                return 0
             self._ledger.start(self._config)
             if self._options.listens:
                 self._web.start(self._config.web.listen_addresses)
@@ -276,10 +279,16 @@ class Exporter:
         """Have every part end, all at the same time, so that one that hangs takes no time from the others."""
         parts = [self._web.stop, self._ledger.stop, *([self._textfile.stop] if self._textfile else [])]
         threads = [threading.Thread(target=part, daemon=True) for part in parts]
-        for thread in threads:
-            thread.start()
+        for thread, part in zip(threads, parts, strict=True):
+            try:
+                thread.start()
+            except RuntimeError:  # no memory for a thread, or too many of them: one after another then
+                with contextlib.suppress(RuntimeError):  # a part that could not be started for the same reason
+                    part()
         deadline = time.monotonic() + STOP_SECONDS
         for thread in threads:
+            if thread.ident is None:
+                continue
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _tasks(self) -> list["asyncio.Task[None]"]:

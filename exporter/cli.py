@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from exporter import __version__
+from exporter import __version__, signals
 from exporter.commands.terminal import complain
 from exporter.config import Config, ConfigError, StateConfig, is_address, load, local_path, redaction_of
+from exporter.last_words import reason
 from exporter.log import FORMATS, LEVELS, redact_log, start_logging
 
 STOPPED, FAILED, UNUSABLE = 0, 1, 2
@@ -85,6 +86,8 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
     start_logging(arguments.log_level, arguments.log_format)
     arguments.redact = str
     try:
+        if name != "run":
+            signals.release()
         config = _config(arguments, command)
         arguments.reread = lambda: _config(arguments, command)
         return int(module.run(arguments, config))
@@ -97,7 +100,7 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return STOPPED
     except OSError as error:
-        complain(arguments.redact(f"{error.filename or name}: {error.strerror or error}"))
+        complain(arguments.redact(reason(error)))
         return FAILED
 
 

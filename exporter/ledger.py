@@ -31,6 +31,8 @@ from exporter.store import Store, StoreError, StoreLockedError
 
 SAVE_SECONDS = 300.0
 """The state is saved at least so often, also when nothing changed."""
+OPEN_SECONDS = 0.5
+"""How long the start waits for a state file that is locked or far away; it is then opened when that can be done."""
 RETRY_SECONDS = 5.0
 """Wait before a save that failed is tried again, when nothing new comes, and before any work after a fault of ours."""
 QUIET_POLLS = 2
@@ -80,8 +82,9 @@ class Ledger:
         clock: Clock | None = None,
         step: Callable[[str], None] = lambda name: None,
     ) -> None:
-        """Opens the state file `path`; where it cannot be had now, the committer tries again.
+        """Has the committer open the state file `path`, and waits `OPEN_SECONDS` at most for that.
 
+        Where it cannot be had now, the committer tries again.
         `noted` is told each batch of records, and what they mean, once it is folded; `begun_anew` is told before the
         same records come once more.
         `step` is told each step of a commit, for tests that stop the process there. Raises StoreLockedError.
@@ -117,7 +120,12 @@ class Ledger:
         self._caught_up: dict[LogName, set[str]] = {}
         self._read_errors: dict[LogName, int] = {}
         self._place_anew = False
-        self._commit([])
+        self._tried_first = threading.Event()
+        self._refusal: StoreLockedError | None = None
+        self._thread.start()
+        self._tried_first.wait(OPEN_SECONDS)
+        if self._refusal:
+            raise self._refusal
 
     # --- for the application -----------------------------------------------------------------------------------------
 
@@ -137,9 +145,11 @@ class Ledger:
         return not self._unsaved
 
     def start(self, config: Config) -> None:
-        """Begin to commit, and to read the logs."""
-        self._config = config
-        self._thread.start()
+        """Begin to read the logs. Raises StoreLockedError where that was found only now."""
+        with self._wake:
+            if self._refusal:
+                raise self._refusal
+            self._config = config
         self._place()
 
     def reconfigure(self, config: Config, rules: Rules) -> None:
@@ -148,7 +158,9 @@ class Ledger:
         self._place()
 
     def stop(self) -> None:
-        """Stop reading, commit what was handed in, close the state file. Takes `STOP_SECONDS` at most."""
+        """Stop reading; have the committer commit what was handed in, and close the state file. Takes `STOP_SECONDS`
+        at most.
+        """
         deadline = self._clock.monotonic() + STOP_SECONDS
         for reader in self._readers.values():
             reader.stop()
@@ -159,8 +171,6 @@ class Ledger:
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join(max(0.1, deadline - self._clock.monotonic()))
-        if self._store and not self._thread.is_alive():
-            self._store.close()
 
     def submit_event(self, event: OutsideEvent) -> None:
         """Have an event of another source folded soon. Never blocks."""
@@ -318,6 +328,17 @@ class Ledger:
         return task.accepted
 
     def _run(self) -> None:
+        try:
+            self._commit([])
+        except StoreLockedError as error:
+            with self._wake:
+                if self._config is None:  # at the start: another exporter does this one's work
+                    self._refusal = error
+                    return
+        except Exception as error:  # as below
+            self._fault("the first commit", error)
+        finally:
+            self._tried_first.set()
         while True:
             with self._wake:
                 if not self._tasks and not self._stopping and not self._place_anew:
@@ -327,8 +348,7 @@ class Ledger:
                 stopping, place, self._place_anew = self._stopping, self._place_anew, False
             try:
                 if tasks or self._unsaved or stopping or self._until_due() <= 0:
-                    with self._committing:
-                        self._commit(tasks)
+                    self._commit(tasks)
                 if place and not stopping:
                     self._place()
             except Exception as error:  # the one place where a fault of ours in committing is handled and counted
@@ -344,6 +364,8 @@ class Ledger:
                 for task in tasks:
                     task.done.set()
             if stopping and not self._tasks:
+                if self._store:
+                    self._store.close()
                 return
 
     def _until_due(self) -> float:
@@ -353,21 +375,22 @@ class Ledger:
         """Open the state file where that is still to be done; then fold, save, publish: in this order."""
         if self._store is None:
             self._tried(self._open)
-        state = self.published.state.copy()
         now = self._clock.wall()
-        for task in tasks:
-            if isinstance(task.work, Batch):
-                task.accepted = task.epoch == self._epoch
-                if task.accepted:
-                    state = self._folded(state, task.work, now)
-            else:
-                state.fold(task.work, now, self._rules)
-        self._step("folded")
-        values = self._encoded(state)
-        for task in tasks:
-            if isinstance(task.work, Batch) and task.accepted:
-                self._keep_rows(task.work)
-        self.published = Published(state, self.published.counted)
+        with self._committing:  # never while the state file is waited for
+            state = self.published.state.copy()
+            for task in tasks:
+                if isinstance(task.work, Batch):
+                    task.accepted = task.epoch == self._epoch
+                    if task.accepted:
+                        state = self._folded(state, task.work, now)
+                else:
+                    state.fold(task.work, now, self._rules)
+            self._step("folded")
+            values = self._encoded(state)
+            for task in tasks:
+                if isinstance(task.work, Batch) and task.accepted:
+                    self._keep_rows(task.work)
+            self.published = Published(state, self.published.counted)
         store = self._store
         if store is None or not self._tried(lambda: store.save(values, self._unsaved_rows, self._unsaved_forgotten)):
             return
@@ -385,8 +408,8 @@ class Ledger:
         try:
             act()
         except StoreError as error:
-            if isinstance(error, StoreLockedError) and self._config is None:
-                raise  # at the start: another exporter does this one's work
+            if isinstance(error, StoreLockedError) and not self._tried_first.is_set():
+                raise
             self.save_failures += 1
             if self.save_failures == 1 or not self._unsaved:
                 log.error("%s; counters wait, gauges go on", error)
@@ -403,7 +426,13 @@ class Ledger:
         store = Store(self._path, self._clock.wall)
         try:
             try:
-                state = self._restored(store)
+                with self._committing:
+                    state = self._restored(store)
+                    if state is not None:
+                        self.published = Published(state, state)
+                        self._unsaved_rows, self._unsaved_forgotten = {}, set()
+                        self._epoch += 1  # what is under way belongs to what was folded before
+                        self._place_anew = self._config is not None
             except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
                 store.start_anew(f"is damaged: {error}")
                 state = None
@@ -411,13 +440,8 @@ class Ledger:
             store.close()
             raise
         self._store = store
-        if state is None:
-            return
-        self.published = Published(state, state)
-        self._unsaved_rows, self._unsaved_forgotten = {}, set()
-        self._epoch += 1  # what is under way belongs to what was folded before
-        self._place_anew = self._config is not None
-        self._begun_anew()
+        if state is not None:
+            self._begun_anew()
 
     def _folded(self, before: LicenseState, batch: Batch, now: float) -> LicenseState:
         """The state after `batch`. A record that the fold cannot bear is left out: it must not stop all others."""

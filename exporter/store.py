@@ -34,8 +34,10 @@ MIGRATIONS = (
     """,
 )
 """What makes each version of the file from the one before; a file's version is how many it has had."""
-BUSY_SECONDS = 5.0
-"""How long another program (a backup, a person's sqlite3) may keep the file busy before opening or saving fails."""
+BUSY_SECONDS = 0.5
+"""How long another program (a backup, a person's sqlite3) may keep the file busy before opening or saving fails.
+
+Short enough for a last save within the time that a stop may take; the ledger tries again."""
 PRIVATE = 0o600
 DIGEST_BYTES = 16
 """A random change goes unnoticed once in 2**128. Somebody who means to change the file can make a new digest."""
@@ -326,6 +328,8 @@ class Store:
     def _disconnect(self) -> None:
         if self._database is not None:
             database, self._database = self._database, None
+            with contextlib.suppress(sqlite3.Error):
+                database.execute("PRAGMA busy_timeout = 0")  # tidying up is worth no wait
             with contextlib.suppress(sqlite3.Error):
                 database.close()
 

@@ -170,6 +170,27 @@ def test_while_saving_fails_gauges_go_on_counters_wait_and_recovery_is_automatic
     again.stop()
 
 
+def test_a_state_file_that_another_program_keeps_locked_holds_up_neither_start_nor_stop(folder: Path) -> None:
+    _ledger(folder).stop()
+    other = sqlite3.connect(folder / "state" / "state.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    began = time.monotonic()
+    ledger = _ledger(folder)
+    ledger.start(_config(folder))
+    assert time.monotonic() - began < 1
+    _append(folder, "app.txt", "1\n")
+    _until(lambda: _seen(ledger) == 1, "gauges go on")
+    began = time.monotonic()
+    ledger.stop()
+    assert time.monotonic() - began < 2.5
+    other.execute("ROLLBACK")
+    other.close()
+    again = _ledger(folder)
+    again.start(_config(folder))
+    _until(lambda: _counted(again) == 1, "read again and counted once")
+    again.stop()
+
+
 def test_a_kill_while_saving_fails_loses_and_doubles_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.01)
     ledger = _ledger(folder)

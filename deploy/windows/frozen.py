@@ -7,6 +7,6 @@ from exporter.commands import service
 if sys.argv[1:] == [service.HOST_ARGUMENT]:
     service.host()
 else:
-    from exporter.cli import main  # only now: the service manager does not wait for it
+    from exporter.__main__ import main  # only now: the service manager does not wait for it
 
     sys.exit(main())

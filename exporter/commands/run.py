@@ -2,14 +2,15 @@
 
 import argparse
 import os
-import signal
 import sys
 import threading
 import time
-from types import FrameType
+from queue import SimpleQueue
 
+from exporter import signals
 from exporter.commands.terminal import complain
 from exporter.config import Config
+from exporter.last_words import too_few_open_files
 from exporter.once import exposition_once
 
 STOPPED, FAILED = 0, 1
@@ -47,15 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
     """0 when stopped; 1 with a sentence when the state file is held, or an address is taken."""
+    if few := too_few_open_files():
+        complain(few)
+        return FAILED
     if arguments.once:
+        signals.release()
         sys.stdout.write(exposition_once(config, arguments.config_file or ""))
         sys.stdout.flush()
         return STOPPED
     stop: threading.Event = arguments.stop or threading.Event()
     reload_asked = threading.Event()
     if arguments.stop is None:  # first of all: a signal may come while the rest is still loaded
-        _heed_signals(stop, reload_asked)
-        threading.Thread(target=_end_at_last, args=(stop,), name="end", daemon=True).start()
+        came: SimpleQueue[int] = SimpleQueue()
+        signals.heed(came.put)
+        threading.Thread(target=_obey, args=(came, stop, reload_asked), name="signals", daemon=True).start()
     from exporter.app import Exporter, Options  # --once needs neither the web server nor the state file
     from exporter.store import StoreError, StoreLockedError
     from exporter.web.listener import ListenError
@@ -73,31 +79,20 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     except (StoreError, StoreLockedError, ListenError) as error:
         complain(arguments.redact(str(error)))
         return FAILED
+    finally:
+        if arguments.stop is None:
+            signals.ignore()
     return STOPPED
 
 
-def _end_at_last(stop: threading.Event) -> None:
-    """End the process where stopping hangs: Python waits for threads that a dead file system may hold (hazard 121).
+def _obey(came: "SimpleQueue[int]", stop: threading.Event, reload_asked: threading.Event) -> None:
+    """Do what signals ask for. Once asked to stop, end the process after `LONGEST_STOP` where stopping hangs.
 
-    What was counted is safe: nothing is counted before it is saved.
+    Python would wait for threads that a dead file system may hold (hazard 121). What was counted is safe: nothing is
+    counted before it is saved.
     """
-    stop.wait()
+    while signals.is_reload(came.get()):
+        reload_asked.set()
+    stop.set()
     time.sleep(LONGEST_STOP)
     os._exit(STOPPED)
-
-
-def _heed_signals(stop: threading.Event, reload_asked: threading.Event) -> None:
-    """Stop on Ctrl-C, SIGTERM and, on Windows, Ctrl-Break; read the configuration again on SIGHUP elsewhere.
-
-    By `signal.signal`: the loop's own handlers do not exist on Windows (hazard 115).
-    """
-
-    def stopping(number: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGINT, stopping)
-    signal.signal(signal.SIGTERM, stopping)
-    if sys.platform == "win32":
-        signal.signal(signal.SIGBREAK, stopping)
-    else:
-        signal.signal(signal.SIGHUP, lambda number, frame: reload_asked.set())
