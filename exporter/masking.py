@@ -115,6 +115,7 @@ class Templates:
 _PIECES = re.compile(
     r"""
     (?P<kept>(?<![A-Za-z])(?:result|code|status|status\ ?code|sessioncount)["']?\s*[:=]\s*["']?\d{1,3}(?!\w)["']?)
+  | (?P<login>TlRMTVNTUA[A-Za-z0-9+/=_-]*)
   | (?P<secret>(?<![A-Za-z])(?:password|passwd|passphrase|pwd|secret|token|api-?key|authorization|proxy-authorization|
         signed(?:\ license)?\ key|license\ ?key|key|cookie|checksum|signature|credentials?)
         ["']?\s*[:=]\s*(?:(?:basic|bearer|ntlm|negotiate)\s+)?(?:"[^"]*"|'[^']*'|[^\s,;|&]+))
@@ -307,6 +308,9 @@ _KEPT_MIXED = {"x509", "http2", "h2", "ipv4", "ipv6", "utf8", "utf16", "sha1", "
 
 _MASKS: dict[str, Callable[[str], str]] = {
     "kept": lambda found: found,
+    "login": lambda found: (
+        "<secret>"
+    ),  # a message of NTLM in base64: user, domain, and what a password can be guessed by
     "secret": lambda found: _of_pair("<secret>", found),
     "named": lambda found: _of_pair("<name>", found),
     "url": _of_url,

@@ -215,7 +215,7 @@ def test_a_password_in_a_variable_arrives_exactly_within_a_proxys_address(value:
     def credentials(text: str, **environ: str) -> str:
         (probe,) = parse(f"probes: [{{target: 'h:1', proxy: '{text}'}}]", "f.yml", environ).probes or ()
         assert str(proxy_of(probe.proxy)) == "http://proxy.contoso.com:3128"
-        return base64.b64decode(proxy_of(probe.proxy).authorization.removeprefix("Basic ")).decode()
+        return base64.b64decode(proxy_of(probe.proxy).credentials.basic.removeprefix("Basic ")).decode()
 
     assert credentials("http://user:${PW}@proxy.contoso.com:3128", PW=value) == f"user:{value}"
     assert credentials("http://user:a%23${PW}b@${HOST}:${PORT}", PW=value, HOST="proxy.contoso.com", PORT="3128") == (
@@ -413,6 +413,36 @@ def test_a_pattern_that_may_never_end_is_refused(pattern: str) -> None:
 def test_a_pattern_that_ends_is_taken(pattern: str) -> None:
     message = {"name": "a", "log": "licenses", "match": pattern, "means": "sync_failed"}
     assert parse(yaml.safe_dump({"messages": [message]}), "f.yml", {}).messages[0].match == pattern
+
+
+def test_a_login_at_a_proxy_is_data_and_never_shows(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("p@ss:%41#\n")
+    login = f"proxy_user: 'CONTOSO\\svc', proxy_password_file: '{tmp_path}/password'"
+    config = parse(f"probes: [{{target: 'h:1', {login}}}]", "f.yml", {})
+    (probe,) = config.probes or ()
+    assert (probe.proxy_user, probe.proxy_password) == (r"CONTOSO\svc", "p@ss:%41#")
+    for shown in (masked_yaml(config), redaction_of(config)(r"as CONTOSO\svc with p@ss:%41#")):
+        assert "svc" not in shown
+        assert "p@ss" not in shown
+    variables = parse(
+        "probes: [{target: 'h:1', proxy_user: '${U}', proxy_password: '${P}'}]", "f.yml", {"U": "a", "P": "#"}
+    )
+    assert masked(variables)["probes"][0]["proxy_user"] == "${U}"
+    assert masked(variables)["probes"][0]["proxy_password"] == "${P}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("proxy_user: a", "probes[0].proxy_password: not found beside `proxy_user`, expected both or neither"),
+        ("proxy_password: a", "probes[0].proxy_user: not found beside `proxy_password`, expected both or neither"),
+        ("proxy_user: a, proxy_password: b, proxy: none", "found beside `proxy: none`"),
+        ("proxy_user: a, proxy_password: b, proxy: 'http://c:d@p:1'", "found beside a user in `proxy`"),
+        ("proxy_user: a, proxy_password: b, proxy_password_file: c", "found beside `proxy_password`"),
+    ],
+)
+def test_half_a_login_at_a_proxy_or_two_are_refused(keys: str, said: str) -> None:
+    assert said in refusal(f"probes: [{{target: 'h:1', {keys}}}]")
 
 
 def test_a_missing_variable_or_secret_file_is_named(tmp_path: Path) -> None:

@@ -89,7 +89,11 @@ def test_the_yaml_examples_are_configurations_that_load() -> None:
     assert len(configurations) >= 4
     for page, block in configurations:
         block = re.sub(r".*key_password_file.*\n", "", block)  # a file of the reader's own
-        parse(block, str(page), {"LICENSE_PROXY": "http://u:p@proxy:3128", "PROXY": "http://u:p@proxy:3128"})
+        parse(
+            block,
+            str(page),
+            {"LICENSE_PROXY": "http://u:p@proxy:3128", "PROXY": "http://u:p@proxy:3128", "PROXY_PASSWORD": "p"},
+        )
 
 
 def prose(page: Path) -> str:

@@ -53,14 +53,14 @@ ALLOWED: dict[str, set[str]] = {
     },
     "logs.reader": {"logs.files", "logs.register", "logs.tail", "masking"},
     "store": set(),
-    "dispatcher": {"config", "printable"},
+    "services_conf": {"config", "printable"},
     "textfile": set(),
 }
 """What each module of the core may import of the product. The purer it is, the less."""
 
 PACKAGES: dict[str, set[str]] = {
     "config": {"config", "events", "printable"},
-    "probes": {"printable", "config", "dispatcher", "probes"},
+    "probes": {"printable", "config", "services_conf", "probes"},
     "qrs": {"printable", "config", "events", "qrs"},
     "verdict": {"config", "events", "license", "observation", "probes", "qrs", "verdict", "wording", "masking"},
 }

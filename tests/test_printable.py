@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from exporter.dispatcher import licenses_service_proxy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.cli import main
-from exporter.dispatcher import licenses_service_proxy
 from exporter.log import start_logging
 from exporter.masking import masked, masked_name
 from exporter.printable import REPLACEMENT, printable, printable_lines, printable_tree

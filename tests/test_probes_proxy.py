@@ -64,8 +64,8 @@ def test_hazard_129_a_tunnel_is_asked_for_and_credentials_go_on_connect_only(ca_
     assert result.success, result.story
     assert result.proxied
     assert set(result.phases) == {"connect", "proxy", "tls", "http"}
-    assert requests[0].startswith(f"CONNECT localhost:{port} HTTP/1.1\r\n".encode())
-    assert header(requests[0], b"proxy-authorization") == b"Basic " + CREDENTIALS
+    assert all(head.startswith(f"CONNECT localhost:{port} HTTP/1.1\r\n".encode()) for head in requests)
+    assert [header(head, b"proxy-authorization") for head in requests] == [None, b"Basic " + CREDENTIALS]
     assert header(asked[0], b"proxy-authorization") is None
     told = " ".join((result.detail, *result.story))
     assert "svc" not in told
@@ -249,7 +249,7 @@ def test_a_proxy_that_refuses_basic_credentials_or_their_absence_is_proxy_auth(
     assert words in result.detail
 
 
-@pytest.mark.parametrize("credentials", ["", "svc:wrong@"])
+@pytest.mark.parametrize("credentials", ["", "svc:wrong@", "CONTOSO%5Csvc:wrong@"])
 @pytest.mark.parametrize(
     ("challenges", "words"),
     [
@@ -270,6 +270,8 @@ def test_a_proxy_whose_authentication_the_probe_cannot_give_makes_the_probe_inco
 ) -> None:
     result = refused(tmp_path, *challenges, credentials=credentials)
     assert (result.success, result.reason) == (None, None)
+    if "N" in words and credentials:  # it begins a login that the proxy does not go on with
+        words = "sent no N"
     assert words in result.detail
     assert result.story[-1].startswith("proxy: ")
     assert "it is unknown whether the Licenses service gets through" in result.story[-1]
@@ -305,7 +307,7 @@ def test_an_https_proxy_carries_tls_in_tls(credentials: bytes | None, ca_file: s
     ):
         result = probed(to(port, ca_file, proxy=f"https://{URL_CREDENTIALS}@localhost:{proxy}"))
     assert result.success, result.story
-    assert len(requests) == 1
+    assert len(requests) == (2 if credentials else 1)
     assert result.issuer == "Acme Root"
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from exporter.config import Config, LogConfig, ProbeConfig, probes_of
-from exporter.dispatcher import licenses_service_proxy
 from exporter.events import LogName
 from exporter.ledger import account
 from exporter.logs.files import Listing, NotALogError, Pattern, open_shared, root_of
@@ -17,6 +16,7 @@ from exporter.printable import printable
 from exporter.probes import ProbeResult, probe
 from exporter.qrs import QrsError
 from exporter.qrs.client import read_overview
+from exporter.services_conf import licenses_service_proxy
 from exporter.web import webfile
 
 Value = TypeVar("Value")

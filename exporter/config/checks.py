@@ -144,8 +144,28 @@ class Checks:
                 expected += ", with a password that has %23 for # and the like, or is a variable: http://user:${NAME}@…"
             raise self._error(f"{key}.proxy", f"found something else, expected {expected}")
         return msgspec.structs.replace(
-            probe, path=path, proxy=proxy, ca_file=self._path(f"{key}.ca_file", probe.ca_file)
+            probe,
+            path=path,
+            proxy=proxy,
+            proxy_password=self._proxy_password(probe, proxy, key),
+            ca_file=self._path(f"{key}.ca_file", probe.ca_file),
         )
+
+    def _proxy_password(self, probe: ProbeConfig, proxy: str, key: str) -> str:
+        password = probe.proxy_password
+        if probe.proxy_password_file:
+            if password:
+                problem = "found beside `proxy_password`, expected only one of the two"
+                raise self._error(f"{key}.proxy_password_file", problem)
+            password = self._secret(f"{key}.proxy_password_file", probe.proxy_password_file)
+        if bool(probe.proxy_user) != bool(password):
+            there, lacking = ("proxy_user", "proxy_password") if probe.proxy_user else ("proxy_password", "proxy_user")
+            raise self._error(f"{key}.{lacking}", f"not found beside `{there}`, expected both or neither")
+        if probe.proxy_user and proxy == "none":
+            raise self._error(f"{key}.proxy_user", "found beside `proxy: none`, expected a proxy")
+        if probe.proxy_user and urlsplit(proxy).username is not None:
+            raise self._error(f"{key}.proxy_user", "found beside a user in `proxy`, expected only one of the two")
+        return password
 
     def _qrs(self, qrs: QrsConfig) -> QrsConfig:
         url = self._variables.address("qrs.url", qrs.url)

@@ -133,6 +133,9 @@ class ProbeConfig(_Settings, frozen=True, kw_only=True):
     timeout: Duration = Duration(10)
     proxy: str = "auto"
     proxy_file: str = ""
+    proxy_user: str = ""
+    proxy_password: str = ""
+    proxy_password_file: str = ""
     ca_file: str = ""
     ip_protocol: Literal["", "4", "6"] = ""
 

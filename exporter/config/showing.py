@@ -40,6 +40,8 @@ def masked(config: Config) -> dict[str, Any]:
     qrs["user"] = placeholders_of(qrs["user"], MASK)
     for probe in tree["probes"] or []:
         probe["proxy"] = MASK if probe["proxy_file"] else _masked_address(probe["proxy"])
+        for key in ("proxy_user", "proxy_password"):
+            probe[key] = placeholders_of(probe[key], MASK)
     return tree
 
 
@@ -63,7 +65,10 @@ def redaction_of(config: Config) -> Callable[[str], str]:
         for step in steps_of(key):
             here = here[step]
         shown.setdefault(str(here), masked_url(written))
-    for secret in (config.qrs.key_password, *(part for probe in config.probes or () for part in _login(probe.proxy))):
+    logins = [
+        part for probe in config.probes or () for part in (*_login(probe.proxy), probe.proxy_user, probe.proxy_password)
+    ]
+    for secret in (config.qrs.key_password, *logins):
         shown.setdefault(secret, MASK)
     spelled = {
         spelling: placeholder

@@ -22,11 +22,12 @@ AGENT = f"qlik-license-exporter/{__version__}"
 
 
 class Exchange:
-    """One request and its answer."""
+    """A request and its answer; more of them where the connection is kept open."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_HEAD)
+        self._answer: h11.Response | None = None
 
     async def ask(self, method: str, target: str, headers: Sequence[tuple[str, str]]) -> h11.Response:
         """Send a request and return the head of its answer; interim answers (1xx) are passed over.
@@ -36,7 +37,31 @@ class Exchange:
         request = h11.Request(method=method, target=target, headers=[*headers, ("User-Agent", AGENT)])
         head, end = self._connection.send(request), self._connection.send(h11.EndOfMessage())
         await self._stream.send((head or b"") + (end or b""))
-        return await self._head()
+        self._answer = await self._head()
+        return self._answer
+
+    async def goes_on(self) -> bool:
+        """Read the rest of the answer; whether the connection then takes another request.
+
+        HTTP/1.0 and an announced close end it, also by the old name Proxy-Connection, and so does a body whose end only
+        the close would tell.
+        """
+        head = self._answer
+        if (
+            head is None
+            or head.http_version == b"1.0"
+            or not (header(head, b"content-length") or header(head, b"transfer-encoding"))
+        ):
+            return False
+        told = f"{header(head, b'connection')}, {header(head, b'proxy-connection')}"
+        if "close" in [token.strip().casefold() for token in told.split(",")]:
+            return False
+        try:
+            await self.read_body()
+            self._connection.start_next_cycle()
+        except (ConnectionError, h11.ProtocolError):
+            return False
+        return True
 
     @property
     def follows(self) -> bool:

@@ -1,9 +1,11 @@
 """A proxy: how it is written, how it is asked for a tunnel, and what it may answer instead of opening one."""
 
 import base64
+import binascii
 import re
 import ssl
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 import h11
@@ -11,11 +13,20 @@ import h11
 from exporter.printable import printable
 from exporter.probes.exchange import Exchange, ascii_host, authority, header, origin, status_text
 from exporter.probes.failure import Failure, Inconclusive
+from exporter.probes.login import Credentials, Login, NoLoginError, begin_login
 from exporter.probes.stream import Stream, TlsStream
+from exporter.probes.threads import in_thread
+
+MOST_STEPS = 6
+"""Requests of one login at most: NTLM takes two, Negotiate up to four."""
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*(?:"|$)')
-_SCHEME = re.compile(r"[^\s,=\"]+(?=\s+[^\s=]|\s*$)")
+_CHALLENGE = re.compile(r"(?P<scheme>[^\s,=\"]+)(?:\s+(?P<token>[A-Za-z0-9._~+/\s-]+=*)\s*$|\s+[^\s=]|\s*$)")
 _SPELLED = {"ntlm": "NTLM", "negotiate": "Negotiate", "kerberos": "Kerberos", "digest": "Digest", "bearer": "Bearer"}
+_UNKNOWN = "so it is unknown whether the Licenses service gets through."
+
+Connect = Callable[[], Awaitable[Stream]]
+"""Opens a connection to the proxy. Raises OSError."""
 
 
 @dataclass(frozen=True)
@@ -25,49 +36,139 @@ class Proxy:
     scheme: str
     host: str
     port: int
-    authorization: str = field(repr=False)
-    """The value of Proxy-Authorization; empty without credentials."""
+    credentials: Credentials
     withheld: bool = False
-    """Whether the Licenses service has credentials for it that cannot be used from here."""
+    """Whether the Licenses service has credentials for it that cannot be used from here, or uses them otherwise."""
 
     def __str__(self) -> str:
         """The proxy for people: without credentials."""
         return f"{self.scheme}://{authority(self.host, self.port)}"
 
 
-def proxy_of(url: str, *, withheld: bool = False) -> Proxy:
-    """The proxy that `url` names, its credentials percent-encoded. The configuration has checked that it does."""
-    parts = urlsplit(url)
-    authorization = ""
-    if parts.username is not None:
-        credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        authorization = "Basic " + base64.b64encode(credentials.encode()).decode()
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Proxy(parts.scheme, parts.hostname or "", port, authorization, withheld)
+def proxy_of(url: str, credentials: Credentials | None = None, *, withheld: bool = False) -> Proxy:
+    """The proxy that `url` names; unless others are given, its credentials are those in it, percent-encoded.
 
-
-async def tunnel(stream: Stream, proxy: Proxy, host: str, port: int, trusted: ssl.SSLContext) -> Stream:
-    """A way to `host` through the proxy at the end of `stream` (CONNECT, RFC 9110, 9.3.6).
-
-    The credentials go into this one request and nowhere else (hazard 129). Raises Failure, Inconclusive, and what the
-    stream does.
+    The configuration has checked that `url` names one.
     """
-    if proxy.scheme == "https":
-        secured = TlsStream(stream, trusted, ascii_host(proxy.host))
-        await secured.handshake()
-        stream = secured
-    place = authority(ascii_host(host), port)
-    exchange = Exchange(stream)
-    credentials = [("Proxy-Authorization", proxy.authorization)] if proxy.authorization else []
-    answer = await exchange.ask("CONNECT", place, [("Host", place), *credentials])
-    if answer.status_code in (407, 401):  # tinyproxy answers wrong credentials with 401
-        raise _refused_login(answer, proxy)
+    parts = urlsplit(url)
+    if credentials is None:
+        credentials = Credentials(unquote(parts.username or ""), unquote(parts.password or ""))
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return Proxy(parts.scheme, parts.hostname or "", port, credentials, withheld)
+
+
+async def tunnel(
+    connect: Connect, proxy: Proxy, host: str, port: int, trusted: ssl.SSLContext, note: Callable[[str], None]
+) -> Stream:
+    """A way to `host` through the proxy (CONNECT, RFC 9110, 9.3.6). `note` receives how the probe authenticates.
+
+    The credentials go into these requests and nowhere else (hazard 129). Basic is sent at once, as Go's clients do. A
+    user with a domain waits for what the proxy offers: the password of a domain must not travel in the clear where NTLM
+    would do. Raises Failure, Inconclusive, and what streams raise.
+    """
+    way = _Way(connect, proxy, authority(ascii_host(host), port), trusted)
+    credentials = proxy.credentials
+    sent = "" if credentials.method == "any" and credentials.with_domain else credentials.basic
+    answer = await way.ask(sent)
+    offered = offered_schemes(answer)
+    login: Login | None = None
+    hindrance = ""
+    if _refused(answer) and not (sent and "basic" in offered):
+        try:
+            login = await in_thread(("login", proxy.host), begin_login, offered, credentials, proxy.host)
+        except NoLoginError as error:
+            hindrance = str(error)
+        if login is not None:
+            note(f"logging in with {login.scheme}" + (f" as {login.whom}." if login.whom else "."))
+            answer = await _logged_in(way, login, proxy)
+        elif not sent and credentials.basic and "basic" in offered:
+            sent = credentials.basic
+            answer = await way.ask(sent)
+    if _refused(answer):
+        raise (
+            _refused_login(answer, proxy, login)
+            if login
+            else _refused_basic(answer, proxy, offered, hindrance, sent=bool(sent))
+        )
     if not 200 <= answer.status_code < 300:
         told = f"{status_text(answer.status_code)}{origin(answer)}"
         raise Failure("proxy_connect", f"The proxy {proxy} answered {told} and opened no tunnel.")
-    if exchange.follows:
+    if way.follows:
         raise own_page(proxy)
-    return stream
+    return way.stream
+
+
+class _ClosedError(Exception):
+    """The connection does not take the next request of a login."""
+
+
+class _Way:
+    """The requests to a proxy for one tunnel, on one connection as far as the proxy keeps it open."""
+
+    def __init__(self, connect: Connect, proxy: Proxy, place: str, trusted: ssl.SSLContext) -> None:
+        self._connect, self._proxy, self._place, self._trusted = connect, proxy, place, trusted
+        self._exchange: Exchange | None = None
+        self.stream: Stream
+        """The connection of the last request."""
+
+    async def ask(self, authorization: str, *, same: bool = False) -> h11.Response:
+        """CONNECT with that Proxy-Authorization, `same`: on the connection of the last request.
+
+        Raises _ClosedError where `same` cannot be had.
+        """
+        kept = self._exchange is not None and await self._exchange.goes_on()
+        if same and not kept:
+            raise _ClosedError
+        if self._exchange is None or not kept:
+            self.stream = await self._opened()
+            self._exchange = Exchange(self.stream)
+        headers = [("Host", self._place), ("Proxy-Connection", "Keep-Alive")]
+        if authorization:
+            headers.append(("Proxy-Authorization", authorization))
+        try:
+            return await self._exchange.ask("CONNECT", self._place, headers)
+        except ConnectionError:
+            if not kept:
+                raise
+            if same:
+                raise _ClosedError from None
+        self._exchange = None  # the proxy closed what it had promised to keep
+        return await self.ask(authorization)
+
+    @property
+    def follows(self) -> bool:
+        """Whether something already followed the last answer."""
+        return self._exchange is not None and self._exchange.follows
+
+    async def _opened(self) -> Stream:
+        stream = await self._connect()
+        if self._proxy.scheme == "https":
+            secured = TlsStream(stream, self._trusted, ascii_host(self._proxy.host))
+            await secured.handshake()
+            stream = secured
+        return stream
+
+
+async def _logged_in(way: _Way, login: Login, proxy: Proxy) -> h11.Response:
+    """The answer to the last step of `login`. Raises Inconclusive where the steps cannot be gone."""
+    challenge: bytes | None = None
+    try:
+        for _ in range(MOST_STEPS):
+            authorization = await in_thread(("login", proxy.host), login.answer, challenge)
+            answer = await way.ask(authorization, same=challenge is not None)
+            challenge = _challenge_of(answer, login.scheme)
+            if not _refused(answer) or challenge is None:
+                return answer
+            if login.proved and login.scheme == "NTLM":  # another challenge begins anew: it was refused
+                return answer
+        raise NoLoginError(f"{login.scheme} did not end after {MOST_STEPS} steps")
+    except NoLoginError as error:
+        raise Inconclusive(f"The proxy {proxy} requires a login; {error}, {_UNKNOWN}") from None
+    except _ClosedError:
+        raise Inconclusive(
+            f"The proxy {proxy} closes the connection between the steps of {login.scheme}, which require a single "
+            f"connection, {_UNKNOWN}"
+        ) from None
 
 
 def own_page(proxy: Proxy) -> Failure:
@@ -75,43 +176,80 @@ def own_page(proxy: Proxy) -> Failure:
     return Failure("proxy_connect", f"The proxy {proxy} answered with a page of its own.")
 
 
-def offered_schemes(answer: h11.Response) -> tuple[str, ...]:
-    """The authentication schemes that a 407 offers, in small letters and in its order (RFC 9110, 11.6.1).
+def _refused(answer: h11.Response) -> bool:
+    return answer.status_code in (407, 401)  # tinyproxy answers wrong credentials with 401
 
-    Several headers, several challenges in one header, parameters and folded lines are all allowed. tinyproxy answers
-    wrong credentials with a 401, whose challenges have the other header's name.
+
+def _challenges(answer: h11.Response) -> list[tuple[str, str]]:
+    """The schemes that a 407 offers, in small letters, each with its token or an empty text (RFC 9110, 11.6.1).
+
+    Several headers, several challenges in one header, parameters and lines folded anywhere are all allowed. A 401 has
+    its challenges in the other header.
     """
     values = f"{header(answer, b'proxy-authenticate')}, {header(answer, b'www-authenticate')}"
-    challenges = _QUOTED.sub('""', values).split(",")
-    found = [scheme[0].casefold() for challenge in challenges if (scheme := _SCHEME.match(challenge.strip()))]
-    return tuple(dict.fromkeys(found))
+    found = [_CHALLENGE.match(challenge.strip()) for challenge in _QUOTED.sub('""', values).split(",")]
+    return [(each["scheme"].casefold(), "".join((each["token"] or "").split())) for each in found if each]
 
 
-def _refused_login(answer: h11.Response, proxy: Proxy) -> Failure | Inconclusive:
-    """What a proxy that wants a login says about the way behind it.
+def offered_schemes(answer: h11.Response) -> tuple[str, ...]:
+    """The authentication schemes that a 407 offers, in small letters and in its order."""
+    return tuple(dict.fromkeys(scheme for scheme, _ in _challenges(answer)))
 
-    It fails the probe only where the Licenses service, set as far as we can see like the probe, would fail too: its
-    Basic credentials are refused, or Basic is asked for and there are none. What we cannot speak, or have no
+
+def _challenge_of(answer: h11.Response, scheme: str) -> bytes | None:
+    """What the proxy sent for the next step; None without. Raises NoLoginError where it is no base64."""
+    token = next((token for name, token in _challenges(answer) if name == scheme.casefold() and token), "")
+    if not token:
+        return None
+    try:
+        return base64.b64decode(token, validate=True)
+    except binascii.Error:
+        raise NoLoginError("its challenge is no base64") from None
+
+
+def _refused_login(answer: h11.Response, proxy: Proxy, login: Login) -> Failure | Inconclusive:
+    """What a proxy says that refused NTLM or Negotiate."""
+    status = answer.status_code
+    if not login.proved:
+        return Inconclusive(f"The proxy {proxy} ({status}) sent no {login.scheme} challenge, {_UNKNOWN}")
+    if login.whom:
+        return Inconclusive(
+            f"The proxy {proxy} ({status}) rejected the account that this probe runs as ({login.scheme}); the Licenses "
+            f"service may use another one, {_UNKNOWN}"
+        )
+    if proxy.withheld:
+        return Inconclusive(
+            f"The proxy {proxy} ({status}) rejected the Licenses service's user name and password as this probe sends "
+            f"them ({login.scheme}); the service may add a domain, {_UNKNOWN}"
+        )
+    return Failure("proxy_auth", f"The proxy {proxy} ({status}) rejected the user name and password ({login.scheme}).")
+
+
+def _refused_basic(
+    answer: h11.Response, proxy: Proxy, offered: tuple[str, ...], hindrance: str, *, sent: bool
+) -> Failure | Inconclusive:
+    """What a proxy says that refused Basic credentials or wants what the probe cannot give.
+
+    It fails the probe only where the Licenses service, set as far as can be seen like the probe, would fail too: its
+    Basic credentials are refused, or Basic is asked for and there are none. What the probe cannot speak, or has no
     credentials for while the service has, the service may well pass: then nothing is concluded.
     """
-    offered, status = offered_schemes(answer), answer.status_code
-    named = " and ".join(_SPELLED.get(scheme, printable(scheme, 20)) for scheme in offered[:4])
-    unknown = "so it is unknown whether the Licenses service gets through."
+    status = answer.status_code
+    offered = tuple(dict.fromkeys((*offered, *offered_schemes(answer))))
     if status == 401 and not offered:  # it says so much: the login is wrong
         offered = ("basic",)
     if not offered:
         return Inconclusive(
-            f"The proxy {proxy} answered {status} and does not say which authentication it requires, {unknown}"
+            f"The proxy {proxy} answered {status} and does not say which authentication it requires, {_UNKNOWN}"
         )
     if "basic" not in offered:
-        return Inconclusive(
-            f"The proxy {proxy} ({status}) accepts only {named}, which this probe does not support, {unknown}"
-        )
-    if proxy.authorization:
+        named = " and ".join(_SPELLED.get(scheme, printable(scheme, 20)) for scheme in offered[:4])
+        return Inconclusive(f"The proxy {proxy} ({status}) accepts only {named}, {hindrance}, {_UNKNOWN}")
+    if sent:
         return Failure("proxy_auth", f"The proxy {proxy} ({status}) rejected the user name and password.")
-    if proxy.withheld:
+    if proxy.withheld or proxy.credentials.user:  # which are there, and not for Basic
         return Inconclusive(
             f"The proxy {proxy} ({status}) requires a user name and password; this probe cannot use those of the "
-            f"Licenses service, {unknown}"
+            f"Licenses service, {_UNKNOWN}"
         )
     return Failure("proxy_auth", f"The proxy {proxy} ({status}) requires a user name and password, and none is set.")

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import h11
 
 from exporter.config import ProbeConfig
-from exporter.dispatcher import licenses_service_proxy
 from exporter.probes.certificate import ServedChain, served_chain
 from exporter.probes.exchange import Exchange, ascii_host, authority, clock_skew, origin, status_text
 from exporter.probes.failure import (
@@ -28,10 +27,12 @@ from exporter.probes.failure import (
     stage_failure,
     time_out,
 )
+from exporter.probes.login import Credentials
 from exporter.probes.proxy import Proxy, own_page, proxy_of, tunnel
 from exporter.probes.result import Phase, ProbeResult
 from exporter.probes.stream import Address, Stream, TcpStream, TlsStream, connected_socket, trust
 from exporter.probes.threads import in_thread
+from exporter.services_conf import ServiceProxy, licenses_service_proxy
 
 MOST_ADDRESSES = 64
 """Addresses of one name that are tried."""
@@ -82,6 +83,7 @@ class RunningProbe:
         self._proxy: Proxy | None = None
         self._addresses: list[Address] = []
         self._errors: dict[Address, OSError] = {}
+        self._address: Address
         self._status: int | None = None
         self._ip_protocol: int | None = None
         self._chain: ServedChain | None = None
@@ -187,11 +189,11 @@ class RunningProbe:
         protocol = self._settings.protocol
         trusted = await self._prepared()
         self._addresses = await self._looked_up()
-        connected = await self._connected(seconds)
-        with contextlib.closing(connected):
+        with contextlib.ExitStack() as sockets:
+            connected = sockets.enter_context(contextlib.closing(await self._connected(seconds)))
             stream: Stream = TcpStream(connected)
             if self._proxy:
-                stream = await self._tunnelled(stream, self._proxy, trusted)
+                stream = await self._tunnelled(stream, sockets, self._proxy, trusted)
             if protocol in ("https", "tls"):
                 stream = await self._secured(stream, trusted)
             if protocol in ("https", "http"):
@@ -201,11 +203,11 @@ class RunningProbe:
         """Chooses the proxy, and reads which certificates are trusted."""
         settings = self._settings
         if settings.proxy not in ("auto", "none"):
-            self._proxy = proxy_of(settings.proxy)
+            self._proxy = proxy_of(settings.proxy, self._configured())
             self._note(f"through the proxy {self._proxy}, as configured.")
         elif settings.proxy == "auto" and settings.role not in ("repository", "local", "proxy"):
             found = await in_thread(("file", "services.conf"), licenses_service_proxy, self._environ)
-            self._proxy = proxy_of(found.url, withheld=found.withheld) if found.url else None
+            self._proxy = self._services_own(found) if found.url else None
             self._note(found.sentence)
         else:
             self._note("without a proxy.")
@@ -213,6 +215,17 @@ class RunningProbe:
             return await in_thread(("file", settings.ca_file), trust, settings.ca_file)
         except (OSError, ValueError) as error:
             raise Failure("other", f"ca_file {settings.ca_file} cannot be used: {error_text(error)}.") from error
+
+    def _configured(self) -> Credentials | None:
+        """The credentials that the configuration gives beside the proxy's address."""
+        settings = self._settings
+        return Credentials(settings.proxy_user, settings.proxy_password) if settings.proxy_user else None
+
+    def _services_own(self, found: ServiceProxy) -> Proxy:
+        """The Licenses service's proxy, with its own credentials unless the configuration gives some."""
+        if configured := self._configured():
+            return proxy_of(found.url, configured)
+        return proxy_of(found.url, Credentials(found.user, found.password, found.method), withheld=found.withheld)
 
     async def _looked_up(self) -> list[Address]:
         """The addresses of the target or, in its place, of the proxy: then the target's name is the proxy's matter."""
@@ -239,13 +252,29 @@ class RunningProbe:
             if found is None:
                 raise self._unconnected()
             connected, address = found
+            self._address = address
             self._ip_protocol = 6 if address.family == socket.AF_INET6 else 4
             self._note(f"{address.place[0]} port {address.place[1]} answered.")
             return connected
 
-    async def _tunnelled(self, stream: Stream, proxy: Proxy, trusted: ssl.SSLContext) -> Stream:
+    async def _tunnelled(
+        self, first: Stream, sockets: contextlib.ExitStack, proxy: Proxy, trusted: ssl.SSLContext
+    ) -> Stream:
+        """A tunnel through `proxy`, on the `first` connection or on a further one in its place."""
+        unused = [first]
+
+        async def connect() -> Stream:
+            if unused:
+                return unused.pop()
+            sockets.close()
+            errors: dict[Address, OSError] = {}
+            found = await connected_socket([self._address], 0, errors)
+            if found is None:
+                raise errors[self._address]
+            return TcpStream(sockets.enter_context(contextlib.closing(found[0])))
+
         with self._stage("proxy"):
-            stream = await tunnel(stream, proxy, self._settings.host, self._settings.port, trusted)
+            stream = await tunnel(connect, proxy, self._settings.host, self._settings.port, trusted, self._note)
             self._note(f"{proxy} opened a tunnel to {self._settings.target}.")
             return stream
 

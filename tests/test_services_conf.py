@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.dispatcher import LARGEST_FILE, ServiceProxy, licenses_service_proxy
+from exporter.services_conf import LARGEST_FILE, ServiceProxy, licenses_service_proxy
 
 
 def found(folder: Path, content: bytes | None) -> ServiceProxy:
@@ -42,32 +42,34 @@ def test_a_proxy_is_understood_however_it_is_written(lines: str, encoding: str, 
 
 
 @pytest.mark.parametrize(
-    ("lines", "url", "words"),
+    ("lines", "method", "withheld", "words"),
     [
-        (["-proxy-basic-authentication=true"], "https://svc:p%40ss%3A%20%26%22@proxy:8888", "password"),
-        ([], "https://svc:p%40ss%3A%20%26%22@proxy:8888", "password"),
-        (["-proxy-basic-authentication=false"], "https://proxy:8888", "no credentials"),
+        (["-proxy-basic-authentication=true"], "basic", False, "a user name and a password."),
+        ([], "any", True, "a user name and a password."),
+        (["-proxy-basic-authentication=false"], "ntlm", True, "for another authentication than Basic"),
     ],
 )
 @pytest.mark.parametrize(
     "password", ['-proxy-password=p@ss: &"', "-proxy-password='p@ss: &\"'", "'-proxy-password=p@ss: &\"'"]
 )
 def test_credentials_are_used_for_connecting_and_never_told(
-    password: str, lines: list[str], url: str, words: str, tmp_path: Path
+    password: str, lines: list[str], method: str, withheld: bool, words: str, tmp_path: Path
 ) -> None:
     given = ["-proxy-uri=https://proxy:8888", "-proxy-username=svc", password, *lines]
     proxy = found(tmp_path, (REST + "\r\n".join(given)).encode())
-    assert (proxy.state, proxy.url) == ("understood", url)
+    assert (proxy.state, proxy.url) == ("understood", "https://proxy:8888")
+    assert (proxy.user, proxy.password) == ("svc", 'p@ss: &"')
+    assert (proxy.method, proxy.withheld) == (method, withheld)
     assert words in proxy.sentence
     for told in (proxy.sentence, repr(proxy)):
         assert "svc" not in told
         assert "p@ss" not in told
-        assert "p%40ss" not in told
 
 
 def test_credentials_within_the_address_are_masked(tmp_path: Path) -> None:
-    proxy = found(tmp_path, f"{REST}-proxy-uri=http://svc:secret@proxy:3128".encode())
-    assert proxy.url == "http://svc:secret@proxy:3128"
+    proxy = found(tmp_path, f"{REST}-proxy-uri=http://CONTOSO%5Csvc:secret%40@proxy:3128".encode())
+    assert proxy.url == "http://proxy:3128"
+    assert (proxy.user, proxy.password, proxy.withheld) == (r"CONTOSO\svc", "secret@", False)
     assert "secret" not in proxy.sentence
     assert "svc" not in proxy.sentence
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from exporter.config import local_path
 from exporter.printable import printable
@@ -23,6 +23,9 @@ LARGEST_FILE = 1 << 20
 
 _SECTION = re.compile(r"\s*\[\s*([^\]]+?)\s*\]")
 _PARAMETER = re.compile(r"(?:^|(?<=[\s=]))([\"']?)-{0,2}(proxy-[a-z-]+)(?:\s*=\s*|\s+|$)", re.IGNORECASE)
+Method = Literal["any", "basic", "ntlm"]
+"""How the Licenses service authenticates at its proxy, as far as its setting says."""
+
 _KNOWN = {
     "proxy-uri",
     "proxy-username",
@@ -39,13 +42,17 @@ class ServiceProxy:
 
     file: str
     state: Literal["missing", "unreadable", "no setting", "not understood", "understood"]
-    url: str = field(repr=False)
-    """The proxy with its credentials, for connecting only; empty unless understood."""
+    url: str
+    """The proxy, without credentials; empty unless understood."""
     sentence: str
     """For a person; without credentials."""
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    """For connecting only, both or neither."""
+    method: Method = "any"
     withheld: bool = False
-    """Whether the service has credentials that cannot be used from here: then a proxy's demand for a login does not
-    speak against the service."""
+    """Whether the service has credentials that cannot be used from here, or may use them otherwise: then a proxy that
+    refuses the probe's login does not speak against the service."""
 
 
 def licenses_service_proxy(environ: Mapping[str, str] = os.environ) -> ServiceProxy:
@@ -122,27 +129,28 @@ def _understood(file: str, parameters: Mapping[str, str]) -> ServiceProxy:
             file, "not understood", "", f"{file} sets a proxy-uri that is no http:// or https:// address: not used."
         )
     address = parts.netloc.rpartition("@")[2]
-    credentials = parts.netloc.rpartition("@")[0]
-    sentence = f"{file} sets the proxy {parts.scheme}://{address} for the Licenses service"
-    user, password = parameters.get("proxy-username", ""), parameters.get("proxy-password", "")
+    url = f"{parts.scheme}://{address}"
+    sentence = f"{file} sets the proxy {url} for the Licenses service"
+    user = parameters.get("proxy-username", "") or unquote(parts.username or "")
+    password = parameters.get("proxy-password", "") or unquote(parts.password or "")
+    basic = parameters.get("proxy-basic-authentication", "").casefold()
+    method: Method = "ntlm" if basic in ("false", "0", "no") else "basic" if basic in ("true", "1", "yes") else "any"
     unknown = sorted(parameters.keys() - _KNOWN)
     withheld = bool(unknown)
-    if parameters.get("proxy-basic-authentication", "").casefold() in ("false", "0", "no"):
-        withheld |= bool(user or password or credentials or "proxy-encrypted-password" in parameters)
-        credentials = ""
-        sentence += "; it does not use Basic authentication there, so the probe sends no credentials"
-    elif user and password:
-        credentials = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    if user and password:
         sentence += ", with a user name and a password"
+        if method == "ntlm":
+            sentence += ", for another authentication than Basic"
+        if "\\" not in user and "@" not in user:
+            withheld |= method != "basic"  # for NTLM the service may add a domain that is not known here
     elif "proxy-encrypted-password" in parameters:
         withheld = True
         sentence += "; its password is encrypted and cannot be used from here, so the probe sends no credentials"
     elif user:
         withheld = True
         sentence += "; a user name without a password, so the probe sends no credentials"
-    elif credentials:
-        sentence += ", with credentials"
+    if not (user and password):
+        user = password = ""
     if unknown:
         sentence += f"; what {', '.join(unknown)} means there is not known, and is left out"
-    url = f"{parts.scheme}://{credentials}@{address}" if credentials else f"{parts.scheme}://{address}"
-    return ServiceProxy(file, "understood", url, f"{sentence}.", withheld)
+    return ServiceProxy(file, "understood", url, f"{sentence}.", user, password, method, withheld)

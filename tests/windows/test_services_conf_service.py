@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.dispatcher import SERVICE_KEY, licenses_service_proxy
+from exporter.services_conf import SERVICE_KEY, licenses_service_proxy
 
 pytestmark = pytest.mark.windows
 

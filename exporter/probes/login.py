@@ -1,0 +1,148 @@
+"""Logins at a proxy that take several steps: NTLM and Negotiate. The probes' only user of `pyspnego`.
+
+A user name and a password are proved by NTLM, on every platform by the same code. Without them a process can only
+authenticate as itself: on Windows by SSPI, elsewhere by a Kerberos ticket where the system has the libraries.
+"""
+
+import base64
+import getpass
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from exporter.printable import printable
+from exporter.services_conf import Method
+
+if TYPE_CHECKING:
+    from spnego import ContextProxy
+
+logging.getLogger("spnego").setLevel(logging.CRITICAL)  # at `debug` it writes down the messages that prove a password
+
+
+class NoLoginError(Exception):
+    """No login can be made with what there is. The text says why, and completes a sentence."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What the probe may prove to a proxy."""
+
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    method: Method = "any"
+    """`basic` and `ntlm` where the Licenses service is set to use nothing else."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether there are a user and a password."""
+        return bool(self.user and self.password)
+
+    @property
+    def with_domain(self) -> bool:
+        r"""Whether the user is written as `DOMAIN\user` or `user@REALM`."""
+        return "\\" in self.user or "@" in self.user
+
+    @property
+    def basic(self) -> str:
+        """The value of Proxy-Authorization for Basic (RFC 7617); empty where there is nothing to send."""
+        if not self.user or self.method == "ntlm":
+            return ""
+        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+
+class Login:
+    """One login under way. Its calls can block: Windows and Kerberos ask a domain controller."""
+
+    def __init__(self, scheme: str, context: "ContextProxy", whom: str) -> None:
+        self.scheme = scheme
+        """`NTLM` or `Negotiate`, as the header spells it."""
+        self.whom = whom
+        """The account that the process runs as, where it authenticates as that; else empty."""
+        self.proved = False
+        """Whether a challenge was answered: a refusal then concerns the credentials themselves."""
+        self._context = context
+
+    def answer(self, challenge: bytes | None) -> str:
+        """The next value of Proxy-Authorization, for what the proxy sent; None begins.
+
+        Raises NoLoginError where the challenge cannot be used.
+        """
+        try:
+            token = self._context.step(challenge)
+        except Exception as error:  # SSPI, GSSAPI and a parser of a stranger's bytes raise of all kinds
+            how = "cannot be begun here" if challenge is None else "did not go on"
+            raise NoLoginError(f"{self.scheme} {how}: {_why(error)}") from None
+        if not token:
+            raise NoLoginError(f"{self.scheme} did not go on: the proxy sent another challenge after the last step")
+        self.proved = challenge is not None
+        return f"{self.scheme} {base64.b64encode(token).decode()}"
+
+
+def begin_login(offered: Sequence[str], credentials: Credentials, host: str) -> Login:
+    """A login by one of the schemes that the proxy `host` offered (in small letters). Can block.
+
+    Raises NoLoginError.
+    """
+    if credentials.method == "basic" or not {"ntlm", "negotiate"} & {*offered}:
+        raise NoLoginError(_BASIC_ONLY if credentials.method == "basic" else "which this probe does not support")
+    if credentials.complete:
+        scheme, whom = "ntlm" if "ntlm" in offered else "negotiate", ""
+    else:
+        scheme, whom = _own_account(offered)
+    try:
+        context = _context(scheme, credentials, host)
+    except Exception as error:  # no ticket, an account without credentials, a package that SSPI does not have
+        raise NoLoginError(f"and {_SPELLED[scheme]} cannot be begun here: {_why(error)}") from None
+    return Login(_SPELLED[scheme], context, whom)
+
+
+_SPELLED = {"ntlm": "NTLM", "negotiate": "Negotiate"}
+_BASIC_ONLY = "while the Licenses service is set to Basic authentication"
+
+
+def _context(scheme: str, credentials: Credentials, host: str) -> "ContextProxy":
+    import spnego  # 30 ms that only sites with such a proxy pay
+    from spnego.exceptions import NegotiateOptions
+
+    if not credentials.complete:
+        return spnego.client(hostname=host, service="HTTP", protocol=scheme)
+    known = spnego.Password(credentials.user, credentials.password)
+    options = NegotiateOptions.use_ntlm if scheme == "ntlm" else NegotiateOptions.none
+    return spnego.client(known, hostname=host, service="HTTP", protocol=scheme, options=options)
+
+
+def _own_account(offered: Sequence[str]) -> tuple[str, str]:
+    """The scheme by which this process can authenticate as itself, and as whom that is. Raises NoLoginError."""
+    if sys.platform == "win32":
+        return "negotiate" if "negotiate" in offered else "ntlm", own_account()
+    kerberos = find_spec("gssapi") and find_spec("krb5")  # what `pyspnego[kerberos]` brings
+    if "negotiate" not in offered or not kerberos:
+        raise NoLoginError("and the probe has no user name and password for it")
+    return "negotiate", own_account()
+
+
+def own_account() -> str:
+    r"""The account that this process runs as, on Windows as `DOMAIN\account`."""
+    if sys.platform == "win32":
+        import pywintypes
+        import win32api
+        import win32con
+
+        try:
+            return str(win32api.GetUserNameEx(win32con.NameSamCompatible))
+        except pywintypes.error:
+            return getpass.getuser()
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a user id without a name, as in a container
+        return "its own account"
+
+
+def _why(error: Exception) -> str:
+    """An error of the library in words, without what it was given."""
+    from spnego.exceptions import SpnegoError
+
+    return printable(str(error.base_error or error), 200) if isinstance(error, SpnegoError) else type(error).__name__
