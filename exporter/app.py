@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from exporter.commands.probe import told
@@ -212,12 +211,12 @@ class Exporter:
         """The status page."""
         return page_of(self.observe(), people)
 
-    async def probe(self, target: str, seconds: float) -> tuple[bytes, str]:
+    async def probe(self, target: str, seconds: float) -> Collector:
         """One probe on demand: the gauges of its result. Raises KeyError for a target that is not configured."""
         result = await self._probe_now(target, seconds)
         registry = CollectorRegistry()
         registry.register(ProbeCollector(result))
-        return generate_latest(registry), CONTENT_TYPE_LATEST
+        return registry
 
     async def probe_story(self, target: str, seconds: float) -> str:
         """The same, told stage by stage."""

@@ -1,5 +1,7 @@
 """Sockets, limits and the watchdog: what keeps scrapes answered whatever clients do."""
 
+import asyncio
+import contextlib
 import errno
 import os
 import select
@@ -9,14 +11,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sized
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from web_stand_in import DEADLINE, Site, StandIn, eventually, site, until_closed
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.registry import Collector
+from web_stand_in import DEADLINE, TARGET, Site, StandIn, eventually, site, until_closed
 
 from exporter.web import listener
+from exporter.web.callers import group_of
 from exporter.web.listener import Listener, ListenError, listening_sockets
 from exporter.web.security import Security
 from exporter.web.server import LARGEST_BODY, WebServer
@@ -53,7 +59,7 @@ def _is_healthy(client: socket.socket) -> bool:
     return answer.startswith(b"HTTP/1.1 200")
 
 
-def _held(running: Site) -> Sized:
+def _held(running: Site) -> listener._Connections:
     """The connections that the server holds now."""
     loop = running.server._listener._loop
     assert loop
@@ -195,7 +201,7 @@ def _readable(descriptor: int) -> bool:
 
 @pytest.mark.windows
 def test_the_client_that_has_waited_longest_makes_room_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 8)
+    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 16)  # 8 of one address
     with site() as running:
         waiting = [_connect(running) for _ in range(8)]
         waiting[0].sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -224,23 +230,123 @@ def test_a_connection_that_has_to_make_room_before_it_is_open_is_closed(monkeypa
         assert eventually(lambda: not _held(running) and not loop._openings)
 
 
-def test_when_every_connection_is_being_answered_a_new_one_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 1)
-    release, begun = threading.Event(), threading.Event()
+class _Waiting(StandIn):
+    """Whose probes never end."""
 
-    def hanging() -> None:
-        begun.set()
-        release.wait(DEADLINE)
+    async def probe(self, target: str, seconds: float) -> Collector:
+        await asyncio.Event().wait()
+        raise KeyError(target)
 
-    with site(exporter=StandIn(reload_problem=hanging)) as running, _connect(running) as busy:
-        busy.sendall(b"POST /-/reload HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        assert begun.wait(DEADLINE)
-        sent = time.monotonic()
-        with _connect(running) as refused:
-            assert until_closed(refused) == b""
-        assert time.monotonic() - sent < listener.HEAD_TIMEOUT
-        release.set()
-        assert until_closed(busy).startswith(b"HTTP/1.1 200")
+
+PROBE = f"GET /probe?target={TARGET} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+HEALTH = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def _from(address: str, running: Site) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", running.port), timeout=DEADLINE, source_address=(address, 0))
+
+
+def test_a_newcomer_takes_the_place_of_the_longest_waiting_whatever_that_waits_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 8)  # 4 of one address
+    with site(exporter=_Waiting()) as running:
+        probing = [_connect(running) for _ in range(4)]
+        for client in probing:
+            client.sendall(PROBE)
+        assert eventually(lambda: sum(one.answering for one in _held(running)) == 4)
+        assert running.ask("/metrics")[0] == 200
+        assert until_closed(probing[0]) == b""
+        assert running.ask("/metrics")[0] == 200
+        for client in probing:
+            client.close()
+
+
+def test_an_address_with_many_connections_costs_another_address_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 8)
+    with site() as running:
+        kept = _from("127.0.0.2", running)
+        crowd = [_from("127.0.0.3", running) for _ in range(20)]
+        others = [_from(f"127.0.1.{number}", running) for number in range(1, 6)]
+        assert running.ask("/-/healthy")[0] == 200
+        assert len(_held(running)) <= 8
+        for client in (kept, *others):
+            client.sendall(HEALTH)
+            assert _is_healthy(client)
+        for client in (kept, *crowd, *others):
+            client.close()
+
+
+@pytest.mark.parametrize(
+    ("peers", "same"),
+    [
+        ([("10.0.0.1", 1), ("10.0.0.1", 2), ("::ffff:10.0.0.1", 3, 0, 0)], True),
+        ([("2001:db8::1", 1, 0, 0), ("2001:db8::ffff:1", 2, 0, 0), ("2001:db8:0:0:9::", 2, 0, 0)], True),
+        ([("fe80::1%eth0", 1, 0, 2), ("fe80::2%eth0", 1, 0, 2)], True),
+        ([("10.0.0.1", 1), ("10.0.0.2", 1), ("2001:db8::1", 1, 0, 0), ("2001:db8:0:1::1", 1, 0, 0)], False),
+        ([None, "", ("",), ("no address", 1), ()], True),
+    ],
+)
+def test_limits_are_shared_by_an_ipv4_address_or_an_ipv6_network(peers: list[object], same: bool) -> None:
+    assert len({group_of(peer) for peer in peers}) == (1 if same else len(peers))
+
+
+def test_scrapes_are_answered_while_hundreds_wait_for_a_probe() -> None:
+    with site(exporter=_Waiting()) as running:
+        waiting = []
+        for _ in range(530):
+            waiting.append(_connect(running))
+            waiting[-1].sendall(PROBE)
+        statuses = [running.ask("/metrics")[0] for _ in range(60)]
+        assert statuses == [200] * 60
+        assert running.ask(f"/probe?target={TARGET}")[::2] == (429, b"Too many requests wait for a probe.\n")
+        for client in waiting:
+            client.close()
+        assert running.failures == []
+
+
+def test_scrapes_are_answered_while_hundreds_pipeline_and_never_read() -> None:
+    big = CollectorRegistry()
+    for number in range(200):
+        Gauge(f"qlik_license_number_{number}", "One of many that make the answer large.", registry=big)
+    with site(exporter=StandIn(metrics=big)) as running:
+        clients = []
+        for _ in range(400):
+            clients.append(_connect(running))
+            clients[-1].setblocking(False)
+            with contextlib.suppress(OSError):
+                clients[-1].send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
+        took = []
+        for _ in range(20):
+            begun = time.monotonic()
+            assert running.ask("/metrics")[0] == 200
+            took.append(time.monotonic() - begun)
+        for client in clients:
+            client.close()
+    assert sorted(took)[10] < 1.0, took
+
+
+def test_answers_that_are_asked_for_at_once_are_made_once() -> None:
+    made, released = [], threading.Event()
+
+    class Counting(StandIn):
+        def registry(self) -> Collector:
+            made.append(1)
+            return super().registry()
+
+    with site(exporter=Counting()) as running:
+        loop = running.server._listener._loop
+        assert loop
+        clients = [_connect(running) for _ in range(20)]
+        assert eventually(lambda: len(_held(running)) == 20)
+        loop._loop.call_soon_threadsafe(released.wait, DEADLINE)
+        for client in clients:
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        released.set()
+        for client in clients:
+            with client:
+                assert b"qlik_license_sync_age_seconds 42.0" in until_closed(client)
+    assert len(made) == 1
 
 
 @pytest.mark.windows
@@ -260,6 +366,31 @@ def test_a_client_that_drips_its_second_request_is_cut_off_as_well(monkeypatch: 
         assert _is_healthy(client)
         client.sendall(b"GET ")
         assert until_closed(client) == b""
+
+
+@pytest.mark.parametrize("more", [b"GET", b"\r\nGET /-/healthy HTTP/1.1\r\nHost: x\r\n", b"GET /"])
+def test_half_a_head_that_came_with_the_request_before_it_is_cut_off_as_well(
+    more: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "HEAD_TIMEOUT", 0.3)
+    with site() as running, _connect(running) as client:
+        client.sendall(HEALTH * 2 + more)
+        begun = time.monotonic()
+        assert until_closed(client).count(b"Healthy.") == 2
+        assert time.monotonic() - begun < DEADLINE / 2
+
+
+@given(st.lists(st.sampled_from([HEALTH, b"GET / HTTP/1.1\r\n\r\n", b"\r\n"]), max_size=5), st.data())
+def test_heads_are_counted_however_they_are_cut(heads: list[bytes], data: st.DataObject) -> None:
+    sent, counted = b"".join(heads), listener._Heads()
+    while sent:
+        size = data.draw(st.integers(1, len(sent)))
+        counted.take(sent[:size])
+        sent = sent[size:]
+    assert (counted.complete, counted.begun) == (sum(len(head) > 2 for head in heads), 0)
+    counted.take(b"\r\nGE")
+    counted.take(b"T /")
+    assert counted.begun == len(b"GET /")
 
 
 def test_a_connection_may_rest_between_two_scrapes_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
-from web_stand_in import DEADLINE, TARGET, StandIn, site, until_closed
+from web_stand_in import DEADLINE, TARGET, Site, StandIn, eventually, site, until_closed
 
 from exporter.web import server
 from exporter.web.server import Isolated, probe_timeout
@@ -273,6 +273,58 @@ def test_probe_asks_for_configured_targets_only() -> None:
         assert running.ask("/probe?target=other:1&debug=true")[0] == 403
         assert running.ask("/probe")[0] == 400
         assert running.ask("/probe?target=")[0] == 400
+
+
+def test_probe_answers_in_the_format_that_the_client_wants_most() -> None:
+    with site() as running:
+        headers = {"Accept": PROMETHEUS_3_ACCEPT, "Accept-Encoding": "gzip"}
+        _, headers, body = running.ask(f"/probe?target={TARGET}", headers=headers)
+    assert headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")
+    assert gzip.decompress(body).endswith(b"# EOF\n")
+
+
+def _pending(running: Site) -> server._Pending:
+    assert running.server._pending
+    return running.server._pending
+
+
+def test_only_so_many_requests_of_one_address_wait_for_a_probe() -> None:
+    asked, release = threading.Semaphore(0), asyncio.Event()
+
+    class Waiting(StandIn):
+        async def probe(self, target: str, seconds: float) -> Collector:
+            asked.release()
+            await release.wait()
+            return self.metrics
+
+    ask = f"GET /probe?target={TARGET} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    with site(exporter=Waiting()) as running:
+
+        def waiting(number: int, address: str) -> list[socket.socket]:
+            clients = []
+            for _ in range(number):
+                place = ("127.0.0.1", running.port)
+                clients.append(socket.create_connection(place, DEADLINE, source_address=(address, 0)))
+                clients[-1].sendall(ask)
+                assert asked.acquire(timeout=DEADLINE)
+            return clients
+
+        clients = waiting(server.MOST_PROBES_EACH, "127.0.0.1")
+        status, headers, _ = running.ask(f"/probe?target={TARGET}")
+        assert (status, headers["Retry-After"]) == (429, "5")
+        clients += waiting(server.MOST_PROBES - server.MOST_PROBES_EACH, "127.0.0.2")
+        with socket.create_connection(("127.0.0.1", running.port), DEADLINE, source_address=("127.0.0.3", 0)) as third:
+            third.sendall(ask)
+            assert until_closed(third).startswith(b"HTTP/1.1 429")
+        clients.pop().close()  # whoever goes away makes room
+        assert eventually(lambda: _pending(running).probes.total() < server.MOST_PROBES)
+        clients += waiting(1, "127.0.0.3")
+        loop = running.server._listener._loop
+        assert loop
+        loop._loop.call_soon_threadsafe(release.set)
+        for client in clients:
+            assert until_closed(client).startswith(b"HTTP/1.1 200")
+            client.close()
 
 
 def test_probe_tells_its_story_when_asked_to() -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.registry import Collector
 
 from exporter.web.security import Security
@@ -53,11 +53,11 @@ class StandIn:
     def page(self, people: bool) -> str:
         return self.html + ("kowalska" if people else "")
 
-    async def probe(self, target: str, seconds: float) -> tuple[bytes, str]:
+    async def probe(self, target: str, seconds: float) -> Collector:
         self.asked.append((target, seconds))
         if target != TARGET:
             raise KeyError(target)
-        return generate_latest(self.metrics), "text/plain; version=0.0.4; charset=utf-8"
+        return self.metrics
 
     async def probe_story(self, target: str, seconds: float) -> str:
         self.asked.append((target, seconds))

@@ -172,6 +172,22 @@ def is_local_host(host: str) -> bool:
     return not match[1] or all(part == str(int(part)) and int(part) < 256 for part in match[1].split("."))
 
 
+def group_of(peer: object) -> str:
+    """Who shares limits with whom: clients of one IPv4 address, or of one IPv6 network of 64 bits.
+
+    `peer` is a socket's name of its other end: an address and more, or None where it has gone already.
+    """
+    try:
+        address = ipaddress.ip_address(str(peer[0]).partition("%")[0])  # type: ignore[index]  # a tuple for both families
+    except (TypeError, ValueError, IndexError):
+        return ""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
+    return str(address)
+
+
 def is_from_elsewhere(headers: Mapping[str, str]) -> bool:
     """Whether a browser says that another site's page sent the request."""
     if headers.get("Sec-Fetch-Site", "none").lower() in ("cross-site", "same-site"):

@@ -15,23 +15,27 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError, HttpVersion10, HttpVersion11
 
-from exporter.web.callers import certificate_admitted
+from exporter.web.callers import certificate_admitted, group_of
 from exporter.web.security import Security
 from exporter.web.webfile import DEFAULT_HEADERS, TlsRules
 
 MOST_CONNECTIONS = 200 if sys.platform == "win32" else 512
-"""At once. One more closes the one that has waited longest, so that idle clients can never keep a scraper out.
+"""At once, half of them from one address. One more closes the one of the same address, or of the address with the most,
+that has waited longest, whatever it waits for: nobody keeps a scraper out, and a newcomer is never refused.
 Windows: a selector loop there holds 512 sockets."""
+SEND_BUFFER = 65536
+"""Bytes that the system keeps of answers which a client does not read; without a limit it is megabytes."""
 BACKLOG = 1024
-ACCEPTS_PER_TURN = 64
-"""Connections taken from one socket before the loop looks at anything else."""
+ACCEPTS_PER_TURN = 8
+"""Connections taken from one socket before the loop looks at anything else. A request is answered within some ten
+turns: before so many newcomers of one address have come that its connection would have to go."""
 ACCEPT_PAUSE = 0.2
 """Seconds without accepting after the system had no descriptor or buffer left."""
 HEAD_TIMEOUT = 10.0
@@ -157,6 +161,7 @@ def _listening(family: int, place: tuple[Any, ...], only_v6: bool) -> socket.soc
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only_v6))
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # what it accepts inherits this
         opened.bind(place)
         opened.listen(BACKLOG)
         opened.setblocking(False)
@@ -292,7 +297,8 @@ class _LoopThread:
         self._loop = asyncio.SelectorEventLoop()
         self._loop.set_exception_handler(_note_loop_error)
         self._server = web.Server(self._answer, loop=self._loop, handler_cancellation=True)
-        self._connections: OrderedDict[_Connection, None] = OrderedDict()  # the longest untouched first
+        self._connections = _Connections()
+        self._turns = asyncio.Lock()
         self._openings: set[asyncio.Task[None]] = set()
         self._most = _most_connections()
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
@@ -369,46 +375,50 @@ class _LoopThread:
         listening = self._sockets[index]
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                accepted, _ = listening.accept()
+                accepted, peer = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError, ConnectionResetError):
                 return
             except OSError as error:
                 if error.errno in _OUT_OF_RESOURCES:
-                    self._make_room(self._most // 8)
+                    for _ in range(self._most // 8):
+                        self._close_one(self._connections.longest_waiting())
                     self._deafen(listening)
                     self._loop.call_later(ACCEPT_PAUSE, self._listen, index)
                 return  # anything worse the watchdog finds out
             self.accepted[index] += 1
             accepted.setblocking(False)
-            if len(self._connections) >= self._most and not self._make_room(1):
-                accepted.close()
-                continue
-            self._open(accepted)
+            group = group_of(peer)
+            if self._connections.number_of(group) >= max(1, self._most // 2):
+                self._close_one(self._connections.longest_waiting(group))
+            elif len(self._connections) >= self._most:
+                self._close_one(self._connections.longest_waiting())
+            self._open(accepted, group)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast(_Connection, request.protocol)
-        connection.answer_begins()
+        connection.answer_begins(request.can_read_body)
         if connection.tls is not self._security.current().tls:
             connection.drop()  # opened under rules that no longer hold; the client comes again
             raise asyncio.CancelledError
         if request._version not in SPOKEN:
             request._version = HttpVersion11  # else aiohttp repeats in its status line what it was asked for
             return connection.handle_error(request, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+        if connection.pipelined:  # one of these in each turn of the loop: they delay nobody who asks for one thing
+            async with self._turns:
+                await asyncio.sleep(0)
         return await self._handle(request)
 
-    def _make_room(self, wanted: int) -> int:
-        """Close up to `wanted` connections that have been waiting longest; how many there were."""
-        waiting = (connection for connection in self._connections if not connection.answering)
-        chosen = list(itertools.islice(waiting, wanted))
-        for connection in chosen:
-            del self._connections[connection]
+    def _close_one(self, connection: "_Connection | None") -> None:
+        if connection:
+            self._connections.remove(connection)
             connection.drop()
-        return len(chosen)
 
-    def _open(self, accepted: socket.socket) -> None:
+    def _open(self, accepted: socket.socket, group: str) -> None:
         tls = self._security.current().tls
-        connection = _Connection(self._server, self._loop, tls, self._touched, self._gone)
-        self._connections[connection] = None
+        connection = _Connection(
+            self._server, self._loop, tls, group, self._connections.touch, self._connections.remove
+        )
+        self._connections.add(connection)
         opening = self._loop.create_task(self._opened(connection, accepted, tls))
         connection.opening = opening
         self._openings.add(opening)
@@ -419,7 +429,7 @@ class _LoopThread:
         self._openings.discard(opening)
         if connection.wire is None:
             accepted.close()
-            self._gone(connection)
+            self._connections.remove(connection)
 
     async def _opened(self, connection: "_Connection", accepted: socket.socket, tls: TlsRules | None) -> None:
         try:
@@ -436,18 +446,75 @@ class _LoopThread:
         except (OSError, asyncio.CancelledError):
             pass  # the client went away, took too long, or speaks no TLS that we do; or it had to make room
 
-    def _touched(self, connection: "_Connection") -> None:
-        if connection in self._connections:
-            self._connections.move_to_end(connection)
-
-    def _gone(self, connection: "_Connection") -> None:
-        self._connections.pop(connection, None)
-
     def _sweep(self) -> None:
         now = self._loop.time()
         for connection in [late for late in self._connections if late.deadline < now]:
             connection.drop()
         self._loop.call_later(SWEEP_INTERVAL, self._sweep)
+
+
+class _Connections:
+    """The open connections, in the order in which they have waited, for each group of addresses."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, OrderedDict[_Connection, None]] = {}
+        self._number = 0
+
+    def __len__(self) -> int:
+        return self._number
+
+    def __iter__(self) -> Iterator["_Connection"]:
+        return itertools.chain.from_iterable(self._groups.values())
+
+    def number_of(self, group: str) -> int:
+        return len(self._groups.get(group, ()))
+
+    def add(self, connection: "_Connection") -> None:
+        self._groups.setdefault(connection.group, OrderedDict())[connection] = None
+        self._number += 1
+
+    def touch(self, connection: "_Connection") -> None:
+        """It begins to wait for something else."""
+        group = self._groups.get(connection.group)
+        if group is not None and connection in group:
+            group.move_to_end(connection)
+
+    def remove(self, connection: "_Connection") -> None:
+        group = self._groups.get(connection.group)
+        if group is not None and connection in group:
+            del group[connection]
+            self._number -= 1
+            if not group:
+                del self._groups[connection.group]
+
+    def longest_waiting(self, group: str | None = None) -> "_Connection | None":
+        """That of the group, or of the group that has the most connections; None where there is none."""
+        if group is None:
+            group = max(self._groups, key=self.number_of, default="")
+        return next(iter(self._groups.get(group, ())), None)
+
+
+class _Heads:
+    """Follows the heads of requests in what a client sends; bodies, which no request here needs, look like heads."""
+
+    def __init__(self) -> None:
+        self.complete = 0
+        """Heads that were sent to their end and not answered yet."""
+        self.begun = 0
+        """Bytes of the head that was not sent to its end."""
+        self._last = b""
+
+    def take(self, data: bytes) -> None:
+        """These bytes came."""
+        while data := data if self.begun else data.lstrip(b"\r\n"):
+            seen = self._last + data
+            end = seen.find(b"\r\n\r\n")
+            if end < 0:
+                self.begun += len(data)
+                self._last = seen[-3:]
+                return
+            self.complete += 1
+            self.begun, self._last, data = 0, b"", seen[end + 4 :]
 
 
 class _Connection(web.RequestHandler):
@@ -458,6 +525,7 @@ class _Connection(web.RequestHandler):
         server: web.Server,
         loop: asyncio.AbstractEventLoop,
         tls: TlsRules | None,
+        group: str,
         touched: Callable[["_Connection"], None],
         gone: Callable[["_Connection"], None],
     ) -> None:
@@ -472,12 +540,14 @@ class _Connection(web.RequestHandler):
             lingering_time=LINGERING,
             auto_decompress=False,  # nobody reads a body here, least of all one that unfolds to gigabytes
         )
-        self.tls = tls
+        self.tls, self.group = tls, group
         self.answering = False
+        self.pipelined = False
+        """Whether the request being answered was sent before the answer to the one before it."""
         self.opening: asyncio.Task[None] | None = None
         self.wire: asyncio.Transport | None = None
         self.deadline = loop.time() + HEAD_TIMEOUT
-        self._idle, self._head_complete, self._head_bytes, self._head_end = False, False, 0, b""
+        self._heads, self._sends_body, self._answered = _Heads(), False, False
         self._touched, self._gone = touched, gone
 
     def drop(self) -> None:
@@ -499,20 +569,19 @@ class _Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self._head_complete:
-            if self._idle:
-                self._idle, self.deadline = False, self._loop.time() + HEAD_TIMEOUT
-            seen = self._head_end + data
-            self._head_complete = b"\r\n\r\n" in seen
-            self._head_bytes += seen.find(b"\r\n\r\n") if self._head_complete else len(data)
-            self._head_end = seen[-3:]
-            if self._head_bytes > LARGEST_HEAD:
+        if not self._sends_body:
+            waits = not self._heads.complete and not self._heads.begun and self._answered
+            self._heads.take(data)
+            if waits and self._heads.begun:
+                self.deadline = self._loop.time() + HEAD_TIMEOUT
+            if not self._heads.complete and self._heads.begun > LARGEST_HEAD:
                 self.drop()
                 return
         super().data_received(data)
 
-    def answer_begins(self) -> None:
+    def answer_begins(self, sends_body: bool) -> None:
         """A request's head is complete: from here on the time is ours."""
+        self._sends_body = sends_body  # then this is its last request
         self.answering, self.deadline = True, self._loop.time() + ANSWER_TIMEOUT
         self._touched(self)
 
@@ -523,10 +592,11 @@ class _Connection(web.RequestHandler):
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
-            self.answering = False
+            self.answering, self._answered = False, True
+            self._heads.complete = max(0, self._heads.complete - 1)
+            self.pipelined = self._heads.complete > 0
             if resp.keep_alive:  # else what still comes is the unread rest, until LINGERING is over
-                self._idle, self._head_complete, self._head_bytes, self._head_end = True, False, 0, b""
-                self.deadline = self._loop.time() + IDLE_TIMEOUT
+                self.deadline = self._loop.time() + (HEAD_TIMEOUT if self._heads.begun else IDLE_TIMEOUT)
 
     def handle_error(
         self,

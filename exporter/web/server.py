@@ -2,33 +2,42 @@
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import json
 import logging
 import math
 import re
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from http import HTTPStatus
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from aiohttp import web
 from prometheus_client import Metric
-from prometheus_client.aiohttp import make_aiohttp_handler
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from exporter.web.callers import GUARDED_PATHS, Logins, RateLimit, is_from_elsewhere, is_local
+from exporter.web.callers import GUARDED_PATHS, Logins, RateLimit, group_of, is_from_elsewhere, is_local
 from exporter.web.listener import WATCH_INTERVAL, Listener
 from exporter.web.security import Security
 from exporter.web.webfile import DEFAULT_HEADERS, Rules
 
+GZIP_LEVEL = 6
 LARGEST_BODY = 65536
 """Bytes: nothing here needs a body; a small one is overlooked."""
 PROBE_MARGIN = 0.5
 """Seconds kept back from Prometheus' own time-out for the way there and back (hazard 125)."""
 LONGEST_PROBE = 120.0
 """Seconds, also where no time-out is given."""
+MOST_PROBES = 16
+"""Requests for a probe that wait at once; a probe may take two minutes, and each keeps a connection."""
+MOST_PROBES_EACH = 8
+"""The same, of one address."""
+RETRY_AFTER = 5
+"""Seconds after which one that was refused may ask again."""
 RELOAD_TIMEOUT = 60.0
 """Seconds that an answer to a reload waits; the reload itself goes on."""
 
@@ -79,8 +88,8 @@ class Application(Protocol):
     def page(self, people: bool) -> str:
         """The status page, as HTML."""
 
-    async def probe(self, target: str, seconds: float) -> tuple[bytes, str]:
-        """Exposition and Content-Type of one probe that ends within `seconds`.
+    async def probe(self, target: str, seconds: float) -> Collector:
+        """The metrics of one probe that ends within `seconds`.
 
         Awaited in the server's loop, and cancelled when the client goes away: shield what others share. Raises
         KeyError for a target that is not configured.
@@ -126,6 +135,17 @@ class _Restricted(Collector):
                 yield shown
 
 
+class _Pending:
+    """What is under way in one event loop; another one, after the listener was replaced, begins without."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.made: dict[Hashable, asyncio.Task[bytes]] = {}
+        """Bodies that are about to be made."""
+        self.probes: Counter[str] = Counter()
+        """Requests for a probe that wait, by group of addresses."""
+
+
 class WebServer:
     """The exporter's HTTP server. `failed` is called whenever it had to be started anew."""
 
@@ -144,6 +164,7 @@ class WebServer:
         self._logins, self._rate = Logins(), RateLimit()
         self._page_policy = _page_policy(styles, scripts)
         self._reloading: threading.Thread | None = None
+        self._pending: _Pending | None = None
         self._routes: dict[str, Callable[[web.BaseRequest, bool], Awaitable[web.StreamResponse]]] = {
             "/": self._page,
             "/metrics": self._metrics,
@@ -216,41 +237,85 @@ class WebServer:
             return _refusal(HTTPStatus.FORBIDDEN)
         return await route(request, trusted)
 
+    def _under_way(self) -> _Pending:
+        loop = asyncio.get_running_loop()
+        if self._pending is None or self._pending.loop is not loop:
+            self._pending = _Pending(loop)
+        return self._pending
+
+    async def _made(self, what: Hashable, make: Callable[[], bytes]) -> bytes:
+        """What `make` returns: made once for all who ask for it in the same turn of the loop, and after they asked."""
+        pending = self._under_way()
+
+        async def make_once() -> bytes:
+            await asyncio.sleep(0)  # those whose requests came in at the same time join here
+            del pending.made[what]
+            return make()
+
+        if what not in pending.made:
+            pending.made[what] = pending.loop.create_task(make_once())
+        return await asyncio.shield(pending.made[what])
+
     # --- the routes
 
     async def _page(self, _: web.BaseRequest, trusted: bool) -> web.StreamResponse:
-        answer = _plain(self._application.page(trusted), _HTML)
+        body = await self._made(("page", trusted), lambda: _encoded(self._application.page(trusted)))
+        answer = web.Response(body=body, headers={"Content-Type": _HTML})
         answer.headers["Content-Security-Policy"] = self._page_policy
         return answer
 
     async def _metrics(self, request: web.BaseRequest, _: bool) -> web.StreamResponse:
-        # Only the kind wanted most: the client library takes no heed of weights, and aiohttp none for compression.
-        headers = request.headers.copy()
-        headers["Accept"] = next((kind for kind in _wanted(request, "Accept") if _OFFERED.fullmatch(kind)), "")
-        handler = make_aiohttp_handler(self._application.registry(), disable_compression=True)
-        answer = await handler(cast(web.Request, request.clone(headers=headers)))  # it uses what every request has
-        if any(coding.partition(";")[0].strip() == "gzip" for coding in _wanted(request, "Accept-Encoding")):
-            answer.enable_compression(web.ContentCoding.gzip)
+        return await self._exposed(request, "metrics", self._application.registry)
+
+    async def _exposed(
+        self, request: web.BaseRequest, what: Hashable, metrics: Callable[[], Collector]
+    ) -> web.StreamResponse:
+        """Metrics in the format and coding that the client wants most, of which the client library sees no other."""
+        kind = next((kind for kind in _wanted(request, "Accept") if _OFFERED.fullmatch(kind)), "")
+        codings = [coding.partition(";")[0].strip() for coding in _wanted(request, "Accept-Encoding")]
+        zipped = "gzip" in codings
+        names = tuple(request.query.getall("name[]", ()))
+        encode, content_type = choose_encoder(kind)
+
+        def made() -> bytes:
+            body = encode(_restricted(metrics(), names))
+            return gzip.compress(body, GZIP_LEVEL) if zipped else body
+
+        body = await self._made((what, kind, zipped, names), made)
+        answer = web.Response(body=body, headers={"Content-Type": content_type})
+        if zipped:
+            answer.headers["Content-Encoding"] = "gzip"
         return answer
 
     async def _probe(self, request: web.BaseRequest, _: bool) -> web.StreamResponse:
         target = request.query.get("target", "")
         if not target:
             return _refusal(HTTPStatus.BAD_REQUEST, "Which target? Ask for /probe?target=host:port.")
-        timeout = probe_timeout(request.headers)
+        waiting, group = self._under_way().probes, group_of(_peer(request))
+        if waiting.total() >= MOST_PROBES or waiting[group] >= MOST_PROBES_EACH:
+            refusal = "Too many requests wait for a probe."
+            return _refusal(HTTPStatus.TOO_MANY_REQUESTS, refusal, {"Retry-After": str(RETRY_AFTER)})
+        waiting[group] += 1
         try:
-            if request.query.get("debug", "").lower() in ("true", "1"):
-                return _plain(await self._application.probe_story(target, timeout), _TEXT)
-            exposition, content_type = await self._application.probe(target, timeout)
+            return await self._probed(request, target)
         except KeyError:
             return _refusal(HTTPStatus.FORBIDDEN, "Only targets of the configuration are probed.")
-        return web.Response(body=exposition, headers={"Content-Type": content_type})
+        finally:
+            waiting -= Counter((group,))  # which also forgets those of whom none is left
+
+    async def _probed(self, request: web.BaseRequest, target: str) -> web.StreamResponse:
+        timeout = probe_timeout(request.headers)
+        if request.query.get("debug", "").lower() in ("true", "1"):
+            return _plain(await self._application.probe_story(target, timeout), _TEXT)
+        metrics = await self._application.probe(target, timeout)
+        return await self._exposed(request, id(metrics), lambda: metrics)
 
     async def _config(self, *_: object) -> web.StreamResponse:
         return _plain(self._application.config_yaml(), _YAML)
 
     async def _status(self, _: web.BaseRequest, trusted: bool) -> web.StreamResponse:
-        return _plain(_json(self._application.status(trusted)), _JSON)
+        body = await self._made(("status", trusted), lambda: _encoded(_json(self._application.status(trusted))))
+        return web.Response(body=body, headers={"Content-Type": _JSON})
 
     async def _events(self, _: web.BaseRequest, trusted: bool) -> web.StreamResponse:
         return _plain(_json(self._application.events(trusted)), _JSON)
@@ -299,8 +364,18 @@ def probe_timeout(headers: Mapping[str, str]) -> float:
     return min(LONGEST_PROBE, max(given - PROBE_MARGIN, given / 2))
 
 
+def _peer(request: web.BaseRequest) -> Any:
+    return request.transport.get_extra_info("peername") if request.transport else None
+
+
+def _restricted(metrics: Collector, names: tuple[str, ...]) -> Collector:
+    """Only the samples named, where some are."""
+    restrict: Callable[[tuple[str, ...]], Collector] | None = getattr(metrics, "restricted_registry", None)
+    return restrict(names) if names and restrict else metrics
+
+
 def _asked_locally(request: web.BaseRequest) -> bool:
-    peer = request.transport.get_extra_info("peername") if request.transport else None
+    peer = _peer(request)
     return is_local(peer[0] if peer else None, request.version[:2], request.headers.getall("Host", []), request.headers)
 
 
@@ -314,7 +389,11 @@ def _wanted(request: web.BaseRequest, field: str) -> list[str]:
 
 
 def _plain(text: str, content_type: str, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    return web.Response(body=text.encode("utf-8", "replace"), status=status, headers={"Content-Type": content_type})
+    return web.Response(body=_encoded(text), status=status, headers={"Content-Type": content_type})
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
 
 
 def _refusal(status: HTTPStatus, text: str = "", headers: Mapping[str, str] | None = None) -> web.Response:
