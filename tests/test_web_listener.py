@@ -25,7 +25,7 @@ from exporter.web import listener
 from exporter.web.callers import group_of
 from exporter.web.listener import Listener, ListenError, listening_sockets
 from exporter.web.security import Security
-from exporter.web.server import LARGEST_BODY, WebServer
+from exporter.web.server import LARGEST_BODY, MOST_PROBES, MOST_PROBES_EACH, WebServer
 
 FLOOD = """
 import resource, socket, sys
@@ -470,7 +470,11 @@ def test_the_documentation_states_the_limits_in_force() -> None:
     page = (Path(__file__).parent.parent / "docs/security.md").read_text(encoding="utf-8")
     assert listener.MOST_CONNECTIONS == 512
     for row in (
-        "| concurrent connections | 512 (Windows: 200); beyond it, the connection that has been idle longest is closed |",
+        "| concurrent connections | 512 (Windows: 200), half of them from one address; a further one is always "
+        "accepted, and closes the one that has waited longest: of the same address, or of the address with the most "
+        "connections |",
+        f"| requests waiting for `/probe` | {MOST_PROBES}, of which {MOST_PROBES_EACH} from one address; beyond it, status "
+        "429 with `Retry-After` |",
         f"| request header | {round(listener.LARGEST_LINE / 1024)} KiB per line, "
         f"{listener.LARGEST_HEAD // 1024} KiB in total, complete within {listener.HEAD_TIMEOUT:.0f} s of its first byte |",
         f"| TLS handshake | {listener.HEAD_TIMEOUT:.0f} s |",

@@ -87,6 +87,7 @@ def test_with_users_every_path_asks_for_a_login(tmp_path: Path) -> None:
             status, headers, body = running.ask(path)
             assert (status, body) == (401, b"Unauthorized.\n"), path
             assert headers["WWW-Authenticate"].startswith("Basic ")
+            assert running.ask(path, "OPTIONS")[::2] == (204, b""), "it tells nothing"
         assert running.ask("/metrics", headers=_login("alice", "wonder"))[0] == 200
         assert running.ask("/nothing-here", headers=_login("alice", "wonder"))[0] == 404
         for user, password in (("alice", "other"), ("bob", "wonder"), ("", ""), ("alice", ""), ("Alice", "wonder")):

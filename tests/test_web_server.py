@@ -196,12 +196,23 @@ def test_head_answers_like_get_without_a_body() -> None:
             assert headers["Content-Type"] == running.ask(path)[1]["Content-Type"], path
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND"])
 def test_other_methods_are_refused(method: str) -> None:
     with site() as running:
         for path in (*EVERY_PATH, "/nothing-here"):
             status, headers, _ = running.ask(path, method)
-            assert (status, headers["Allow"]) == (405, "GET, HEAD"), path
+            assert (status, headers["Allow"]) == (405, "GET, HEAD, OPTIONS"), path
+
+
+@pytest.mark.parametrize("head", ["OPTIONS / HTTP/1.0\r\n", "OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"])
+@pytest.mark.parametrize("body", ["", "Content-Length: 0\r\n"])
+def test_a_load_balancers_question_what_is_allowed_is_answered(head: str, body: str) -> None:
+    with site() as running:
+        answer = running.raw(f"{head}{body}\r\n".encode())
+        assert answer.split(b" ", 1)[1].startswith(b"204 ")
+        assert b"\r\nAllow: GET, HEAD, OPTIONS\r\n" in answer
+        assert b"Access-Control" not in answer
+        assert running.ask("/-/reload", "OPTIONS")[1]["Allow"] == "POST, PUT, OPTIONS"
 
 
 def test_what_was_asked_for_is_never_repeated() -> None:
@@ -223,7 +234,7 @@ def test_reload_is_done_by_post_or_put_and_says_what_was_wrong() -> None:
         status, _, body = running.ask("/-/reload", "POST")
         assert (status, body.decode()) == (500, f"Not reloaded, the settings in force stay: {problem}\n")
         status, headers, _ = running.ask("/-/reload")
-        assert (status, headers["Allow"]) == (405, "POST, PUT")
+        assert (status, headers["Allow"]) == (405, "POST, PUT, OPTIONS")
 
 
 def test_hazard_122_a_reload_that_hangs_delays_no_scrape_and_runs_once() -> None:

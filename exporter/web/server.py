@@ -211,15 +211,17 @@ class WebServer:
 
     async def _permitted(self, request: web.BaseRequest, rules: Rules) -> web.StreamResponse:
         path, method = request.path, request.method
+        allowed = ("POST", "PUT", "OPTIONS") if path == _RELOAD else ("GET", "HEAD", "OPTIONS")
         if not self._rate.admits(rules, asyncio.get_running_loop().time()):
             return _refusal(HTTPStatus.TOO_MANY_REQUESTS)
+        if method == "OPTIONS":  # how HAProxy checks a server; a browser that asks before it sends is permitted nothing
+            return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Allow": ", ".join(allowed)})
         if rules.users and path not in rules.open_paths:
             admitted = await self._logins.admitted(rules, request.headers.get("Authorization"))
             if admitted is None:
                 return _refusal(HTTPStatus.TOO_MANY_REQUESTS)
             if not admitted:
                 return _refusal(HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": 'Basic realm="metrics"'})
-        allowed = ("POST", "PUT") if path == _RELOAD else ("GET", "HEAD")
         if method not in allowed:
             return _refusal(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(allowed)})
         if not request.raw_path.startswith("/"):  # meant for a proxy; the host in it would count instead of Host
