@@ -36,6 +36,9 @@ SEVERE_LEVELS: tuple[SevereLevel, ...] = ("warn", "error", "fatal")
 class SyncAttempted(msgspec.Struct, frozen=True):
     """The Licenses service began to synchronise with the backend (qlik-facts 1). Not a success (case A2)."""
 
+    source: str = ""
+    """The source file that logged it, such as `sync.go`; empty where the entry does not say."""
+
 
 class SyncSucceeded(msgspec.Struct, frozen=True):
     """A sync was reported to have succeeded, in a wording that the site taught (`messages:` in the configuration)."""
@@ -45,6 +48,35 @@ class SyncFailed(msgspec.Struct, frozen=True):
     """The backend could not be used: a network, TLS, proxy or HTTP error (qlik-facts 1, texts inferred)."""
 
     error: ErrorClass
+    wording: str = ""
+    """A hash of the wording, where nothing in the entry ties it to the backend or the sync: it may be about another
+    matter. Empty where it is certain."""
+
+
+class SyncTrouble(msgspec.Struct, frozen=True):
+    """An entry that speaks of trouble in words that nothing recognises. The fold decides whether it is about a sync."""
+
+    wording: str
+    """A hash of the wording, by which it is told how often it comes when no sync is under way."""
+    source: str = ""
+    """The source file that logged it, such as `sync.go`."""
+    tied: bool = False
+    """Whether it counts only where it is tied to an attempt, by its correlation id or its source file."""
+
+
+class ServiceStarted(msgspec.Struct, frozen=True):
+    """A new run of the Licenses service began (inferred: no public line tells of it)."""
+
+
+class AccessGranted(msgspec.Struct, frozen=True):
+    """A user was let in (qlik-facts 2, inferred): nobody is let in with a stale license."""
+
+
+class LicenseInUse(msgspec.Struct, frozen=True):
+    """Somebody used the service or the hub and was not refused. Asked for only while silence proves nothing."""
+
+    kind: str
+    """A hash of what was asked for."""
 
 
 class LicenseStale(msgspec.Struct, frozen=True):
@@ -57,6 +89,8 @@ class LicenseError(msgspec.Struct, frozen=True):
     error: ErrorClass
     service: bool = False
     """Whether the entry carries a code of the Licenses service, which shows that the service manages the license."""
+    trouble: SyncTrouble | None = None
+    """What it says of a sync, where it may be about one."""
 
 
 class AccessDenied(msgspec.Struct, frozen=True):
@@ -74,15 +108,13 @@ class SevereEntry(msgspec.Struct, frozen=True):
 
 
 class ProbeFinished(msgspec.Struct, frozen=True):
-    """A probe of `target` ended at `at`. A failed one with the role `backend` speaks against a pending sync.
-
-    An inconclusive one (`success` is None) says nothing.
-    """
+    """A probe of `target` ended at `at`. A failed one with the role `backend` makes a pending sync unclear."""
 
     target: str
     role: str
     at: float
     success: bool | None
+    """None: it could not judge."""
 
 
 class QrsLicenseRead(msgspec.Struct, frozen=True):
@@ -97,7 +129,18 @@ class SettleDue(msgspec.Struct, frozen=True):
     at: float
 
 
-LogEvent = SyncAttempted | SyncSucceeded | SyncFailed | LicenseStale | LicenseError | AccessDenied | SevereEntry
+LogEvent = (
+    SyncAttempted
+    | SyncSucceeded
+    | SyncFailed
+    | SyncTrouble
+    | ServiceStarted
+    | LicenseStale
+    | LicenseError
+    | AccessDenied
+    | AccessGranted
+    | SevereEntry
+)
 """What one log record can mean."""
 
 OutsideEvent = ProbeFinished | QrsLicenseRead | SettleDue

@@ -29,7 +29,14 @@ Progress = Callable[[int], None]
 def rules_of(config: Config, catalogue: Catalogue) -> Rules:
     """What the fold goes by on this site."""
     settings = config.license
-    return Rules(catalogue.recognise, catalogue.infers, settings.kind, float(settings.grace), float(settings.settle))
+    return Rules(
+        catalogue.recognise,
+        catalogue.uses,
+        infers=catalogue.infers,
+        kind=settings.kind,
+        grace=float(settings.grace),
+        settle=float(settings.settle),
+    )
 
 
 def examine(

@@ -13,15 +13,18 @@ import msgspec
 from exporter.events import (
     USER_DENIAL_REASONS,
     AccessDenied,
+    AccessGranted,
     DenialReason,
     LicenseError,
     LicenseStale,
     LogEvent,
     LogName,
+    ServiceStarted,
     SevereEntry,
     SyncAttempted,
     SyncFailed,
     SyncSucceeded,
+    SyncTrouble,
 )
 from exporter.license import FUTURE, Recognised, RecordLike
 from exporter.logs.formats import AuditRecord, LicensesRecord, Record, TraceRecord, texts_of
@@ -80,7 +83,7 @@ class Journal:
         for record, (message, event) in zip(records, recognised, strict=True):
             if record.orphan or not isinstance(record, Record):
                 continue
-            if event is not None:
+            if event is not None and not isinstance(event, AccessGranted):
                 user = printable(event.user) if isinstance(event, AccessDenied) else ""
                 with self._lock:
                     self._noted += 1
@@ -162,6 +165,12 @@ def meaning_of(event: LogEvent) -> str:
         return f"license error: {event.error}"
     if isinstance(event, SevereEntry):
         return f"license logger at {event.level.upper()}"
+    if isinstance(event, SyncTrouble):
+        return "trouble in unknown words"
+    if isinstance(event, ServiceStarted):
+        return "the service started"
+    if isinstance(event, AccessGranted):
+        return "user let in"
     if event.reason in USER_DENIAL_REASONS:
         return f"user refused: {event.reason}"
     return f"refused: {event.reason}"

@@ -305,11 +305,10 @@ class Ledger:
         events: list[OutsideEvent] = []
         if batch.log == "licenses":
             self._quiet_polls[batch.root] = self._quiet_polls.get(batch.root, 0) + 1 if batch.drained else 0
-            pending = self.published.state.pending
+            due = self.published.state.settle_due()
             if (
-                pending is not None
-                and self._rules.infers
-                and batch.at > pending.at + self._rules.settle
+                due is not None
+                and batch.at > due
                 and all(self._quiet_polls.get(root, 0) >= QUIET_POLLS for root in self._sources.get("licenses", ()))
             ):
                 events.append(SettleDue(batch.at))

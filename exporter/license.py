@@ -15,37 +15,38 @@ import msgspec
 from exporter.events import (
     USER_DENIAL_REASONS,
     AccessDenied,
+    AccessGranted,
     DenialReason,
     ErrorClass,
     LicenseError,
+    LicenseInUse,
     LicenseStale,
     LogEvent,
     LogName,
     OutsideEvent,
     ProbeFinished,
     QrsLicenseRead,
+    ServiceStarted,
     SettleDue,
     SevereEntry,
     SevereLevel,
     SyncAttempted,
     SyncFailed,
     SyncSucceeded,
+    SyncTrouble,
 )
+from exporter.sync_clock import DISORDER, Attempt, ClockRules, Mark, SyncClock
 
 FUTURE = 300.0
 """Seconds that a record may be ahead of now and still move instants."""
 CLOCK_WRONG = 3600.0
 """Seconds that an instant noted earlier may be ahead of now: beyond, the clock was wrong when it was noted."""
-DISORDER = 60.0
-"""Seconds that a record may be older than the newest one and still take part in the sync clock."""
 REFUSED_WINDOW = 3600.0
 """Seconds for which refused users are remembered, as keyed hashes."""
 MOST_REFUSED = 10_000
 """Refused users that are remembered for each reason; more saturate the gauge."""
-MOST_INFERRED = 10_000
-"""Inferred successes that can be taken back; at an attempt every 10 minutes a grace of 5 days needs 720."""
-MOST_PROBE_FAILURES = 1_000
-"""Instants of failed backend probes that are kept."""
+JUMP = 3600.0
+"""Seconds between two entries of the Licenses log, beyond which the clock may have been set ahead by mistake."""
 
 SuccessSource = Literal["message", "qrs", "inferred"]
 SUCCESS_SOURCES: tuple[SuccessSource, ...] = ("message", "qrs", "inferred")
@@ -58,6 +59,7 @@ class RecordLike(Protocol):
     counts: bool
     malformed: bool
     orphan: bool
+    dated: bool
 
 
 Recognised = Sequence[tuple[str, LogEvent | None]]
@@ -69,6 +71,8 @@ class Rules(NamedTuple):
 
     recognise: Callable[[LogName, Sequence[Any]], Recognised]
     """The catalogue."""
+    uses: Callable[[LogName, Sequence[Any]], Sequence[tuple[float, LicenseInUse]]] = lambda log, records: ()
+    """Signs of use among records. Asked for only while silence proves nothing."""
     infers: bool = True
     """Whether a sync that nothing contradicts is taken for a success; False where a message tells of successes."""
     kind: Literal["auto", "signed_key", "offline", "lef"] = "auto"
@@ -90,31 +94,13 @@ class LogCounters(msgspec.Struct):
 
 
 class Counters(msgspec.Struct):
-    """The durable counters. `sync_attempts` = `sync_failures` + `sync_successes` + `sync_retried` + pending ones."""
+    """The durable counters."""
 
     sync_attempts: int = 0
     sync_failures: int = 0
-    sync_successes: int = 0
-    sync_retried: int = 0
-    """Attempts that opened no sync of their own: retries, and those whose time was out of order or in the future."""
     errors: dict[ErrorClass, int] = {}
     denials: dict[DenialReason, int] = {}
     logs: dict[LogName, LogCounters] = {}
-
-
-class PendingSync(msgspec.Struct, frozen=True):
-    """A sync that was attempted at `at` and of which nothing more is known yet."""
-
-    at: float
-    counts: bool
-
-
-class InferredSuccess(msgspec.Struct, frozen=True):
-    """A sync that nothing contradicted. Can be taken back, and then `failures_before` are consecutive again."""
-
-    at: float
-    counts: bool
-    failures_before: int
 
 
 class LicenseState(msgspec.Struct, kw_only=True):
@@ -127,14 +113,12 @@ class LicenseState(msgspec.Struct, kw_only=True):
     """The logs that were read to the end found when they were first listed: only then their gauges are shown."""
     last_entry: dict[LogName, float] = {}
     """Each log's newest entry by its own time."""
-    service_seen: bool = False
-    """Whether the Licenses service has shown that it manages the license."""
-
-    pending: PendingSync | None = None
-    provisional: bool = False
-    """Whether the newest inferred success is the newest sync, so that a late failure still revokes it."""
-    inferred: list[InferredSuccess] = []
-    """The inferred successes of the last grace period and the newest one before it, oldest first."""
+    first_sign: float | None = None
+    """When the Licenses service first showed that it manages the license: by an attempt, a code, a network error."""
+    sync: SyncClock = msgspec.field(default_factory=SyncClock)
+    """Which syncs succeeded."""
+    jump: tuple[float, float] | None = None
+    """The last large step of the Licenses log's times, from and to: where it is taken back, the clock was wrong."""
     message_success: float | None = None
     qrs_success: float | None = None
     last_attempt: float | None = None
@@ -144,9 +128,10 @@ class LicenseState(msgspec.Struct, kw_only=True):
     """The newest error entry of each class."""
     last_denial: dict[DenialReason, float] = {}
     """The newest refusal for each reason."""
-    consecutive_failures: int = 0
-    probe_failures: list[float] = []
-    """Instants of failed backend probes, oldest first, as far back as a pending sync may need them."""
+    last_error_message: str = ""
+    """The name of the newest message that a network error was recognised by."""
+    invalid_since: float | None = None
+    """Since when the license was called invalid in each rhythm of syncs."""
     probe_success: dict[str, float] = {}
     """The last good probe of each target."""
     refused: dict[DenialReason, dict[str, tuple[float, ...]]] = {}
@@ -169,8 +154,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
             ),
             caught_up=set(self.caught_up),
             last_entry=dict(self.last_entry),
-            inferred=list(self.inferred),
-            probe_failures=list(self.probe_failures),
+            sync=self.sync.copy(),
             probe_success=dict(self.probe_success),
             last_error=dict(self.last_error),
             last_denial=dict(self.last_denial),
@@ -181,18 +165,32 @@ class LicenseState(msgspec.Struct, kw_only=True):
 
     def sync_expected(self, rules: Rules) -> bool:
         """Whether this site's license is to be synchronised with the backend at all."""
-        return rules.kind == "signed_key" or (rules.kind == "auto" and self.service_seen)
+        return rules.kind == "signed_key" or (rules.kind == "auto" and self.first_sign is not None)
 
     def last_success(self) -> tuple[float, SuccessSource] | None:
         """The instant of the last sync that succeeded, and how it is known; None where none is."""
         known: list[tuple[float, SuccessSource]] = []
-        if self.inferred:
-            known.append((self.inferred[-1].at, "inferred"))
+        if (inferred := self.sync.inferred_success()) is not None:
+            known.append((inferred, "inferred"))
         if self.qrs_success is not None:
             known.append((self.qrs_success, "qrs"))
         if self.message_success is not None:
             known.append((self.message_success, "message"))
         return max(known, key=lambda success: (success[0], success[1] != "inferred"), default=None)
+
+    @property
+    def consecutive_failures(self) -> int:
+        """Syncs that failed since the last success."""
+        return self._since_success()[0]
+
+    @property
+    def unclear_attempts(self) -> int:
+        """Syncs since the last success whose end is neither silence nor a failure that is understood."""
+        return self._since_success()[1]
+
+    def _since_success(self) -> tuple[int, int]:
+        success = self.last_success()
+        return self.sync.since(success[0] if success else None)
 
     def stale(self) -> bool:
         """Whether the newest stale verdict is newer than the last success."""
@@ -200,9 +198,13 @@ class LicenseState(msgspec.Struct, kw_only=True):
         return self.stale_verdict is not None and (success is None or self.stale_verdict > success[0])
 
     def lockout(self, rules: Rules) -> float | None:
-        """When users will be locked out at the latest: last success + grace (an upper bound, qlik-facts 1)."""
+        """When users will be locked out at the latest: last success + grace (an upper bound, qlik-facts 1).
+
+        Where no success is known, the grace counts from the first sign of the service.
+        """
         success = self.last_success()
-        return success[0] + rules.grace if success and self.sync_expected(rules) else None
+        since = success[0] if success else self.first_sign
+        return since + rules.grace if since is not None and self.sync_expected(rules) else None
 
     def refused_users(self, reason: DenialReason, now: float) -> int:
         """Distinct users refused for `reason` within (now - 1 h, now], by row time."""
@@ -234,7 +236,8 @@ class LicenseState(msgspec.Struct, kw_only=True):
         messages = counters.messages
         newest = self.last_entry.get(log, float("-inf"))
         horizon = now + FUTURE
-        clock = log == "licenses"
+        clock = self.sync if log == "licenses" else None
+        self.sync.rules = ClockRules(rules.infers, rules.grace, rules.settle)
         for record, (message, event) in zip(records, recognised, strict=True):
             counts = record.counts
             if record.malformed:
@@ -249,166 +252,170 @@ class LicenseState(msgspec.Struct, kw_only=True):
                     at = None  # counted, but no instant of the future moves a clock
                     counters.future += counts
                 elif at > newest:
+                    if clock is not None and JUMP < at - newest < float("inf"):
+                        self.jump = (newest, at)
                     newest = at
                 elif newest > now + CLOCK_WRONG:
                     self._disbelieve(horizon)
                     newest = at
-                if clock and at is not None and self.pending is not None and at >= newest - DISORDER:
-                    self._settle(at, rules)
+                elif at < newest - DISORDER and clock is not None and self._clock_was_wrong(at, newest):
+                    newest = at
+            in_order = at is not None and at >= newest - DISORDER
+            if clock is not None and at is not None and in_order:
+                clock.latest = newest if clock.latest is None else max(clock.latest, newest)
+                new_run = isinstance(event, ServiceStarted)
+                if record.dated and (at >= clock.hear_from or new_run or clock.torn_attempt is not None):
+                    clock.hear(at, new_run=new_run)
             if event is not None:
-                in_order = at is not None and at >= newest - DISORDER
-                self._fold_event(log, event, at, in_order, counts, now, rules)
+                self._fold_event(log, record, message, event, at, in_order, now)
+            if clock is not None and record.dated:
+                clock.torn_before = False
         counters.records = sum(messages.values())
         if newest > float("-inf"):
             self.last_entry[log] = newest
+        if self.sync.doubted:
+            for at, use in rules.uses(log, records):
+                if at <= horizon:
+                    self.sync.in_use(at, use.kind, person=log == "repository_audit")
+        self.counters.sync_failures = max(self.counters.sync_failures, self.sync.failures)
         self._forget(now)
         return recognised
 
     def fold(self, event: OutsideEvent, now: float, rules: Rules) -> None:
         """Fold what another source than the logs observed."""
+        self.sync.rules = ClockRules(rules.infers, rules.grace, rules.settle)
         if isinstance(event, SettleDue):
-            self._settle(event.at, rules)
+            if self.sync.latest is not None:
+                self.sync.latest = max(self.sync.latest, event.at)
         elif isinstance(event, ProbeFinished):
+            known = self.probe_success.get(event.target)
             if event.success:
-                known = self.probe_success.get(event.target)
                 self.probe_success[event.target] = _later(
                     known if known is not None and known <= now + CLOCK_WRONG else None, event.at
                 )
-            elif event.success is False and event.role == "backend":
-                self.probe_failures.append(event.at)
+            elif event.success is False and event.role == "backend" and known is not None:
+                self.sync.probe_failed(event.at)  # one that never succeeded is a matter of its set-up
         elif isinstance(event, QrsLicenseRead) and event.updated <= now + FUTURE:
-            self._succeed_by_qrs(event.updated)
+            self.qrs_success = _later(self.qrs_success, event.updated)
+            self.sync.told(event.updated)
         self._forget(now)
+
+    def settle_due(self) -> float | None:
+        """When the wall clock next changes what is known of the syncs, if nothing more comes; None: never."""
+        return self.sync.due()
+
+    def _clock_was_wrong(self, at: float, newest: float) -> bool:
+        """Whether an entry at `at` takes back the last large step of the times: then that clock was wrong.
+
+        It must go on about where the times were before that step, for an old file that comes late goes back further.
+        """
+        if self.jump is None:
+            return False
+        before, beyond = self.jump
+        if not (before - DISORDER <= at < beyond - DISORDER and at - before <= 2 * (newest - beyond) + JUMP / 2):
+            return False
+        self._disbelieve(beyond - DISORDER)
+        self.jump = None
+        return True
 
     def _disbelieve(self, horizon: float) -> None:
         """Forget what lies beyond `horizon`: the clock was ahead when it was noted, and what comes would seem older."""
-        for field in ("message_success", "qrs_success", "last_attempt", "last_failure", "stale_verdict"):
+        for field in (
+            "message_success",
+            "qrs_success",
+            "last_attempt",
+            "last_failure",
+            "stale_verdict",
+            "first_sign",
+        ):
             if (getattr(self, field) or 0.0) > horizon:
                 setattr(self, field, None)
         self.last_entry = {log: at for log, at in self.last_entry.items() if at <= horizon}
         self.last_error = {error: at for error, at in self.last_error.items() if at <= horizon}
         self.last_denial = {reason: at for reason, at in self.last_denial.items() if at <= horizon}
-        if self.pending is not None and self.pending.at > horizon:
-            self.counters.sync_retried += self.pending.counts
-            self.pending = None
-        if self.inferred and self.inferred[-1].at > horizon:
-            self.inferred = [success for success in self.inferred if success.at <= horizon]
-            self.provisional = False
+        self.sync.disbelieve(horizon)
 
     def _fold_event(
-        self, log: LogName, event: LogEvent, at: float | None, in_order: bool, counts: bool, now: float, rules: Rules
+        self,
+        log: LogName,
+        record: RecordLike,
+        message: str,
+        event: LogEvent,
+        at: float | None,
+        in_order: bool,
+        now: float,
     ) -> None:
-        counters = self.counters
-        if at is not None and isinstance(event, SyncFailed | LicenseStale | LicenseError):
+        counters, counts = self.counters, record.counts
+        if isinstance(event, SyncFailed | LicenseStale | LicenseError):
             error: ErrorClass = "stale" if isinstance(event, LicenseStale) else event.error
-            self.last_error[error] = _later(self.last_error.get(error), at)
+            counters.errors[error] = counters.errors.get(error, 0) + counts
         if isinstance(event, AccessDenied):
             counters.denials[event.reason] = counters.denials.get(event.reason, 0) + counts
             if at is not None:
                 self.last_denial[event.reason] = _later(self.last_denial.get(event.reason), at)
             if at is not None and event.user and event.reason in USER_DENIAL_REASONS:
                 self._refuse(event.reason, event.user, at, now)
+        elif isinstance(event, AccessGranted):
+            if at is not None:
+                self.sync.trust(at)
         elif isinstance(event, SevereEntry):
             severe = self.log_counters(log).severe
             severe[event.level] = severe.get(event.level, 0) + counts
-        elif isinstance(event, SyncAttempted):
-            self._attempt(at, in_order, counts)
-        elif isinstance(event, SyncSucceeded):
-            self.service_seen = True
-            if at is not None:
-                self.message_success = _later(self.message_success, at)
-                if in_order:
-                    self._close_pending_well(at)
-                    self.consecutive_failures = 0
-        elif isinstance(event, SyncFailed):
-            counters.errors[event.error] = counters.errors.get(event.error, 0) + counts
-            if at is not None and in_order:
-                self._fail(at)
-        elif isinstance(event, LicenseStale):
-            self.service_seen = True
-            counters.errors["stale"] = counters.errors.get("stale", 0) + counts
-            if at is not None:
-                self.stale_verdict = _later(self.stale_verdict, at)
-                if in_order:
-                    self._fail(at)
-                    self._retract(at, rules.grace)
-        elif isinstance(event, LicenseError):
-            self.service_seen |= event.service
-            counters.errors[event.error] = counters.errors.get(event.error, 0) + counts
+        elif log == "licenses":
+            if isinstance(event, SyncAttempted):
+                counters.sync_attempts += counts
+            self._fold_sync(record, message, event, at, in_order)
 
     # --- the sync clock ----------------------------------------------------------------------------------------------
 
-    def _attempt(self, at: float | None, in_order: bool, counts: bool) -> None:
-        self.service_seen = True
-        self.counters.sync_attempts += counts
-        if at is not None:
+    def _fold_sync(self, record: RecordLike, message: str, event: LogEvent, at: float | None, in_order: bool) -> None:
+        """What an entry of the Licenses log says of syncs. One without a time, or long out of order, ends none."""
+        if at is None:
+            if self._shows_the_service(event):
+                self.first_sign = self.first_sign or self.sync.latest
+            return
+        clock, correlation = self.sync, getattr(record, "corr_id", "")
+        if self._shows_the_service(event) and self.first_sign is None:
+            self.first_sign = at
+        if isinstance(event, SyncAttempted):
             self.last_attempt = _later(self.last_attempt, at)
-        if at is None or not in_order or self.pending is not None:
-            self.counters.sync_retried += counts
-        else:
-            self.pending = PendingSync(at, counts)
-            self.provisional = False
+            if in_order:
+                attempt = Attempt(at, record.counts, correlation, event.source)
+                if record.dated:
+                    clock.attempted(attempt)
+                else:
+                    clock.torn_attempt = attempt
+        elif isinstance(event, SyncSucceeded):
+            self.message_success = _later(self.message_success, at)
+            if in_order:
+                clock.told(at)
+        elif isinstance(event, LicenseStale):
+            self.last_error["stale"] = _later(self.last_error.get("stale"), at)
+            self.stale_verdict = _later(self.stale_verdict, at)
+            if in_order:
+                clock.called_stale(at)
+                self.last_failure = _later(self.last_failure, at)
+        elif isinstance(event, SyncFailed):
+            if in_order and clock.failed(at, event.wording):
+                self.last_failure = _later(self.last_failure, at)
+                self.last_error[event.error] = _later(self.last_error.get(event.error), at)
+                self.last_error_message = message
+        elif isinstance(event, LicenseError | SyncTrouble):
+            if isinstance(event, LicenseError):
+                self.last_error[event.error] = _later(self.last_error.get(event.error), at)
+            trouble = event.trouble if isinstance(event, LicenseError) else event
+            if trouble is not None and in_order:
+                mark = Mark(at, "tied" if trouble.tied else "trouble", correlation, trouble.source)
+                if clock.troubled(mark, trouble.wording):
+                    self.last_failure = _later(self.last_failure, at)
+                if not record.dated and not trouble.tied:
+                    clock.torn_before = True
 
-    def _settle(self, at: float, rules: Rules) -> None:
-        """A pending sync that has outlived the settle time by `at` becomes an inferred success."""
-        pending = self.pending
-        if pending is None or not rules.infers or at <= pending.at + rules.settle:
-            return
-        contradiction = [probe for probe in self.probe_failures if pending.at <= probe <= pending.at + rules.settle]
-        if contradiction:
-            self._fail(contradiction[0])
-            return
-        self.pending = None
-        self.inferred.append(InferredSuccess(pending.at, pending.counts, self.consecutive_failures))
-        while len(self.inferred) > 1 and (
-            self.inferred[1].at <= pending.at - rules.grace or len(self.inferred) > MOST_INFERRED
-        ):
-            del self.inferred[0]
-        self.counters.sync_successes += pending.counts
-        self.consecutive_failures = 0
-        self.provisional = True
-
-    def _fail(self, at: float) -> None:
-        """A failure at `at` ends the pending sync, or revokes a success that was inferred since."""
-        if self.pending is not None and at >= self.pending.at:
-            self.counters.sync_failures += self.pending.counts
-            self.pending = None
-            self.consecutive_failures += 1
-        elif self.provisional and self.inferred and at >= self.inferred[-1].at:
-            self._take_back(self.inferred.pop())
-        else:
-            return  # an error without a recognised attempt: counted among the errors, no sync failed
-        self.provisional = False
-        self.last_failure = _later(self.last_failure, at)
-
-    def _retract(self, at: float, grace: float) -> None:
-        """A stale verdict at `at`: Qlik itself says that there was no success within the grace period before it."""
-        retracted = [success for success in self.inferred if at - grace < success.at <= at]
-        if retracted:
-            self.inferred = [success for success in self.inferred if not at - grace < success.at <= at]
-            for success in retracted:
-                self._take_back(success)
-            self.provisional = False
-            self.last_failure = _later(self.last_failure, at)
-
-    def _take_back(self, success: InferredSuccess) -> None:
-        self.counters.sync_successes -= success.counts
-        self.counters.sync_failures += success.counts
-        known = self.last_success()
-        if known is None or known[0] < success.at:
-            self.consecutive_failures += success.failures_before + 1
-
-    def _close_pending_well(self, at: float) -> None:
-        self.provisional = False
-        if self.pending is not None and self.pending.at <= at:
-            self.counters.sync_successes += self.pending.counts
-            self.pending = None
-
-    def _succeed_by_qrs(self, updated: float) -> None:
-        self.qrs_success = _later(self.qrs_success, updated)
-        self._close_pending_well(updated)
-        if self.last_failure is None or updated > self.last_failure:
-            self.consecutive_failures = 0
+    def _shows_the_service(self, event: LogEvent) -> bool:
+        """Whether `event` is one that only a Licenses service logs that manages the license."""
+        if isinstance(event, LicenseError):
+            return event.service
+        return isinstance(event, SyncAttempted | SyncSucceeded | SyncFailed | LicenseStale)
 
     # --- refused users -----------------------------------------------------------------------------------------------
 
@@ -436,7 +443,6 @@ class LicenseState(msgspec.Struct, kw_only=True):
             gone = takewhile(lambda user: not now - REFUSED_WINDOW < user[1][-1] <= now + CLOCK_WRONG, users.items())
             for digest, _ in list(gone):
                 del users[digest]
-        del self.probe_failures[:-MOST_PROBE_FAILURES]
 
 
 def new_state(key: bytes | None = None) -> LicenseState:

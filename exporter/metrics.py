@@ -78,6 +78,10 @@ SYNC_LAST_ATTEMPT = _gauge(
 SYNC_LAST_FAILURE = _gauge("qlik_license_sync_last_failure_timestamp_seconds", "Time of the last failed license sync.")
 SYNC_ATTEMPTS = _durable("qlik_license_sync_attempts_total", "License syncs that were attempted.")
 SYNC_FAILURES = _durable("qlik_license_sync_failures_total", "License syncs that failed.")
+SYNC_UNCLEAR = _gauge(
+    "qlik_license_sync_unclear_attempts",
+    "Attempts since the last success whose end is neither silence nor a failure that is understood.",
+)
 SYNC_CONSECUTIVE_FAILURES = _gauge(
     "qlik_license_sync_consecutive_failures", "License syncs that failed since the last successful one."
 )
@@ -387,6 +391,7 @@ def _license_families(seen: Observation) -> Iterator[Family]:
         yield from _family(SYNC_LAST_ATTEMPT, ((), state.last_attempt))
         yield from _family(SYNC_LAST_FAILURE, ((), state.last_failure))
         yield from _family(SYNC_CONSECUTIVE_FAILURES, ((), state.consecutive_failures))
+        yield from _family(SYNC_UNCLEAR, ((), state.unclear_attempts))
         yield from _family(SYNC_EXPECTED, ((), expected))
         yield from _family(STALE, ((), state.stale()))
         yield from _family(STALE_LAST_VERDICT, ((), state.stale_verdict))

@@ -367,7 +367,7 @@ def _timeline(seen: Observation) -> Timeline:
     marks: list[tuple[float, SyncMark]] = []
     if seen.journal:
         marks += [(at, mark) for at, mark in seen.journal.syncs(now - longest, now)]
-    marks += [(success.at, "succeeded") for success in seen.state.inferred if success.at > now - longest]
+    marks += [(at, "succeeded") for at in seen.state.sync.inferred_successes() if at > now - longest]
     probes = [
         (result.ended, result.success)
         for history in seen.probes

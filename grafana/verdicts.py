@@ -23,6 +23,7 @@ TEXTS = {
     "sync_failing_proxy": ("Yes, but syncs fail: proxy", WARNING),
     "sync_failing_interception": ("Yes, but syncs fail: TLS intercepted", WARNING),
     "sync_failing_service": ("Yes, but syncs fail: Licenses service", WARNING),
+    "sync_unclear": ("Yes, but syncs are unclear", WARNING),
     EXPORTER_DOWN: ("Not known: the exporter is down", UNKNOWN),
     "tail_blind": ("Not known: the log cannot be read", UNKNOWN),
     "service_silent": ("Yes, but the Licenses service is silent", WARNING),

@@ -215,6 +215,7 @@ def _license(node: Node, at: float) -> Iterator[Sample]:
     if failures:
         yield "qlik_license_sync_last_failure_timestamp_seconds", {}, node.bad_syncs[failures - 1]
     yield "qlik_license_sync_consecutive_failures", {}, failures - bisect_right(node.bad_syncs, last_good)
+    yield "qlik_license_sync_unclear_attempts", {}, 0
     if node.stale(at):
         yield "qlik_license_stale_last_verdict_timestamp_seconds", {}, at - at % SYNC_EVERY
 

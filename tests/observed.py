@@ -4,8 +4,17 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 
-from exporter.config import BACKEND_PROBE, REPOSITORY_PROBE, LicenseConfig, MessageConfig, ProbeConfig, QrsConfig
+from exporter.config import (
+    BACKEND_PROBE,
+    REPOSITORY_PROBE,
+    Config,
+    LicenseConfig,
+    MessageConfig,
+    ProbeConfig,
+    QrsConfig,
+)
 from exporter.events import LOG_NAMES, LogName, SettleDue
+from exporter.examination import rules_of as rules_of_site
 from exporter.journal import Journal
 from exporter.license import Rules, new_state
 from exporter.logs.formats import instant, split
@@ -122,7 +131,7 @@ def rules_of(license: LicenseConfig | None = None, messages: tuple[MessageConfig
     """The rules of a site."""
     license = license or LicenseConfig()
     catalogue = Catalogue(messages)
-    return Rules(catalogue.recognise, catalogue.infers, license.kind, float(license.grace), float(license.settle))
+    return rules_of_site(Config(license=license), catalogue)
 
 
 def observation(

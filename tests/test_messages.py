@@ -8,12 +8,15 @@ import pytest
 from exporter.config import MessageConfig
 from exporter.events import (
     AccessDenied,
+    AccessGranted,
     LicenseError,
     LicenseStale,
+    ServiceStarted,
     SevereEntry,
     SyncAttempted,
     SyncFailed,
     SyncSucceeded,
+    SyncTrouble,
 )
 from exporter.logs.formats import record_of, split
 from exporter.logs.messages import MESSAGES, UNKNOWN, Catalogue
@@ -26,6 +29,10 @@ def licenses(text: str, key: str = "message", catalogue: Catalogue = CATALOGUE, 
     pairs = "".join(f',"{name}":"{value}"' for name, value in more.items())
     line = f'{{"{key}":"{text}","level":"info","timestamp":"2020-01-20T08:13:32Z"{pairs}}}'.encode()
     return tuple(catalogue.recognise("licenses", [record_of("licenses", line)])[0])
+
+
+def error_of(event: object) -> str:
+    return event.error if isinstance(event, SyncFailed | LicenseError) else ""
 
 
 def lines_of(sample: Path) -> list[bytes]:
@@ -50,7 +57,7 @@ def test_the_published_lines_are_understood_exactly() -> None:
     records = split("licenses", lines_of(SAMPLES / "licenses-published.log"), None, True).records
     assert [tuple(found) for found in CATALOGUE.recognise("licenses", records)] == [
         ("license_stale", LicenseStale()),
-        ("sync_attempted", SyncAttempted()),
+        ("sync_attempted", SyncAttempted("sync.go")),
         ("license_stale", LicenseStale()),
     ]
 
@@ -110,36 +117,36 @@ def test_trace_rows_of_license_loggers_count_by_level() -> None:
 )
 def test_a_network_error_is_found_under_any_key_and_in_any_case(key: str, text: str, error: str) -> None:
     for spelling in (text, text.upper(), text.lower()):
-        assert licenses(spelling, key)[1] == SyncFailed(error)
+        assert error_of(licenses(spelling, key)[1]) == error
 
 
-def test_an_invalid_license_is_no_stale_one_and_the_level_is_never_trusted() -> None:
+def test_an_invalid_license_is_no_stale_one_and_an_info_proves_nothing() -> None:
     invalid = ("license_invalid", LicenseError("invalid", service=True))
     assert (
         licenses("license verification error: bad key", **{"res.errorType": "licenses.InvalidLicenseError"}) == invalid
     )
-    assert licenses("all is well", level="error") == (UNKNOWN, None)
+    assert licenses("lic is stale", level="info")[1] == LicenseStale()
 
 
 def test_an_invalid_license_because_of_the_network_says_so() -> None:
     name, event = licenses(
         "license verification error: i/o timeout", **{"res.errorType": "licenses.InvalidLicenseError"}
     )
-    assert (name, event) == ("license_invalid", SyncFailed("timeout"))
+    assert (name, error_of(event)) == ("license_invalid", "timeout")
 
 
 def test_other_codes_are_counted_under_one_name() -> None:
-    assert licenses("x", "y", errorType="LICENSES-Whatever") == ("license_refused", LicenseError("other", service=True))
-    assert licenses("x", "y", errorType="licenses.SomeOtherError") == (
-        "license_error",
-        LicenseError("other", service=True),
-    )
-    assert licenses("licenses-service started") == (UNKNOWN, None)
+    for code, name in (("LICENSES-Whatever", "license_refused"), ("licenses.SomeOtherError", "license_error")):
+        found, event = licenses("x", "y", errorType=code)
+        assert (found, error_of(event), event.service, event.trouble is not None) == (name, "other", True, True)
+    assert licenses("licenses-service started") == ("service_started", ServiceStarted())
 
 
 @pytest.mark.parametrize("text", ["the public is stale", "mtls: enabled", "geof: none", "metropublic is stale"])
 def test_a_text_in_the_middle_of_a_word_is_another_word(text: str) -> None:
-    assert licenses(text) == (UNKNOWN, None)
+    name, event = licenses(text)
+    assert name == UNKNOWN
+    assert event is None or (isinstance(event, SyncTrouble) and event.tied), "it would only matter to its own sync"
 
 
 def test_an_invalid_license_that_is_stale_in_other_words_is_stale() -> None:
@@ -148,7 +155,9 @@ def test_an_invalid_license_that_is_stale_in_other_words_is_stale() -> None:
 
 @pytest.mark.parametrize("code", ["LICENSES-007", "licenses-somethingelse", "Licenses.SomeOtherError"])
 def test_a_code_is_one_in_any_case_where_it_stands_alone(code: str) -> None:
-    assert licenses("x", errorType=code)[1] == LicenseError("other", service=True)
+    event = licenses("x", errorType=code)[1]
+    assert isinstance(event, LicenseError)
+    assert event.service
     assert licenses("the licenses-service is up") == (UNKNOWN, None)
 
 
@@ -157,7 +166,8 @@ def test_a_code_under_a_key_nobody_has_published_is_found() -> None:
 
 
 def test_an_error_of_an_unknown_wording_is_an_error_all_the_same() -> None:
-    assert licenses("something nobody has seen", "errorMessage") == (UNKNOWN, LicenseError("other"))
+    name, event = licenses("something nobody has seen", "errorMessage")
+    assert (name, error_of(event), event.service, event.trouble.tied) == (UNKNOWN, "other", False, False)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +179,7 @@ def test_an_error_of_an_unknown_wording_is_an_error_all_the_same() -> None:
         ('User: "D\\u", SessionCount: "5", OperationType: "UsageDenied"', AccessDenied("parallel_sessions", r"D\u")),
         ("SessionCount: 12, operationtype: usagedenied", AccessDenied("parallel_sessions", r"CONTOSO\user01")),
         ("OperationType: 'UsageDenied'", AccessDenied("no_access_pass", r"CONTOSO\user01")),
-        ("OperationType: 'UsageGranted'", None),
+        ("OperationType: 'UsageGranted'", AccessGranted()),
         ("Access is denied", None),
         ("Your account is inactive. Contact your administrator to activate it. 'UsageDenied'", None),
     ],
@@ -263,10 +273,11 @@ def test_two_entries_on_one_line_hide_nothing_of_each_other() -> None:
         assert CATALOGUE.recognise("licenses", [record_of("licenses", line)])[0].event == LicenseStale()
 
 
-def test_a_taught_pattern_corrects_guesses_but_never_hides_what_is_seen() -> None:
+def test_a_sites_wording_goes_before_all_built_in_ones_but_the_stale_verdict() -> None:
     catalogue = taught(match=".", name="everything")
     assert licenses("lic is stale", catalogue=catalogue)[0] == "license_stale"
-    assert licenses("tls: session resumed", catalogue=catalogue)[0] == "everything"
+    for text in ("tls: session resumed", "re-syncing assignments with the backend", "anything"):
+        assert licenses(text, catalogue=catalogue)[0] == "everything"
 
 
 def test_a_name_that_is_taken_is_refused_by_name() -> None:
@@ -319,3 +330,132 @@ def test_every_audit_message_names_a_text_since_rows_are_looked_through_for_text
 def test_a_short_text_is_a_whole_word(text: str, message: str) -> None:
     record = record_of("licenses", f'{{"message":"{text}","timestamp":"2026-11-02T08:15:00Z"}}'.encode())
     assert CATALOGUE.recognise("licenses", [record])[0].message == message
+
+
+@pytest.mark.parametrize("method", ["Get", "Head", "Post", "Put", "Patch", "Delete"])
+@pytest.mark.parametrize("quoted", ['\\"', ""])
+@pytest.mark.parametrize(
+    ("reason", "error"),
+    [
+        ("Forbidden", "proxy"),
+        ("Bad Gateway", "proxy"),
+        ("Proxy Authentication Required", "proxy"),
+        ("unknown status code", "proxy"),
+        ("", "proxy"),
+        ("EOF", "reset"),
+        ("dial tcp: lookup x: no such host", "dns"),
+        ("invalid character '<' looking for beginning of value", "http"),
+        ("unexpected status code 503", "http"),
+        ("Blocked By Policy 17", "other"),
+        ("was immer das hei\u00dfen mag", "other"),
+    ],
+)
+def test_any_failed_request_to_the_backend_fails_the_sync_whatever_its_reason(
+    method: str, quoted: str, reason: str, error: str
+) -> None:
+    text = f"{method} {quoted}https://license.qlikcloud.com/v1{quoted}: {reason}"
+    for before in ("", "failed to sync: ", "x: y: "):
+        for spelling in (before + text, (before + text).rstrip()):
+            event = licenses(spelling)[1]
+            assert (error_of(event), isinstance(event, SyncFailed), event.wording) == (error, True, "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Get \\"https://localhost:4242/qrs/about\\": EOF',
+        'Post \\"https://127.0.0.1:9031/x\\": Forbidden',
+        'Post \\"http://[::1]:4243/x\\": context deadline exceeded',
+        "dial tcp [::1]:4242: connectex: No connection could be made because the target machine actively refused it.",
+        "dial tcp 10.1.2.3:4747: i/o timeout",
+        "localhost:4242: actively refused",
+        'Get \\"https://NODE7:4242/qrs\\": EOF',
+    ],
+)
+def test_a_failed_contact_within_the_node_or_to_qliks_own_ports_is_another_matter(text: str) -> None:
+    assert licenses(text) == ("other_service_failed", None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "proxyconnect tcp: dial tcp 127.0.0.1:3128: connect: connection refused",
+        "dial tcp: lookup license.qlikcloud.com on 127.0.0.53:53: no such host",
+        "read tcp 127.0.0.1:50123->203.0.113.7:443: i/o timeout",
+    ],
+)
+def test_a_local_proxy_or_resolver_is_the_way_to_the_backend(text: str) -> None:
+    assert isinstance(licenses(text)[1], SyncFailed)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "re-syncing assignments with the backend failed",
+        "could not finish re-syncing assignments with the backend",
+        "re-syncing assignments with the backend: no answer",
+        "finished re-syncing assignments with the backend",
+        "re-syncing assignments with the backend done",
+    ],
+)
+def test_the_words_of_an_attempt_and_what_came_of_it_are_no_attempt(text: str) -> None:
+    assert not isinstance(licenses(text)[1], SyncAttempted)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sync finished with 0 errors",
+        "assignments synchronised, nothing failed",
+        "sync done: errors=0 failed=0",
+        "re-sync of the assignments ended without any error",
+        "no failures while syncing 512 assignments",
+        "none of the assignments was rejected",
+        "synchronised 503 assignments",
+    ],
+)
+def test_a_failure_that_is_denied_is_no_trouble(text: str) -> None:
+    assert licenses(text) == (UNKNOWN, None)
+
+
+@pytest.mark.parametrize(
+    "words", ["failed", "was refused", "is unavailable", "fehlgeschlagen", "n'a pas abouti", "失敗"]
+)
+def test_words_of_failure_beside_words_of_the_sync_are_trouble(words: str) -> None:
+    event = licenses(f"assignment sync {words}", caller="x.go:1")[1]
+    assert isinstance(event, SyncTrouble)
+    assert (event.tied, event.source) == (False, "x.go")
+
+
+def test_a_level_above_info_an_error_or_a_code_is_trouble_but_not_a_users_request() -> None:
+    for pairs in (
+        {"level": "warn"},
+        {"err": "kaputt"},
+        {"level": "info", "lastError": "x"},
+        {"errorType": "LICENSES-X"},
+    ):
+        event = licenses("abc", **pairs)[1]
+        trouble = event.trouble if isinstance(event, LicenseError) else event
+        assert isinstance(trouble, SyncTrouble)
+        assert not trouble.tied
+    for value in ("", "null", "<nil>", "0", "none", "no error"):
+        assert licenses("abc", err=value) == (UNKNOWN, None)
+    event = licenses("abc", errorType="LICENSES-X", statusCode="404")[1]
+    assert event.trouble.tied, "a user asked for what there is not"
+    assert licenses("GET /v1/licenses/users/x 404 failed", level="warn")[1].tied
+
+
+def test_a_torn_line_is_trouble_unless_its_beginning_says_what_it_is() -> None:
+    catalogue = Catalogue()
+
+    def event_of(line: bytes) -> object:
+        return catalogue.recognise("licenses", [record_of("licenses", line)])[0].event
+
+    whole = b'{"caller":"server.go:70","level":"info","message":"GET /v1/x 200","timestamp":"2026-11-02T08:15:00Z"}'
+    assert event_of(whole) is None
+    assert event_of(whole[:60]) is None, "that place in the source never logged anything of a sync"
+    assert event_of(whole[:12]) == SyncTrouble("")
+    assert event_of(b'{"caller":"sync.go:310","level":"info","message":"Post \\"https://') == SyncTrouble("")
+    assert event_of(b'{"caller":"sync.go:290","level":"info","message":"re-syncing assig') == SyncAttempted("sync.go")
+    assert event_of(b'{"message":"re-syncing assignments with the backend') == SyncAttempted()
+    assert event_of(b'{"message":"re-syncing assignments with the backend fai') == SyncTrouble("")

@@ -92,6 +92,10 @@ def test_an_attempt_settles_against_now(tmp_path: Path, capsys: pytest.CaptureFi
     site = Site(tmp_path)
     append(site.licenses, licenses_line(1_700_000_000, STALE), licenses_line(1_700_100_000, ATTEMPT))
     _, seen, _ = once(capsys, site)
+    assert seen["qlik_license_sync_unclear_attempts"] == 1, "the service has not been heard of since"
+    assert "qlik_license_sync_last_success_timestamp_seconds" not in seen
+    append(site.licenses, licenses_line(1_700_100_200, "request served"))
+    _, seen, _ = once(capsys, site)
     assert seen["qlik_license_sync_last_success_timestamp_seconds"] == 1_700_100_000
     assert seen['qlik_license_sync_success_source{source="inferred"}'] == 1
     assert seen["qlik_license_stale"] == 0

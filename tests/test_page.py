@@ -208,7 +208,7 @@ def test_a_lockout_that_is_due_and_a_backend_never_probed_are_said():
     late = observation([*syncs(NOON - 7 * DAY, NOON - 6 * DAY), *syncs(NOON - DAY, NOON, error=NO_SUCH_HOST)],
                        probes=[history([])])  # fmt: skip
     text = page_of(late)
-    assert "Due 24 h ago" in text
+    assert "Due 24 h 10 min ago" in text
     assert "Not probed yet." in text
 
 

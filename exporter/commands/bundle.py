@@ -191,7 +191,7 @@ def _state(state: LicenseState) -> dict[str, Any]:
     tree: dict[str, Any] = msgspec.to_builtins(state)
     del tree["key"]
     tree["refused"] = {reason: len(users) for reason, users in state.refused.items()}
-    tree["inferred"] = [success.at for success in state.inferred]
+    tree["sync"] = {"inferred": state.sync.inferred_successes(), "doubted": state.sync.doubted}
     return tree
 
 

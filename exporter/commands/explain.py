@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from exporter.commands.terminal import Paint, ProgressBar, complain
 from exporter.config import Config
@@ -17,14 +17,17 @@ from exporter.events import (
     SEVERE_LEVELS,
     USER_DENIAL_REASONS,
     AccessDenied,
+    AccessGranted,
     LicenseError,
     LicenseStale,
     LogEvent,
     LogName,
+    ServiceStarted,
     SevereEntry,
     SyncAttempted,
     SyncFailed,
     SyncSucceeded,
+    SyncTrouble,
 )
 from exporter.examination import rules_of
 from exporter.journal import meaning_of, text_of
@@ -55,6 +58,7 @@ from exporter.metrics import (
     SYNC_LAST_FAILURE,
     SYNC_LAST_SUCCESS,
     SYNC_SUCCESS_SOURCE,
+    SYNC_UNCLEAR,
     Metric,
 )
 from exporter.printable import printable
@@ -162,7 +166,6 @@ class Explainer:
             self._last_at[log] = record.at
             self._now = max(self._now or record.at, record.at)
         marks = _marks(self._state)
-        pending = self._state.pending
         self._state.fold_records(log, [record], self._now or wall, self._rules)
         moved[_name(LOG_RECORDS, log)] = moved[_name(LOG_MESSAGES, log, message)] = [None, 1]
         if record.malformed:
@@ -179,9 +182,11 @@ class Explainer:
                 if self._before.get(name) != after.get(name)
             }
             self._before = after
-        if pending is not None and self._state.inferred and self._state.inferred[-1].at == pending.at:
-            settle = span(self._rules.settle)
-            why.append(f"the sync attempted at {instant(pending.at)} outlived {settle} unopposed: an inferred success")
+        succeeded = _marks(self._state).success
+        if succeeded is not None and succeeded > (marks.success or 0.0):
+            why.append(
+                f"the sync attempted at {instant(succeeded)} is over and nothing spoke against it: an inferred success"
+            )
         why += self._why(message, event, marks)
         text = text_of(record)
         return _told(
@@ -200,22 +205,31 @@ class Explainer:
         if event is None:
             return ["no known message matches: counted as unknown"] if message == UNKNOWN else ["only counted"]
         if isinstance(event, SyncAttempted):
-            settle = span(self._rules.settle)
+            settle = span(self._state.sync.wait())
             if after.pending != before.pending:
-                return [f"an attempt opens a sync; what it came to is known after {settle}, or by the next failure"]
-            return ["it opens no sync of its own: a retry, or out of order"]
+                return [f"an attempt opens a sync; how it ended is known after {settle}, or by the next failure"]
+            return ["it opens no sync: its time is out of order, or not known"]
         if isinstance(event, SyncSucceeded):
-            return ["this site's wording for a success: told, not inferred"]
-        if isinstance(event, SyncFailed | LicenseStale):
+            return ["this site's wording for a success: not inferred"]
+        if isinstance(event, SyncFailed | LicenseStale | SyncTrouble) or (
+            isinstance(event, LicenseError) and event.trouble is not None
+        ):
             why = []
-            if before.pending is not None and after.pending is None:
-                why.append("it fails the sync that was open")
-            if after.inferred < before.inferred:
-                taken = count(before.inferred - after.inferred, "inferred success", "inferred successes")
-                why.append(f"it takes back {taken}")
+            if after.failed > before.failed:
+                why.append("it fails the sync that it belongs to")
+            if after.unclear > before.unclear:
+                why.append("it makes unclear how the sync ended: neither a success nor a failure")
+            if (before.success or 0.0) > (after.success or 0.0):
+                why.append("it takes back what was taken for a success")
             if isinstance(event, LicenseStale):
                 why.append("everyone is refused until a sync succeeds")
-            return why or ["an error without a sync that it could belong to"]
+            if self._state.sync.pending() is not None and not why and not isinstance(event, SyncFailed):
+                why.append("it may be about the sync that is under way: that one will not be taken for a success")
+            return why or ["no sync is concerned: none is under way, or the entry is about something else"]
+        if isinstance(event, ServiceStarted):
+            return ["a new run of the service: what it was doing before, it may not have ended"]
+        if isinstance(event, AccessGranted):
+            return ["a user was let in: the license is not stale"]
         if isinstance(event, LicenseError):
             return ["a license error of its own kind; it does not fail a sync"]
         if isinstance(event, SevereEntry):
@@ -231,24 +245,18 @@ def _why_denied(event: AccessDenied) -> str:
     return "a license could not be allocated"
 
 
-class _Marks(tuple[Any, ...]):
-    """What of the sync clock a record can change without an event of its own."""
+class _Marks(NamedTuple):
+    """What of the sync clock a record can change."""
 
-    __slots__ = ()
-
-    @property
-    def pending(self) -> object:
-        """The open sync."""
-        return self[0]
-
-    @property
-    def inferred(self) -> int:
-        """How many successes are inferred."""
-        return int(self[1])
+    pending: float | None
+    success: float | None
+    failed: int
+    unclear: int
 
 
 def _marks(state: LicenseState) -> _Marks:
-    return _Marks((state.pending, len(state.inferred), state.provisional, state.inferred[-1:] or None))
+    clock = state.sync
+    return _Marks(clock.pending(), clock.inferred_success(), *clock.since(None))
 
 
 def _told(
@@ -282,6 +290,7 @@ def _series(state: LicenseState, rules: Rules, now: float) -> dict[str, float]:
         SYNC_ATTEMPTS.name: counters.sync_attempts,
         SYNC_FAILURES.name: counters.sync_failures,
         SYNC_CONSECUTIVE_FAILURES.name: state.consecutive_failures,
+        SYNC_UNCLEAR.name: state.unclear_attempts,
         SYNC_LAST_ATTEMPT.name: state.last_attempt,
         SYNC_LAST_FAILURE.name: state.last_failure,
         SYNC_LAST_SUCCESS.name: success[0] if success else None,

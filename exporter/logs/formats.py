@@ -26,13 +26,14 @@ DAY = 86_400
 class Record(msgspec.Struct, kw_only=True, gc=False):
     """One record of a log.
 
-    `at` is the row's own time in seconds since 1970, None where it has no usable one (the tail then gives it its
-    predecessor's). `counts` is False for history, which restates but never counts. `malformed` says that the row
-    breaks its format; what can be recognised in it is recognised even so. `orphan` is a line that belongs to no
-    record: counted as malformed, but it is no record. `raw` is the record as it stood in the file.
+    `at` is the row's own time in seconds since 1970, None where it has no usable one: then `dated` is False, and the
+    tail gives it its predecessor's. `counts` is False for history, which restates but never counts. `malformed` says
+    that the row breaks its format; what can be recognised in it is recognised even so. `orphan` is a line that belongs
+    to no record: counted as malformed, but it is no record. `raw` is the record as it stood in the file.
     """
 
     at: float | None = msgspec.field(default=None, name=" at ")
+    dated: bool = msgspec.field(default=True, name=" dated ")
     counts: bool = msgspec.field(default=True, name=" counts ")
     malformed: bool = msgspec.field(default=False, name=" malformed ")
     orphan: bool = msgspec.field(default=False, name=" orphan ")
@@ -51,12 +52,22 @@ class LicensesRecord(Record, gc=False):
     error_type: str = msgspec.field(default="", name="errorType")
     response_error_type: str = msgspec.field(default="", name="res.errorType")
     response_error_message: str = msgspec.field(default="", name="res.errorMessage")
+    level: str = ""
+    caller: str = ""
+    corr_id: str = msgspec.field(default="", name="corrId")
+    status_code: str | int | float | None = msgspec.field(default=None, name="statusCode")
+    response_status_code: str | int | float | None = msgspec.field(default=None, name="res.statusCode")
 
 
-texts_of: Callable[[LicensesRecord], tuple[str, ...]] = operator.attrgetter(
-    "message", "error_message", "error_type", "response_error_type", "error", "msg", "err", "response_error_message"
+_TEXT_FIELDS = (
+    "message", "error_message", "error_type", "response_error_type", "error", "msg", "err", "response_error_message",
+)  # fmt: skip
+texts_of: Callable[[LicensesRecord], tuple[str, ...]] = operator.attrgetter(*_TEXT_FIELDS)
+"""Everything in a record that can say what happened. An `info` says nothing (qlik-facts 1, trap 1)."""
+meaning_key: Callable[[LicensesRecord], tuple[Any, ...]] = operator.attrgetter(
+    *_TEXT_FIELDS, "level", "caller", "status_code", "response_status_code"
 )
-"""Everything in a record that can say what happened; never the level, which lies (qlik-facts 1, trap 1)."""
+"""All of a record that its meaning depends on."""
 
 
 class Columns(NamedTuple):
@@ -249,7 +260,9 @@ _FIELDS = {
     if field.encode_name[0] != " "
 }
 """The fields by their keys in small letters."""
-_TEXTS = _FIELDS.keys() - {"timestamp"}
+_TEXTS = frozenset(
+    field.encode_name.casefold() for field in msgspec.structs.fields(LicensesRecord) if field.name in _TEXT_FIELDS
+)
 _TELLING = re.compile(r"err|message|msg|reason|cause|detail|code", re.IGNORECASE)
 """Names of JSON keys whose text may say what went wrong, wherever they stand."""
 
@@ -271,6 +284,7 @@ def _split_licenses(lines: list[bytes], header: bytes | None, final: bool) -> Sp
         at = record.at = (instant(stamp) if type(stamp) is str else None) or _epoch_instant(stamp)
         if at is None:
             record.malformed = True
+            record.dated = False
     return Split(records, starts, 0, None)
 
 
@@ -281,18 +295,35 @@ def _typed_or_odd(line: bytes) -> LicensesRecord:
         return _odd_record(line)
 
 
-ERROR_MARKS = (b"rror", b'"err', b"LICENSES-")
-"""A line without any of these speaks of no error."""
+ERROR_KEY = re.compile(
+    rb'"[^"\\:]{0,40}(?:err|xception|fail|fault|panic)[^"\\:]{0,40}"\s*:\s*(?!null\b|""|false\b|0[,}\s])|LICENSES-',
+    re.IGNORECASE,
+)
+"""A key of an error with a value that says something. Only lines with one are looked into more deeply."""
 
 
-def deeper_texts(record: LicensesRecord) -> str:
-    """The texts of keys nobody has published, such as `"error": {"message": …}`, for a record that tells nothing else.
+def deeper_texts(record: LicensesRecord) -> tuple[str, tuple[str, ...]]:
+    """What a record says under keys nobody has published, such as `"error": {"message": …}`.
 
-    Empty where the line does not speak of an error.
+    All telling texts, joined, and the values of keys of errors. Both empty where no such key says anything.
     """
-    if not any(mark in record.raw for mark in ERROR_MARKS):
-        return ""
-    return "\n".join(_telling_texts(_tree(record.raw)))[:LONGEST_TEXT]
+    if not ERROR_KEY.search(record.raw):
+        return "", ()
+    tree = _tree(record.raw)
+    errors = tuple(value for key, value in _leaves(tree, "", 8) if _ERROR_NAME.search(key))
+    return "\n".join(_telling_texts(tree))[:LONGEST_TEXT], errors
+
+
+_ERROR_NAME = re.compile(r"err|exception|fail|fault|panic", re.IGNORECASE)
+
+
+def _leaves(value: object, key: str, depth: int) -> list[tuple[str, str]]:
+    """Every value with the names of the keys that lead to it."""
+    if isinstance(value, dict) and depth:
+        return [pair for name, child in value.items() for pair in _leaves(child, f"{key}.{name}", depth - 1)]
+    if isinstance(value, list) and depth:
+        return [pair for child in value for pair in _leaves(child, key, depth - 1)]
+    return [(key, str(value))] if isinstance(value, str | int | float | bool) else []
 
 
 def _telling_texts(tree: object) -> list[str]:
@@ -339,7 +370,8 @@ def _odd_record(line: bytes) -> LicensesRecord:
     for key, field in _FIELDS.items():
         if key in pairs:
             value = pairs[key]
-            setattr(record, field, value if key == "timestamp" else str(value)[:LONGEST_TEXT])
+            kept = key == "timestamp" or key.endswith("statuscode")
+            setattr(record, field, value if kept else str(value)[:LONGEST_TEXT])
     return record
 
 

@@ -14,17 +14,31 @@ from exporter.config import Config, ConfigError, MessageConfig
 from exporter.events import (
     LOG_NAMES,
     AccessDenied,
+    AccessGranted,
     LicenseError,
+    LicenseInUse,
     LicenseStale,
     LogEvent,
     LogName,
+    ServiceStarted,
     SevereEntry,
     SevereLevel,
     SyncAttempted,
     SyncFailed,
     SyncSucceeded,
+    SyncTrouble,
 )
-from exporter.logs.formats import ERROR_MARKS, AuditRecord, LicensesRecord, Record, TraceRecord, deeper_texts, texts_of
+from exporter.logs import trouble
+from exporter.logs.formats import (
+    ERROR_KEY,
+    AuditRecord,
+    LicensesRecord,
+    Record,
+    TraceRecord,
+    deeper_texts,
+    meaning_key,
+    texts_of,
+)
 
 UNKNOWN = "unknown"
 CACHED_TEXTS = 4096
@@ -98,10 +112,23 @@ def license_stale(record: LicensesRecord) -> LogEvent:
     return LicenseStale()
 
 
-@_message("licenses", "re-syncing assignments with the backend", certainty="seen")
-def sync_attempted(record: LicensesRecord) -> LogEvent:
+@_message(
+    "licenses",
+    pattern=r"(?im)^(?:(?:now|begin(?:ning)?|start(?:ing|ed)?|about to|going to|will be)\s+)?(?P<attempt>"
+    r"re-syncing assignments with the backend)(?P<rest>[^\n]*)",
+    certainty="seen",
+)
+def sync_attempted(record: LicensesRecord) -> LogEvent | None:
     """A sync with the backend begins. Says nothing of its end."""
-    return SyncAttempted()
+    rest = next((match["rest"] for text in texts_of(record) if (match := _ATTEMPT.search(text))), "")
+    if trouble.speaks_of_failure(rest) or trouble.speaks_of_end(rest):
+        return None  # the words of an attempt, and what came of it: no attempt
+    return SyncAttempted(_source(record))
+
+
+_ATTEMPT = MESSAGES[-1].pattern or re.compile("")
+ATTEMPT = "re-syncing assignments with the backend"
+"""The only wording of an attempt that is public."""
 
 
 @_message("licenses", "proxyconnect", "proxy authentication required")
@@ -173,6 +200,18 @@ def backend_http_error(record: LicensesRecord) -> LogEvent:
     return SyncFailed("http")
 
 
+@_message("licenses", "looking for beginning of value", "<!doctype", "<html")
+def answered_by_stranger(record: LicensesRecord) -> LogEvent:
+    """Somebody else than the backend answered: with a page where data was expected."""
+    return SyncFailed("http")
+
+
+@_message("licenses", pattern=r"(?im)\b(?:get|head|post|put|patch|delete)\s+\\*\"?https?://[^\s\"]*\\*\"?:")
+def contact_failed(record: LicensesRecord) -> LogEvent:
+    """A request to the backend failed, in words that no other message knows."""
+    return SyncFailed("other")
+
+
 @_message("licenses", "licenses.invalidlicenseerror", certainty="seen")
 def license_invalid(record: LicensesRecord) -> LogEvent:
     """The license failed verification for another reason than its age."""
@@ -181,7 +220,7 @@ def license_invalid(record: LicensesRecord) -> LogEvent:
     if any(_STALE.search(text) for text in texts):
         return LicenseStale()
     why = "\n".join(text.rpartition(": ")[2] for text in texts)
-    cause = _first(_BACKEND_ERRORS, record, why, why.lower())
+    cause = _first(_BACKEND_ERRORS, record, why)
     return cause.event if cause and cause.event else LicenseError("invalid", service=True)
 
 
@@ -192,18 +231,51 @@ _STALE = re.compile(r"\bstale\b", re.IGNORECASE)
 @_message("licenses", pattern=r"\bLICENSES-\w|(?im:^licenses-[\w.-]+$)", certainty="design")
 def license_refused(record: LicensesRecord) -> LogEvent:
     """Any other `LICENSES-…` code."""
-    return LicenseError("other", service=True)
+    return LicenseError("other", service=True, trouble=_trouble(record))
 
 
 @_message("licenses", pattern=r"(?i)\blicenses\.\w*error\b", certainty="design")
 def license_error(record: LicensesRecord) -> LogEvent:
     """Any other `licenses.…Error`."""
-    return LicenseError("other", service=True)
+    return LicenseError("other", service=True, trouble=_trouble(record))
 
 
 _BACKEND_ERRORS = tuple(
     message for message in MESSAGES if message.log == "licenses" and message.certainty == "inferred"
 )
+_CODES = {"license_invalid", "license_refused", "license_error"}
+
+
+@_message("licenses", pattern=r"(?!)")
+def other_service_failed(record: LicensesRecord) -> None:
+    """A connection within this node, or to another of Qlik's own services, failed. No matter of the sync."""
+
+
+@_message("licenses", pattern=r"(?!)")
+def service_started(record: LicensesRecord) -> LogEvent:
+    """A new run of the Licenses service began."""
+    return ServiceStarted()
+
+
+def _source(record: LicensesRecord) -> str:
+    return record.caller.partition(":")[0]
+
+
+def _trouble(record: LicensesRecord, text: str = "", *, tied: bool = False) -> SyncTrouble:
+    """What an entry of trouble says of a sync: nothing, unless it is tied to one, where it is of a user's request."""
+    text = text or "\n".join(texts_of(record))
+    return SyncTrouble(
+        trouble.wording_of(text), _source(record), tied or _is_clients_fault(record) or trouble.is_incoming(text)
+    )
+
+
+def _is_clients_fault(record: LicensesRecord) -> bool:
+    """Whether the entry carries a status 4xx: it tells of a request that somebody else made wrongly."""
+    return any(str(status)[:1] == "4" and len(str(status)) == 3 for status in
+               (record.status_code, record.response_status_code) if status is not None)  # fmt: skip
+
+
+_ABOVE_INFO = frozenset({"warn", "warning", "error", "err", "fatal", "crit", "critical", "panic", "alert", "emerg"})
 
 
 # --- the Repository's security audit log (qlik-facts 2) --------------------------------------------------------------
@@ -234,8 +306,9 @@ def allocation_refused(record: AuditRecord) -> LogEvent:
 
 
 @_message("repository_audit", "usagegranted")
-def access_granted(record: AuditRecord) -> None:
+def access_granted(record: AuditRecord) -> LogEvent:
     """A user was granted access. Expected as the counterpart of `access_denied`, but never seen."""
+    return AccessGranted()
 
 
 @_message("repository_audit", "access is denied", "access denied", certainty="seen")
@@ -298,11 +371,13 @@ class _Taught(NamedTuple):
 class Catalogue:
     """The built-in messages and those that the site's configuration teaches.
 
-    What is seen in public goes before a site's wording, and that before what is only inferred: a site can correct our
-    guesses, but no pattern of its own hides a stale license. Raises ValueError where a site's name is taken.
+    A site's wording goes before every built-in one, but no pattern of a site hides a stale license. Raises ValueError
+    where a site's name is taken.
     """
 
-    def __init__(self, taught: tuple[MessageConfig, ...] = ()) -> None:
+    def __init__(self, taught: tuple[MessageConfig, ...] = (), here: frozenset[str] = frozenset()) -> None:
+        """`here`: names of this node, in small letters, as its services may write them."""
+        self._here = here
         builtin = {message.name for message in MESSAGES} | {UNKNOWN}
         for number, message in enumerate(taught):
             if message.name in builtin:
@@ -317,7 +392,9 @@ class Catalogue:
         self._guessed = {log: _by_certainty(log, "inferred", "design") for log in LOG_NAMES}
         texts = {text for message in MESSAGES if message.log == "repository_audit" for text in message.texts}
         self._wanted = [text for text in texts if not any(other in text for other in texts - {text})]
-        self._cache: dict[tuple[str, ...], Recognised] = {}
+        self._cache: dict[tuple[Any, ...], Recognised] = {}
+        self._callers: dict[str, bool] = {}
+        """Whether all that a place in the source logged so far was no matter of the sync."""
         self.infers = not any(message.means == "sync_succeeded" for message in taught)
         """Whether successes must be inferred, since no message tells of them."""
 
@@ -339,20 +416,136 @@ class Catalogue:
     def _recognise_entries(self, records: Sequence[Record]) -> list[Recognised]:
         """Entries repeat their texts: each is searched once. Looking elsewhere is asked for all of them at once."""
         raw = b"\n".join([record.raw for record in records])
-        elsewhere = bool(self._taught.get("licenses")) or any(mark in raw for mark in ERROR_MARKS)
+        elsewhere = bool(self._taught.get("licenses")) or ERROR_KEY.search(raw) is not None
         found = []
         for record in records:
             if type(record) is not LicensesRecord:
                 found.append(_NOTHING)
                 continue
-            texts = texts_of(record)
-            known = self._cache.get(texts)
+            if record.malformed and not record.orphan and _is_torn(record.raw):
+                found.append(self._torn(record))
+                continue
+            key = meaning_key(record)
+            known = self._cache.get(key)
             if known is None:
-                known = self._search("licenses", record, "\n".join(texts))
+                known = self._entry(record)
                 if len(self._cache) >= CACHED_TEXTS:
                     self._cache.clear()
-                self._cache[texts] = known
-            found.append(self._elsewhere("licenses", record) if elsewhere and known is _NOTHING else known)
+                self._cache[key] = known
+                self._note_caller(record.caller, known)
+            found.append(self._elsewhere(record) if elsewhere and known is _NOTHING else known)
+        return found
+
+    # --- an entry of the Licenses log
+
+    def _entry(self, record: LicensesRecord) -> Recognised:
+        """What the texts of `record` say. A site's wording goes before every built-in one but the stale verdict."""
+        text = "\n".join(texts_of(record))
+        if stale := _first(_STALE_MESSAGES, record, text):
+            return stale
+        for taught in self._taught.get("licenses", ()):
+            if taught.pattern.search(text):
+                return Recognised(taught.name, taught.event)
+        return self._built_in(record, text) or self._untold(record, text)
+
+    def _built_in(self, record: LicensesRecord, text: str) -> Recognised | None:
+        """What the catalogue recognises in `text`; None where nothing is."""
+        reason = trouble.failed_contact(text)
+        if reason is None and (found := _first(self._known["licenses"], record, text)):
+            return found if found.event is not None else None
+        found = _first(self._guessed["licenses"], record, text)
+        if found is None:
+            return None
+        error = found.event.error if isinstance(found.event, SyncFailed) else None
+        if error is None:
+            return found
+        if found.message not in _CODES and trouble.is_elsewhere(text, self._here):
+            return Recognised(other_service_failed.__name__, None)
+        if reason is not None and (known := trouble.class_of_reason(reason)):
+            name = proxy_failed if known == "proxy" else answered_by_stranger
+            return Recognised(name.__name__, SyncFailed(known))
+        if reason is None and found.message != "license_invalid" and not _names_the_way(text):
+            if trouble.is_incoming(text):
+                return Recognised(found.message, _trouble(record, text))
+            return Recognised(found.message, SyncFailed(error, trouble.wording_of(text)))
+        return found
+
+    def _untold(self, record: LicensesRecord, text: str) -> Recognised:
+        """What an entry in unknown words says of trouble: what fits nothing is neither a success nor a failure."""
+        errors = (record.error_message, record.error_type, record.response_error_type, record.error, record.err,
+                  record.response_error_message)  # fmt: skip
+        filled = any(error and not trouble.says_nothing(error) for error in errors)
+        if not filled:
+            text = f"{record.message}\n{record.msg}"
+        loud = filled or record.level.casefold() in _ABOVE_INFO
+        failure = trouble.speaks_of_failure(text)
+        if (loud or failure) and trouble.is_elsewhere(text, self._here):
+            return _NOTHING
+        if filled:
+            return Recognised(UNKNOWN, LicenseError("other", trouble=_trouble(record, text)))
+        if loud or (failure and trouble.speaks_of_sync(text)):
+            return Recognised(UNKNOWN, _trouble(record, text))
+        if failure or not text.isascii():
+            return Recognised(UNKNOWN, _trouble(record, text, tied=True))
+        if trouble.speaks_of_start(text):
+            return Recognised(service_started.__name__, ServiceStarted())
+        return _NOTHING
+
+    def _elsewhere(self, record: Record) -> Recognised:
+        """What an entry says outside of the places where Qlik is known to say something."""
+        if self._taught.get("licenses"):
+            raw = record.raw.decode("utf-8", "replace")
+            for taught in self._taught["licenses"]:
+                if taught.pattern.search(raw):
+                    return Recognised(taught.name, taught.event)
+        if type(record) is not LicensesRecord:
+            return _NOTHING
+        deeper, errors = deeper_texts(record)
+        if deeper and (found := _first(_STALE_MESSAGES, record, deeper) or self._built_in(record, deeper)):
+            return found
+        if any(not trouble.says_nothing(error) for error in errors) and not trouble.is_elsewhere(deeper, self._here):
+            return Recognised(UNKNOWN, LicenseError("other", trouble=_trouble(record, deeper)))
+        return _NOTHING
+
+    def _torn(self, record: LicensesRecord) -> Recognised:
+        """What a line that was cut off says. What cannot be told is trouble: it may have been the end of a sync."""
+        found = self._entry(record)
+        message = record.message
+        if found.event is not None and not isinstance(found.event, ServiceStarted | SyncAttempted):
+            return found
+        begun = len(message) > SHORTEST_BEGINNING and ATTEMPT.startswith(message.casefold())
+        _, attempted, rest = message.casefold().partition(ATTEMPT)
+        if begun or (attempted and not rest.strip()[:1].isalnum()):  # a word behind it may be what came of it
+            return Recognised(sync_attempted.__name__, SyncAttempted(_source(record)))
+        if found.message == other_service_failed.__name__ or self._is_harmless(record.raw):
+            return _NOTHING
+        return Recognised(UNKNOWN, SyncTrouble(""))
+
+    def _note_caller(self, caller: str, found: Recognised) -> None:
+        if caller:
+            if len(self._callers) >= CACHED_TEXTS:
+                self._callers.clear()
+            self._callers[caller] = self._callers.get(caller, True) and found.event is None
+
+    def _is_harmless(self, raw: bytes) -> bool:
+        """Whether all that is left of a torn line comes from places that never logged anything of a sync."""
+        callers = _CALLER.findall(raw)
+        return len(callers) == raw.count(b'{"') > 0 and all(
+            self._callers.get(caller.decode("utf-8", "replace")) for caller in callers
+        )
+
+    def uses(self, log: LogName, records: Sequence[Record]) -> list[tuple[float, LicenseInUse]]:
+        """Signs among `records` that somebody used the service, or the hub, and was not refused; with their times.
+
+        Requests that were answered well and ask for no health, and audit rows of people that are no refusals.
+        """
+        found = []
+        for record, (_, event) in zip(records, self.recognise(log, records), strict=True):
+            if record.at is None or record.malformed or (event is not None and not isinstance(event, AccessGranted)):
+                continue
+            kind = _request_answered(record) if isinstance(record, LicensesRecord) else _row_of_a_person(record)
+            if kind:
+                found.append((record.at, LicenseInUse(kind)))
         return found
 
     def _recognise_audit_rows(self, records: Sequence[Record]) -> list[Recognised]:
@@ -382,34 +575,66 @@ class Catalogue:
             return _NOTHING
         # Only what Qlik writes there: an app's name, say, must not pass for a message.
         found = self._search("repository_audit", record, f"{record.description}\n{record.message}")
-        return self._elsewhere("repository_audit", record) if found is _NOTHING else found
+        if found is _NOTHING and self._taught.get("repository_audit"):
+            raw = record.raw.decode("utf-8", "replace")
+            for taught in self._taught["repository_audit"]:
+                if taught.pattern.search(raw):
+                    return Recognised(taught.name, taught.event)
+        return found
 
     def _search(self, log: LogName, record: Record, text: str) -> Recognised:
-        lowered = text.lower()
-        if found := _first(self._known[log], record, text, lowered):
+        if found := _first(self._known[log], record, text):
             return found
         for taught in self._taught.get(log, ()):
             if taught.pattern.search(text):
                 return Recognised(taught.name, taught.event)
-        return _first(self._guessed[log], record, text, lowered) or _NOTHING
-
-    def _elsewhere(self, log: LogName, record: Record) -> Recognised:
-        """What a record says outside of the places where Qlik is known to say something."""
-        if self._taught.get(log):
-            raw = record.raw.decode("utf-8", "replace")
-            for taught in self._taught[log]:
-                if taught.pattern.search(raw):
-                    return Recognised(taught.name, taught.event)
-        if type(record) is LicensesRecord:
-            deeper = deeper_texts(record)
-            if deeper and (found := self._search(log, record, deeper)) is not _NOTHING:
-                return found
-            if record.error_message or record.error_type or record.response_error_type or record.error:
-                return Recognised(UNKNOWN, LicenseError("other"))  # an error by its keys, of an unknown wording
-        return _NOTHING
+        return _first(self._guessed[log], record, text) or _NOTHING
 
 
 _NOTHING = Recognised(UNKNOWN, None)
+_STALE_MESSAGES = tuple(message for message in MESSAGES if message.name == license_stale.__name__)
+SHORTEST_BEGINNING = 5
+"""Characters of a torn text from which on it is the beginning of a known wording."""
+_CALLER = re.compile(rb'\{"caller":\s*"([^"]{1,200})"')
+_THE_WAY = re.compile(r"https?://|\bdial tcp\b|proxyconnect|\blookup |license\.qlik", re.IGNORECASE)
+
+
+_ANSWERED = re.compile(r"(?<![\w.:/-])2\d\d(?![\w.:/-])")
+_PATH = re.compile(r"(?:[A-Z]+[ \"']+)?(?:/[\w.@%~-]+){1,4}")
+_HEALTH = re.compile(r"/(?:health\w*|ready|readiness|live\w*|metrics|ping|status|version|about)\b", re.IGNORECASE)
+_MACHINE_USERS = frozenset({"", "internal", "none", "not available", "0", "-"})
+
+
+def _request_answered(record: LicensesRecord) -> str:
+    """What a request that was answered well asked for, as a hash; empty for anything else."""
+    text = "\n".join(texts_of(record))
+    path = _PATH.search(text)
+    status = record.status_code if record.status_code is not None else record.response_status_code
+    well = str(status)[:1] == "2" if status is not None else _ANSWERED.search(text) is not None
+    if path is None or not well or _HEALTH.search(text) or not trouble.is_incoming(text):
+        return ""
+    return trouble.wording_of(f"request {path[0].replace('/', ' ')}")
+
+
+def _row_of_a_person(record: Record) -> str:
+    """What a person did by a row of the audit log, as a hash; empty for a machine's row and for a refusal."""
+    if not isinstance(record, AuditRecord):
+        return ""
+    directory, user = record.user
+    result = record.field(record.columns.result)
+    if directory.casefold() in _MACHINE_USERS or not user or result[:1] in ("4", "5"):
+        return ""
+    return trouble.wording_of(f"row {record.field(record.columns.command)}")
+
+
+def _names_the_way(text: str) -> bool:
+    """Whether a network error names the backend, the way to it, or the sync: then it is about nothing else."""
+    return _THE_WAY.search(text) is not None or trouble.speaks_of_sync(text)
+
+
+def _is_torn(raw: bytes) -> bool:
+    """Whether a line that breaks its format is a part of an entry, or parts of two."""
+    return not raw.rstrip().endswith(b"}") or raw.count(b'{"caller"') > 1
 
 
 def catalogue_of(config: Config, file: str) -> Catalogue:
@@ -425,7 +650,8 @@ def _by_certainty(log: LogName, *certainties: Certainty) -> tuple[Message, ...]:
     return tuple(message for message in MESSAGES if message.log == log and message.certainty in certainties)
 
 
-def _first(messages: tuple[Message, ...], record: Record, text: str, lowered: str) -> Recognised | None:
+def _first(messages: tuple[Message, ...], record: Record, text: str) -> Recognised | None:
+    lowered = text.lower()
     for message in messages:
         named = any(wanted in lowered for wanted in message.texts) and message.words.search(lowered)
         if (named or not message.texts) and (message.pattern is None or message.pattern.search(text)):

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from exporter.observation import Observation
     from exporter.probes import ProbeHistory, ProbeResult
 
-NETWORK_ERRORS: tuple[ErrorClass, ...] = ("dns", "refused", "timeout", "reset")
+NETWORK_ERRORS: tuple[ErrorClass, ...] = ("dns", "refused", "timeout", "reset", "other")
+CONTACTS = ("contact_failed", "backend_unreachable")
+"""The messages of an error of the class `other` that is one of the network."""
 SYNC_ERRORS: tuple[ErrorClass, ...] = (*NETWORK_ERRORS, "tls", "proxy", "http")
 """The errors of the Licenses log that make a sync fail."""
 
@@ -41,13 +43,17 @@ class Evidence:
         self.good, self.bad = self._probed("backend", patience)
         _, self.repository_bad = self._probed("repository", self.limits.repository_down)
         self.error = self._newest_error()
+        self.stranger = bool(
+            self.error and self.error[0] == "http" and seen.state.last_error_message == "answered_by_stranger"
+        )
+        """Whether somebody else than the backend answered last."""
 
     def _recovered(self) -> float | None:
         """When the license became good again, if it was stale shortly before."""
         stale = self.state.stale_verdict
         if stale is None or self.stale:
             return None
-        known = (*(success.at for success in self.state.inferred), self.state.message_success, self.state.qrs_success)
+        known = (*self.state.sync.inferred_successes(), self.state.message_success, self.state.qrs_success)
         first = min((at for at in known if at is not None and at > stale), default=None)
         return first if first is not None and first - stale < max(self.limits.stale_recent, REFUSED_WINDOW) else None
 
@@ -91,7 +97,10 @@ class Evidence:
         """The newest network error of the Licenses log since the last success."""
         after = self.success if self.success is not None else float("-inf")
         errors = [(at, error) for error, at in self.state.last_error.items() if error in SYNC_ERRORS and at > after]
-        return (max(errors)[1], max(errors)[0]) if errors else None
+        newest = max(errors, default=None)
+        if newest is None or (newest[1] == "other" and self.state.last_error_message not in CONTACTS):
+            return None
+        return newest[1], newest[0]
 
     def denials(self, reason: DenialReason) -> int:
         """Refusals within the hour: a lower bound."""

@@ -32,6 +32,7 @@ _SAY_ENOUGH: frozenset[VerdictName] = frozenset(
         "sync_failing_proxy",
         "sync_failing_interception",
         "sync_failing_service",
+        "sync_unclear",
         "tail_blind",
         "service_silent",
         "license_stale",

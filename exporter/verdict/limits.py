@@ -27,6 +27,8 @@ class Limits(msgspec.Struct, frozen=True):
     flapping_changes: int = 6
     failures: int = 3
     """QlikLicenseSyncFailing: failures in a row."""
+    unclear: int = 3
+    """QlikLicenseSyncUnclear: attempts of which it is not known how they ended."""
     denied_users: int = 3
     """QlikLicenseAccessDenied: distinct users within the hour, and the refusals that they must have had together."""
     denials: int = 5

@@ -23,5 +23,9 @@ SERVICE_PROXY = (
     "Compare the proxy of the Licenses service (services.conf of the Service Dispatcher, [licenses.parameters]) with "
     "what works. Qlik upgrades overwrite that file."
 )
+SHOW_UNKNOWN = (
+    "Run `qlik-license-exporter explain --unknown` on the Licenses log: it lists the wordings that are not known, and "
+    "prints the entry for `messages:` in the configuration that tells what one means."
+)
 EXEMPT = "Ask the network team to exempt license.qlikcloud.com from TLS inspection."
 FIX_CLOCK = "Set this machine's clock right (`w32tm /query /status`, `w32tm /resync`): TLS and licenses depend on it."

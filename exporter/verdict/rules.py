@@ -35,6 +35,11 @@ def _license_stale(seen: Evidence) -> list[Finding]:
     if seen.state.last_attempt is not None and (seen.success is None or seen.state.last_attempt > seen.success):
         evidence.append(f"A sync was attempted at {seen.at(seen.state.last_attempt)}; an attempt is no success.")
     evidence += seen.refused_sentences() + seen.probe_sentences()
+    if seen.state.sync.doubted:
+        evidence.append(
+            "Attempts that nothing spoke against were no successes on this site: silence is not believed until users "
+            "are let in again and no such verdict comes, or a message or the Repository API tells of a success."
+        )
     if seen.dead:
         cure = [*way_cure(seen), RESTART, FORCE, CONFIRM]
         if seen.good is not None and seen.bad is None:

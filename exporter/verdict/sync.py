@@ -21,6 +21,7 @@ from exporter.verdict.phrases import (
     REFUSAL,
     RESTART,
     SERVICE_PROXY,
+    SHOW_UNKNOWN,
     TRY_THE_WAY,
 )
 from exporter.wording import count, instant, listed, span
@@ -38,7 +39,8 @@ _ERROR_WORDS: dict[ErrorClass, str] = {
     "reset": "the connection is cut",
     "tls": "the certificate or the TLS connection is not accepted",
     "proxy": "the proxy refuses or fails",
-    "http": "an HTTP error is answered",
+    "http": "the backend, or something in its place, answers with an HTTP error",
+    "other": "its request to the backend failed, for a reason of its own",
 }
 
 
@@ -57,9 +59,8 @@ def _cause(seen: Evidence) -> _Cause:
     good, bad = seen.good, seen.bad
     evidence = []
     if seen.error is not None:
-        evidence.append(
-            f"The Licenses service reported at {seen.at(seen.error[1])} that {_ERROR_WORDS[seen.error[0]]}."
-        )
+        words = "somebody else answers with a page" if seen.stranger else _ERROR_WORDS[seen.error[0]]
+        evidence.append(f"The Licenses service reported at {seen.at(seen.error[1])} that {words}.")
     evidence += seen.probe_sentences()
     if good is not None and bad is not None and good.proxied != bad.proxied:
         works, fails = (
@@ -80,6 +81,29 @@ def _cause(seen: Evidence) -> _Cause:
             "the proxy that the Licenses service uses refuses or fails",
             tuple(evidence),
             (SERVICE_PROXY, "Check the proxy's user and password, and that it allows CONNECT to port 443.", RESTART),
+        )
+    if seen.stranger:
+        return _Cause(
+            "sync_failing_interception",
+            "somebody else than the backend answers the Licenses service, with a page",
+            tuple(evidence),
+            (
+                "Look for a filter, a proxy or a login page between this node and license.qlikcloud.com, and "
+                "exempt it.",
+                *way_cure(seen),
+                SERVICE_PROXY,
+            ),
+        )
+    if error == "http":
+        return _Cause(
+            "sync_failing_network",
+            "the backend, or something in its place, answers the Licenses service with an HTTP error",
+            (*evidence, "Whether that is Qlik's own trouble or that of a proxy or filter on the way is not known."),
+            (
+                "Ask Qlik's status page or support whether the license backend has a disruption.",
+                *way_cure(seen),
+                SERVICE_PROXY,
+            ),
         )
     if error == "tls":
         if good is not None:
@@ -126,7 +150,7 @@ def _cause(seen: Evidence) -> _Cause:
         )
     return _Cause(
         "sync_failing_service",
-        "and nothing speaks of the network",
+        "the log gives no reason that is understood",
         tuple(evidence),
         (TRY_THE_WAY, RESTART, SERVICE_PROXY, FORCE),
     )
@@ -160,7 +184,10 @@ def _sync(seen: Evidence) -> list[Finding]:
     silent = seen.licenses_silent()
     findings: list[Finding] = []
     cause = _cause(seen)
-    if failing or seen.bad is not None or (overdue and not silent):
+    unclear = state.unclear_attempts >= limits.unclear or (seen.success is None and state.unclear_attempts > 0)
+    if unclear and not failing and seen.bad is None:
+        findings.append(_unclear(seen))
+    elif failing or seen.bad is not None or (overdue and not silent):
         findings.append(_sync_finding(seen, cause, failing, overdue, attempt_age))
     if silent:
         findings.append(_silence(seen))
@@ -207,6 +234,29 @@ def _sync_finding(seen: Evidence, cause: _Cause, failing: bool, overdue: bool, a
     )
 
 
+def _unclear(seen: Evidence) -> Finding:
+    """Attempts whose end is neither silence nor a failure that is understood."""
+    attempts = count(seen.state.unclear_attempts, "sync", "syncs in a row")
+    evidence = [
+        seen.success_sentence(),
+        f"Of {attempts} it is not known how {'it' if seen.state.unclear_attempts == 1 else 'they'} ended: entries that "
+        "are not understood came with them, or the service was not heard of again.",
+    ]
+    if seen.state.consecutive_failures:
+        evidence.append(f"{count(seen.state.consecutive_failures, 'other sync')} failed since the last success.")
+    if seen.lockout is not None:
+        evidence.append(f"If they failed, users are locked out at {seen.at(seen.lockout)} at the latest.")
+    return Finding(
+        verdict="sync_unclear",
+        severity="warning",
+        summary=f"It is not clear whether the license is still synchronised: {attempts} ended in unknown words.",
+        users_see="Nothing yet. If the syncs failed, everyone is refused after the grace time.",
+        evidence=(*evidence, *seen.probe_sentences()),
+        cure=(SHOW_UNKNOWN, *way_cure(seen)),
+        alert="QlikLicenseSyncUnclear" if seen.state.unclear_attempts >= seen.limits.unclear else "",
+    )
+
+
 def _silence(seen: Evidence) -> Finding:
     last = seen.state.last_entry.get("licenses")
     silent_since = last or seen.seen.covered_since or seen.now
@@ -237,27 +287,25 @@ def _silence(seen: Evidence) -> Finding:
 
 
 def _lockout(seen: Evidence, cause: _Cause, findings: list[Finding]) -> Finding | None:
-    """The lockout that comes: by the last success, or by how long there has certainly been none."""
+    """The lockout that comes: the grace since the last success, or since the first sign of the service."""
+    due = seen.lockout
+    if due is None or due - seen.now >= seen.limits.lockout_near:
+        return None
     evidence = [seen.success_sentence()]
-    if seen.lockout is not None:
-        due = seen.lockout
-        if due - seen.now >= seen.limits.lockout_near:
-            return None
+    if seen.success is None:
         evidence.append(
-            f"With a grace of {span(seen.rules.grace)} users are locked out at {seen.at(due)} at the latest: an upper "
-            "bound, since Qlik does not say which of its two clocks counts."
+            f"The Licenses service was first heard of at {seen.at(due - seen.rules.grace)}; the grace is counted from "
+            "there."
         )
-        alert = "QlikLicenseLockoutImminent"
-    else:
-        trouble = seen.state.consecutive_failures > 0 or seen.bad is not None
-        if not trouble or seen.covered() <= seen.rules.grace - seen.limits.lockout_near:
-            return None
-        due = (seen.seen.covered_since or 0.0) + seen.rules.grace
+    evidence.append(
+        f"With a grace of {span(seen.rules.grace)} users are locked out at {seen.at(due)} at the latest: an upper "
+        "bound, since Qlik does not say which of its two clocks counts."
+    )
+    if seen.state.unclear_attempts:
         evidence.append(
-            f"Nothing but failures is known since {seen.at(seen.seen.covered_since or 0.0)}, so with a grace of "
-            f"{span(seen.rules.grace)} the lockout is due at {seen.at(due)} at the latest."
+            f"Of {count(seen.state.unclear_attempts, 'sync', 'syncs')} since then it is not known how they ended. If "
+            "one of them succeeded, there is more time."
         )
-        alert = "QlikLicenseContactLost"
     left = due - seen.now
     summary = (
         f"Users will be locked out in {span(left)}, at {instant(due)}, unless a sync succeeds before."
@@ -272,7 +320,7 @@ def _lockout(seen: Evidence, cause: _Cause, findings: list[Finding]) -> Finding 
         users_see=f"Nothing yet. At the lockout everyone is refused: {REFUSAL}",
         evidence=tuple(dict.fromkeys((*evidence, *cause.evidence, *seen.refused_sentences()))),
         cure=tuple(dict.fromkeys(cures)),
-        alert=alert,
+        alert="QlikLicenseLockoutImminent",
     )
 
 

@@ -1,0 +1,543 @@
+"""SyncClock: which syncs with the backend succeeded, by what the Licenses log says and does not say. Pure.
+
+No public line tells of a sync that succeeded (qlik-facts 1), so only the silence of a living service is evidence of a
+success. Instants are log time; the wall clock only says that nothing more has come. What is kept are attempts and marks
+(entries that speak of trouble); how an attempt ended is worked out from them when it is asked for, in the order of the
+entries' own times, until the next attempt has made it final. The rules are explained in `docs/design.md`.
+"""
+
+from bisect import insort
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+
+DISORDER = 60.0
+"""Seconds that an entry may be older than the newest one and still take part in the clock."""
+USUAL_RHYTHM = 600.0
+"""Seconds between two attempts where nothing is known yet (qlik-facts 1: user assignments every 10 minutes)."""
+LONGEST_RHYTHM = 3 * 86400.0
+"""A longer pause between two attempts is a pause of the service."""
+RHYTHMS = 9
+"""Pauses between attempts whose median is the rhythm."""
+LIFELESS = 1.5
+"""Rhythms without any entry behind an attempt, after which the service may have died between it and its failure."""
+EARLY = 0.6
+"""Share of a rhythm: an attempt that comes earlier, with nothing before it, may be that of a new run."""
+SLOWEST = 0.75
+"""Share of a rhythm: a failure that comes later teaches nothing; more likely its attempt was not recognised."""
+LONGEST_WAIT = 0.9
+"""Share of a rhythm for which a failure is waited for at most."""
+MARGIN = 1.5
+"""How much longer than the slowest failure seen the clock waits."""
+FAR_FROM, FAR_TO = 0.5, 0.95
+"""Shares of a rhythm between which no sync is under way."""
+BACKGROUND = 2
+"""Entries of one wording while no sync is under way, from which on it may be about something else."""
+NEVER = 1e300
+"""An instant that does not come; JSON has no infinity."""
+MOST_WORDINGS = 500
+MOST_MARKS = 400
+MOST_ENDS = 10_000
+"""At an attempt every 10 minutes a grace of 5 days needs 720."""
+MOST_PROBE_FAILURES = 1_000
+MOST_ATTEMPTS = 200
+"""Attempts that are not final: a flood of them makes the oldest final at once."""
+LOUD = 0.9
+"""Share of failed attempts: a site that fails so recognisably is believed when it is silent."""
+USED = 3
+"""Signs of use after the newest stale verdict that are needed to believe silence again."""
+KNOWN_VERDICTS = 3
+"""Verdicts of a lockout from which on it is known what is answered well in spite of it."""
+QUIET_LONG, QUIET = 1500.0, 1200.0
+"""Seconds of use without a stale verdict: before so many verdicts are known, and the longest that is asked for then."""
+MOST_KINDS = 1_000
+
+Outcome = Literal["succeeded", "told", "failed", "unclear", "retried", "silent", "pending"]
+"""`told`: a message or the Repository API says that it succeeded. `silent`: nothing spoke against it, but silence
+proves nothing here. `retried`: another attempt followed at once."""
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """A sync that began at `at`."""
+
+    at: float
+    counts: bool = True
+    correlation: str = ""
+    source: str = ""
+    heard: float | None = None
+    """When the service first wrote something after a failure would have been written; None while it has not."""
+    new_run: bool = False
+    """Whether a new run of the service began before that."""
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """An entry that says something of the sync under way at `at`."""
+
+    at: float
+    kind: Literal["failed", "stale", "trouble", "tied", "told"]
+    """`trouble` makes a sync unclear, and fails it where it is tied to its attempt; `tied` counts only there."""
+    correlation: str = ""
+    source: str = ""
+
+
+class End(msgspec.Struct, frozen=True):
+    """How a sync ended, once that is final but for a stale verdict."""
+
+    at: float
+    outcome: Outcome
+    counts: bool = True
+
+
+class Judged(NamedTuple):
+    """An attempt and how it ended, as far as is known."""
+
+    at: float
+    outcome: Outcome
+    failed_at: float | None
+    counts: bool
+
+
+class ClockRules(msgspec.Struct, frozen=True):
+    """The settings that the clock goes by."""
+
+    infers: bool = True
+    grace: float = 5 * 86400
+    settle: float = 90
+
+
+class SyncClock(msgspec.Struct, kw_only=True):
+    """What is known of the syncs. Mutable; copied before it is changed."""
+
+    rules: ClockRules = ClockRules()
+    """Set before each fold: what was saved goes by the settings of now."""
+    latest: float | None = None
+    """Up to when the log is known: its newest entry, or the instant at which nothing more had come."""
+    attempts: list[Attempt] = []
+    """Those that are not final yet, in the order of their times."""
+    marks: list[Mark] = []
+    """In the order of their times."""
+    ends: list[End] = []
+    """The final ones of the last grace period, oldest first."""
+    older_success: float | None = None
+    """The newest success before those."""
+    older_failures: int = 0
+    """Failures since that success, before those in `ends`."""
+    older_unclear: int = 0
+    pauses: list[float] = []
+    """The last pauses between attempts, in seconds."""
+    slowest: float = 0.0
+    """Seconds between an attempt and its failure, the longest so far beyond the settle time."""
+    wordings: dict[str, tuple[int, int]] = {}
+    """For each wording of trouble, how often it came just after an attempt, and while no sync was under way."""
+    hear_from: float = NEVER
+    """From when on an entry shows that the service has outlived an attempt."""
+    torn_before: bool = False
+    """Whether the newest entry was a torn one without a time: it counts for the next attempt, too."""
+    torn_attempt: Attempt | None = None
+    """An attempt on a torn line, whose time the next entry tells."""
+    orphan_failure: float | None = None
+    """The newest failure without a known attempt."""
+    orphan_failures: int = 0
+    """Syncs that failed without a known attempt since the last success."""
+    probe_failures: list[float] = []
+    """Instants of failed backend probes, oldest first."""
+
+    doubted: bool = False
+    """Whether a stale verdict disproved successes that were inferred from silence."""
+    verdict: float | None = None
+    """The newest stale verdict."""
+    verdicts: int = 0
+    """Verdicts of this lockout."""
+    verdict_gap: float = 0.0
+    """The longest pause between two of them."""
+    used: dict[str, int] = {}
+    """What was asked for since the newest verdict and answered well, and how often."""
+    people: int = 0
+    """Signs since the newest verdict that people were let in."""
+    answered: list[str] = []
+    """What was answered well during this lockout: it proves nothing."""
+
+    failures: int = 0
+    """Failed attempts that count, for good: never falls."""
+    final_failures: int = 0
+    """Of the final attempts that count, those that failed."""
+
+    def copy(self) -> "SyncClock":
+        """A clock that can go on without changing this one."""
+        return msgspec.structs.replace(
+            self,
+            attempts=list(self.attempts),
+            marks=list(self.marks),
+            ends=list(self.ends),
+            pauses=list(self.pauses),
+            wordings=dict(self.wordings),
+            probe_failures=list(self.probe_failures),
+            used=dict(self.used),
+            answered=list(self.answered),
+        )
+
+    # --- what follows from it ----------------------------------------------------------------------------------------
+
+    @property
+    def rhythm(self) -> float:
+        """Seconds between two attempts, usually."""
+        return sorted(self.pauses)[len(self.pauses) // 2] if self.pauses else USUAL_RHYTHM
+
+    def wait(self) -> float:
+        """Seconds after an attempt for which a failure is waited for."""
+        return max(self.rules.settle, min(self.slowest * MARGIN, LONGEST_WAIT * self.rhythm))
+
+    def judged(self) -> Iterator[Judged]:
+        """The attempts that are not final, newest first."""
+        for index in range(len(self.attempts) - 1, -1, -1):
+            yield self._judged(index)
+
+    def inferred_success(self) -> float | None:
+        """The last attempt that silence proves to have succeeded."""
+        for judged in self.judged():
+            if judged.outcome == "succeeded":
+                return judged.at
+        for end in reversed(self.ends):
+            if end.outcome == "succeeded":
+                return end.at
+        return self.older_success
+
+    def inferred_successes(self) -> list[float]:
+        """All attempts that silence proves to have succeeded, as far back as they are kept, oldest first."""
+        older = [] if self.older_success is None else [self.older_success]
+        final = [end.at for end in self.ends if end.outcome == "succeeded"]
+        newest = [judged.at for judged in self.judged() if judged.outcome == "succeeded"]
+        return [*older, *final, *reversed(newest)]
+
+    def since(self, success: float | None) -> tuple[int, int]:
+        """How many syncs failed since `success`, and how many ended unclear."""
+        failed = unclear = 0
+        after = float("-inf") if success is None else success
+        for judged in self.judged():
+            if judged.at <= after:
+                return failed + self._orphans_since(after), unclear
+            failed += judged.outcome == "failed"
+            unclear += judged.outcome == "unclear"
+        for end in reversed(self.ends):
+            if end.at <= after:
+                return failed + self._orphans_since(after), unclear
+            failed += end.outcome == "failed"
+            unclear += end.outcome == "unclear"
+        if self.older_success is None or self.older_success >= after:
+            failed, unclear = failed + self.older_failures, unclear + self.older_unclear
+        return failed + self._orphans_since(after), unclear
+
+    def _orphans_since(self, after: float) -> int:
+        return self.orphan_failures if self.orphan_failure is not None and self.orphan_failure > after else 0
+
+    def pending(self) -> float | None:
+        """The newest attempt where nothing is known yet of how it ended."""
+        newest = next(self.judged(), None)
+        return newest.at if newest is not None and newest.outcome == "pending" else None
+
+    def due(self) -> float | None:
+        """When the wall clock next changes what is known, if nothing more comes."""
+        if not self.attempts or self.latest is None:
+            return None
+        newest = self.attempts[-1]
+        instants = [newest.at + self.wait()]
+        if newest.heard is None:
+            instants.append(newest.at + LIFELESS * self.rhythm)
+        return min((at for at in instants if at >= self.latest), default=None)
+
+    def _reach(self, at: float) -> float:
+        """Until when an entry can belong to an attempt at `at`."""
+        return at + max(LIFELESS * self.rhythm, self.wait())
+
+    def last_failure(self) -> float | None:
+        """When the newest attempt that failed, of those that are not final, did."""
+        return max((j.failed_at for j in self.judged() if j.failed_at is not None), default=None)
+
+    def _judged(self, index: int) -> Judged:
+        attempt = self.attempts[index]
+        following = self.attempts[index + 1].at if index + 1 < len(self.attempts) else None
+        reach = self._reach(attempt.at)
+        end = reach if following is None or following > reach else following
+        marks = [mark for mark in self.marks if attempt.at <= mark.at < end or mark.at == attempt.at]
+        outcome, failed_at = self._outcome(attempt, following, marks)
+        return Judged(attempt.at, outcome, failed_at, attempt.counts)
+
+    def _outcome(
+        self, attempt: Attempt, following: float | None, marks: Sequence[Mark]
+    ) -> tuple[Outcome, float | None]:
+        if any(mark.kind == "told" for mark in marks):
+            return "told", None
+        failed = [mark.at for mark in marks if mark.kind in ("failed", "stale") or _is_tied(mark, attempt)]
+        if failed:
+            return "failed", failed[0]
+        wait, latest = self.wait(), self.latest if self.latest is not None else attempt.at
+        if following is not None and following - attempt.at <= wait:
+            return "retried", None
+        if any(mark.kind == "trouble" and mark.at <= attempt.at + wait for mark in marks):
+            return "unclear", None
+        if any(attempt.at <= at <= attempt.at + self.rules.settle for at in self.probe_failures):
+            return "unclear", None
+        if attempt.new_run or self._is_lifeless(attempt, following, latest):
+            return "unclear", None
+        if latest <= attempt.at + wait:
+            return "pending", None
+        return ("silent" if self.doubted or not self.rules.infers else "succeeded"), None
+
+    def _is_lifeless(self, attempt: Attempt, following: float | None, latest: float) -> bool:
+        """Whether the service may have died between the attempt and its failure: nothing followed for too long, or
+        nothing before an attempt that came much too early.
+        """
+        heard = latest if attempt.heard is None else attempt.heard
+        rhythm = self.rhythm
+        early = following is not None and attempt.heard == following and bool(self.pauses)
+        return heard - attempt.at > LIFELESS * rhythm or (
+            early and following is not None and following - attempt.at < EARLY * rhythm
+        )
+
+    # --- what is observed --------------------------------------------------------------------------------------------
+
+    def hear(self, at: float, *, new_run: bool = False) -> None:
+        """An entry with a time was read: one from `hear_from` on, the first of a new run, or one behind a torn line."""
+        if self.torn_attempt is not None:
+            torn, self.torn_attempt = self.torn_attempt, None
+            if 0 <= at - torn.at <= DISORDER:
+                self._open(msgspec.structs.replace(torn, at=at))
+        wait = self.wait()
+        for index, attempt in enumerate(self.attempts):
+            if attempt.heard is None and at >= (attempt.at if new_run else attempt.at + wait):
+                self.attempts[index] = msgspec.structs.replace(attempt, heard=at, new_run=new_run)
+        self._await()
+
+    def _await(self) -> None:
+        unheard = [attempt.at for attempt in self.attempts if attempt.heard is None]
+        self.hear_from = min(unheard) + self.wait() if unheard else NEVER
+
+    def attempted(self, attempt: Attempt) -> None:
+        """An attempt with a time was read."""
+        if self.torn_before:
+            self._mark(Mark(attempt.at, "trouble"))
+        previous = max((other.at for other in self.attempts if other.at <= attempt.at), default=None)
+        if previous is not None and self.rules.settle < attempt.at - previous < LONGEST_RHYTHM:
+            self.pauses = [*self.pauses[-(RHYTHMS - 1) :], attempt.at - previous]
+        self._open(attempt)
+        self._learn_and_finish()
+
+    def _open(self, attempt: Attempt) -> None:
+        insort(self.attempts, attempt, key=lambda other: other.at)
+        self._await()
+        if self.orphan_failure is not None and attempt.at <= self.orphan_failure < attempt.at + DISORDER:
+            self.orphan_failures -= 1  # it was read before its attempt
+            self.orphan_failure = None
+
+    def failed(self, at: float, wording: str) -> bool:
+        """An entry tells of a failed contact. `wording` where it may be about another matter. Whether a sync failed."""
+        if wording and self._is_background(at, wording):
+            return False
+        self._mark(Mark(at, "failed"))
+        return True
+
+    def troubled(self, mark: Mark, wording: str) -> bool:
+        """An entry speaks of trouble in unknown words. Whether it fails a sync: that of its own attempt."""
+        if wording and mark.kind == "trouble" and self._is_background(mark.at, wording):
+            mark = msgspec.structs.replace(mark, kind="tied")
+        self._mark(mark)
+        before = [attempt for attempt in self.attempts if attempt.at <= mark.at]
+        return bool(before) and _is_tied(mark, before[-1])
+
+    def told(self, at: float) -> None:
+        """A message, or the Repository API, tells of a success at `at`."""
+        self._mark(Mark(at, "told"))
+        self.trust(at)
+
+    def trust(self, at: float) -> None:
+        """Better evidence than silence at `at`: a success that was told, or a user who was let in."""
+        if self.verdict is None or at > self.verdict:
+            self._believe()
+
+    def called_stale(self, at: float) -> None:
+        """A stale verdict at `at`: Qlik itself says that there was no success within the grace period before it."""
+        self._mark(Mark(at, "stale"))
+        begun = at - self.rules.grace
+        tried = [end for end in self.ends if begun < end.at <= at and end.outcome != "retried"]
+        taken = [end for end in tried if end.outcome == "succeeded"]
+        fluid = [judged for judged in self.judged() if begun < judged.at <= at and judged.outcome != "retried"]
+        lost = [judged for judged in fluid if judged.outcome == "succeeded"]
+        if taken or lost:
+            loud = sum(end.outcome == "failed" for end in tried) + sum(judged.outcome == "failed" for judged in fluid)
+            self.doubted = loud < LOUD * (len(tried) + len(fluid))
+            self.ends = [
+                msgspec.structs.replace(end, outcome="failed")
+                if begun < end.at <= at and end.outcome == "succeeded"
+                else end
+                for end in self.ends
+            ]
+            for judged in lost:
+                insort(self.marks, Mark(judged.at, "stale"), key=lambda other: other.at)
+        self._note_verdict(at)
+        self.final_failures += sum(end.counts for end in taken)
+        self._learn_and_finish()
+
+    def _note_verdict(self, at: float) -> None:
+        if self.verdict is None or at - self.verdict > self.rules.grace:
+            self.verdicts, self.verdict_gap, self.answered = 0, 0.0, []
+        elif at > self.verdict:
+            self.verdict_gap = max(self.verdict_gap, at - self.verdict)
+            self.answered = [*dict.fromkeys((*self.answered, *self.used))][-MOST_KINDS:]
+        self.verdicts += 1
+        self.verdict = at if self.verdict is None else max(self.verdict, at)
+        self.used, self.people = {}, 0
+
+    def in_use(self, at: float, kind: str, *, person: bool) -> None:
+        """Somebody used the service, or a `person` the hub, and was not refused.
+
+        Silence is believed again once the service is used and no verdict has come for longer than the verdicts of this
+        lockout were apart. What was answered well between two verdicts is answered well in a lockout, too, and proves
+        nothing. While few verdicts are known, only people prove something.
+        """
+        if not self.doubted or self.verdict is None or at <= self.verdict:
+            return
+        if kind in self.used or len(self.used) < MOST_KINDS:
+            self.used[kind] = self.used.get(kind, 0) + 1
+        self.people += person and kind not in self.answered
+        quiet = at - self.verdict
+        telling = sum(number for used, number in self.used.items() if used not in self.answered)
+        if self.verdicts < KNOWN_VERDICTS:
+            convinced = self.people >= USED and quiet > QUIET_LONG
+        else:
+            convinced = quiet > min(self.verdict_gap, QUIET) and telling >= USED
+        if convinced:
+            self._believe()
+
+    def _believe(self) -> None:
+        """Silence is evidence again, also that since the newest verdict."""
+        if self.doubted:
+            self.doubted = False
+            after = self.verdict or 0.0
+            self.ends = [
+                msgspec.structs.replace(end, outcome="succeeded")
+                if end.outcome == "silent" and end.at > after and self.rules.infers
+                else end
+                for end in self.ends
+            ]
+        self.used, self.people = {}, 0
+
+    def probe_failed(self, at: float) -> None:
+        """A probe of the backend failed."""
+        self.probe_failures.append(at)
+        del self.probe_failures[:-MOST_PROBE_FAILURES]
+
+    def disbelieve(self, horizon: float) -> None:
+        """Forget what lies beyond `horizon`: the clock was ahead when it was noted."""
+        self.attempts = [attempt for attempt in self.attempts if attempt.at <= horizon]
+        self.marks = [mark for mark in self.marks if mark.at <= horizon]
+        self.ends = [end for end in self.ends if end.at <= horizon]
+        self.probe_failures = [at for at in self.probe_failures if at <= horizon]
+        for field in ("older_success", "verdict", "orphan_failure", "latest"):
+            if (getattr(self, field) or 0.0) > horizon:
+                setattr(self, field, None)
+        self.torn_attempt = None
+
+    # --- within ------------------------------------------------------------------------------------------------------
+
+    def _is_background(self, at: float, wording: str) -> bool:
+        """Whether a wording comes as often when no sync is under way as just after an attempt."""
+        before = max((attempt.at for attempt in self.attempts if attempt.at <= at), default=None)
+        near, far = self.wordings.get(wording, (0, 0))
+        rhythm = self.rhythm
+        window = min(self.wait(), rhythm * FAR_FROM)
+        if before is not None:
+            if at - before <= window:
+                near += 1
+            elif FAR_FROM * rhythm <= at - before < FAR_TO * rhythm:
+                far += 1
+        if near + far > 100:
+            near, far = near // 2, far // 2
+        self.wordings.pop(wording, None)
+        self.wordings[wording] = (near, far)  # the newest last
+        if len(self.wordings) > MOST_WORDINGS:
+            del self.wordings[next(iter(self.wordings))]
+        return far >= BACKGROUND and far * window * 2 >= near * (FAR_TO - FAR_FROM) * rhythm
+
+    def _mark(self, mark: Mark) -> None:
+        newest = self.attempts[-1] if self.attempts else None
+        again = (
+            newest is not None
+            and mark.at >= newest.at
+            and any(other.kind == mark.kind and other.at >= newest.at for other in reversed(self.marks))
+        )
+        if again and self.marks[-1].kind == mark.kind and 0 <= mark.at - self.marks[-1].at < 1:
+            return  # a flood of the same
+        ends_one = mark.kind in ("failed", "stale", "told")
+        if ends_one and not any(attempt.at <= mark.at < self._reach(attempt.at) for attempt in self.attempts):
+            if mark.kind != "told":
+                self._fail_alone(mark.at)
+            oldest = self.attempts[0].at if self.attempts else mark.at
+            self.marks = [other for other in self.marks if other.at >= min(oldest, mark.at) - DISORDER]
+        insort(self.marks, mark, key=lambda other: other.at)
+        if len(self.marks) > MOST_MARKS:
+            del self.marks[len(self.marks) // 4 : len(self.marks) // 2]  # keeps the first and the newest
+        if not again and (ends_one or (newest is not None and _is_tied(mark, newest))):
+            self._learn_and_finish()
+
+    def _fail_alone(self, at: float) -> None:
+        """A failure without a known attempt: one in each settle time stands for a sync."""
+        if self.ends and at < self._reach(self.ends[-1].at):
+            return
+        if self.orphan_failure is None or at - self.orphan_failure > self.rules.settle:
+            self.orphan_failures += 1
+        self.orphan_failure = at if self.orphan_failure is None else max(self.orphan_failure, at)
+
+    def _learn_and_finish(self) -> None:
+        """Learn how slow failures are, and make final what the next attempt has ended."""
+        latest = self.latest if self.latest is not None else float("-inf")
+        for index, attempt in enumerate(self.attempts):
+            following = self.attempts[index + 1].at if index + 1 < len(self.attempts) else float("inf")
+            first = next(
+                (
+                    mark
+                    for mark in self.marks
+                    if attempt.at <= mark.at < following
+                    and (mark.kind in ("failed", "stale") or _is_tied(mark, attempt))
+                ),
+                None,
+            )
+            if first is None or first.kind == "stale":  # a verdict comes when a user asks, not when a sync fails
+                continue
+            delay = first.at - attempt.at
+            sure = following < float("inf") or latest > first.at + DISORDER
+            if sure and self.rules.settle < delay <= SLOWEST * self.rhythm:
+                self.slowest = max(self.slowest, delay)
+        while len(self.attempts) > 1 and (
+            latest > self.attempts[1].at + DISORDER or len(self.attempts) > MOST_ATTEMPTS
+        ):
+            self._finish(self._judged(0))
+            following = self.attempts[1].at
+            del self.attempts[0]
+            self.marks = [mark for mark in self.marks if mark.at >= following]
+        failed = sum(judged.outcome == "failed" and judged.counts for judged in self.judged())
+        self.failures = max(self.failures, self.final_failures + failed)
+
+    def _finish(self, judged: Judged) -> None:
+        if judged.outcome in ("succeeded", "told"):
+            self.orphan_failures = 0
+        if judged.outcome != "retried":
+            self.ends.append(End(judged.at, judged.outcome, judged.counts))
+            self.final_failures += judged.outcome == "failed" and judged.counts
+        while self.ends and (self.ends[0].at <= judged.at - self.rules.grace or len(self.ends) > MOST_ENDS):
+            end = self.ends.pop(0)
+            if end.outcome == "succeeded":
+                self.older_success, self.older_failures, self.older_unclear = end.at, 0, 0
+            elif end.outcome == "told":
+                self.older_failures = self.older_unclear = 0
+            else:
+                self.older_failures += end.outcome == "failed"
+                self.older_unclear += end.outcome == "unclear"
+
+
+def _is_tied(mark: Mark, attempt: Attempt) -> bool:
+    """Whether an entry of trouble is the attempt's own: by its correlation id, or by the source file."""
+    return mark.kind in ("trouble", "tied") and (
+        (bool(mark.correlation) and mark.correlation == attempt.correlation)
+        or (bool(mark.source) and mark.source == attempt.source)
+    )

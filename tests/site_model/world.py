@@ -1,0 +1,245 @@
+"""A site, played: connectivity, its Licenses service and its users; what they write, and what is true."""
+
+import json
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tests.site_model import wordings
+
+Kind = Literal["clean", "odd", "noisy", "torn", "slow", "disorder", "silent"]
+KINDS: tuple[Kind, ...] = ("clean", "odd", "noisy", "torn", "slow", "disorder", "silent")
+START = 1_790_000_000 // 86400 * 86400
+DAY = 86400.0
+GRACE = 5 * DAY
+RHYTHM = 600.0
+
+
+@dataclass
+class World:
+    """What a site wrote, and what was true."""
+
+    kind: Kind
+    seed: int
+    begin: float
+    end: float
+    written: list[tuple[float, bytes]] = field(default_factory=list)
+    """The Licenses log: when each line was written, in the order of the file."""
+    rows: list[tuple[float, bytes]] = field(default_factory=list)
+    """The audit log."""
+    successes: list[float] = field(default_factory=list)
+    """When a sync really succeeded."""
+    failures: list[float] = field(default_factory=list)
+    """When one failed, by its attempt."""
+    outages: list[tuple[float, float]] = field(default_factory=list)
+
+    def locked_out(self, at: float) -> bool:
+        """Whether everyone is refused."""
+        last = max((success for success in self.successes if success <= at), default=self.begin)
+        return at - last > GRACE
+
+    def last_success(self, at: float) -> float | None:
+        """The last true success at `at`."""
+        found = None
+        for success in self.successes:
+            if success > at:
+                break
+            found = success
+        return found
+
+
+class _Play:
+    def __init__(self, kind: Kind, seed: int, days: float) -> None:
+        self.rng = random.Random(f"{kind} {seed}")
+        rng = self.rng
+        self.world = World(kind, seed, START, START + days * DAY)
+        self.entries: list[tuple[float, wordings.Line]] = []
+        self.sources = rng.random() < 0.8
+        self.correlated = rng.random() < 0.3
+        self.success_wording = wordings.success(rng) if kind != "clean" else None
+        self.retries = rng.random() < 0.4
+        self.requests = rng.choice((0.0, 60.0, 120.0, 600.0))
+        self.noise = [wordings.noise(rng) for _ in range(rng.randint(1, 4))] if kind == "noisy" else []
+        self.users = rng.choice((60.0, 300.0, 1200.0))
+
+    def play(self) -> World:
+        world, rng = self.world, self.rng
+        world.outages = self._outages()
+        stops = self._stops()
+        at = world.begin + rng.uniform(1, 300)
+        stop = 0
+        last_success = world.begin
+        wording = wordings.failure(rng)
+        outage: tuple[float, float] | None = None
+        while at < world.end:
+            if stop < len(stops) and at >= stops[stop][0]:
+                at = self._restart(*stops[stop])
+                stop += 1
+            now_out = next((o for o in world.outages if o[0] <= at < o[1]), None)
+            if now_out is not None and now_out != outage:
+                wording = (
+                    wordings.known_failure(rng)
+                    if world.kind in ("clean", "slow", "disorder", "torn")
+                    else wordings.failure(rng)
+                )
+            outage = now_out
+            dies = stop < len(stops) and at < stops[stop][0] < at + 30
+            if dies:
+                self._attempt(at, rng.randbytes(8).hex())
+                (world.failures if outage else world.successes).append(at)
+                last_success = last_success if outage else at
+                self._until_dead(at)
+                at += 1
+                continue
+            if outage is None:
+                self._succeed(at)
+                last_success = at
+            else:
+                at = self._fail(at, wording, last_success)
+            at += RHYTHM + rng.uniform(-3, 3)
+        self._requests(stops)
+        self._noise(stops)
+        self._write(stops)
+        return world
+
+    def _outages(self) -> list[tuple[float, float]]:
+        rng, world = self.rng, self.world
+        found, at = [], world.begin + rng.uniform(0.1, 2) * DAY
+        if rng.random() < 0.1:
+            return [(world.begin, world.begin + rng.uniform(1, 8) * DAY)]
+        if world.kind == "noisy" and rng.random() < 0.6:
+            return []
+        while at < world.end:
+            length = rng.choice((rng.uniform(0.01, 0.2), rng.uniform(0.2, 2), rng.uniform(5.2, 7)))
+            if rng.random() < 0.15:  # flapping
+                for _ in range(rng.randint(5, 30)):
+                    found.append((at, at + rng.uniform(300, 3000)))
+                    at = found[-1][1] + rng.uniform(300, 3000)
+            else:
+                found.append((at, at + length * DAY))
+            at = found[-1][1] + rng.uniform(0.3, 4) * DAY
+        return found
+
+    def _stops(self) -> list[tuple[float, float]]:
+        rng, world = self.rng, self.world
+        stops, at = [], world.begin + rng.uniform(0.5, 3) * DAY
+        while at < world.end:
+            stops.append((at, at + rng.choice((20.0, 120.0, 3600.0, rng.uniform(3600, 20000)))))
+            at = stops[-1][1] + rng.uniform(1, 5) * DAY
+        return stops
+
+    def _restart(self, down: float, up: float) -> float:
+        if self.rng.random() < 0.7:
+            self._log(
+                up, {"caller": "main.go:40", "level": "info", "message": "Licenses service started, listening on 9200"}
+            )
+        return up + self.rng.uniform(1, 20)
+
+    def _until_dead(self, at: float) -> None:
+        pass
+
+    def _log(self, at: float, line: wordings.Line) -> None:
+        if at < self.world.end:
+            self.entries.append((at, line))
+
+    def _attempt(self, at: float, correlation: str) -> wordings.Line:
+        own: wordings.Line = {"caller": "sync.go:290"} if self.sources else {}
+        if self.correlated:
+            own["corrId"] = correlation
+        self._log(at, {**own, "level": "info", "message": "re-syncing assignments with the backend"})
+        return {"corrId": correlation} if self.correlated else {}
+
+    def _succeed(self, at: float) -> None:
+        own = self._attempt(at, self.rng.randbytes(8).hex())
+        self.world.successes.append(at)
+        if self.success_wording is not None:
+            self._log(at + self.rng.uniform(0.1, 5), {**self.success_wording(self.rng), **own})
+
+    def _fail(self, at: float, wording: wordings.Wording, last_success: float) -> float:
+        rng, world = self.rng, self.world
+        tries = rng.choice((1, 2, 3)) if self.retries else 1
+        for number in range(tries):
+            own = self._attempt(at, rng.randbytes(8).hex())
+            delay = (
+                rng.uniform(60, 300) if world.kind == "slow" else rng.choice((rng.uniform(0.01, 2), rng.uniform(1, 30)))
+            )
+            if world.kind == "silent":
+                delay = 0.5
+            else:
+                self._log(at + delay, {**wording(rng), **own})
+            if number < tries - 1:
+                at += delay + rng.uniform(1, 40)
+                if rng.random() < 0.02 and not any(o[0] <= at < o[1] for o in world.outages):
+                    self._succeed(at)
+                    return at
+        world.failures.append(at)
+        return at
+
+    def _requests(self, stops: list[tuple[float, float]]) -> None:
+        """What users and other services ask of the service, and the stale verdicts that they get in a lockout."""
+        rng, world = self.rng, self.world
+        at = world.begin
+        while self.requests and (at := at + rng.expovariate(1 / self.requests)) < world.end:
+            path = rng.choice(("/health", "/v1/licenses/overview"))
+            self._log(at, {"caller": "server.go:70", "level": "info", "message": f"GET {path} 200"})
+        at = world.begin
+        while (at := at + rng.expovariate(1 / self._user_pause(at))) < world.end:
+            user = wordings.word(rng)
+            if world.locked_out(at):
+                self._log(
+                    at,
+                    {
+                        "caller": "handler.go:44",
+                        "errorMessage": "Too much time has passed since the last license update",
+                        "errorType": "LICENSES-OutdatedLicense",
+                        "level": "info",
+                        "statusCode": 403,
+                    },
+                )
+                self._row(at, user, "License user access;Result=403;ResultText=Error: Access denied", "UsageDenied")
+            else:
+                self._log(
+                    at, {"caller": "server.go:70", "level": "info", "message": f"POST /v1/users/{user}/access 200"}
+                )
+                self._row(at, user, "Open hub;Result=0;ResultText=Success", "UsageGranted" if self.sources else "")
+
+    def _user_pause(self, at: float) -> float:
+        hour = at % DAY / 3600
+        return self.users if 7 <= hour < 19 else self.users * 20
+
+    def _row(self, at: float, user: str, command: str, operation: str) -> None:
+        stamp = time.strftime("%Y%m%dT%H%M%S.000+0000", time.gmtime(at))
+        name, code = command.split(";")[0], command.split(";")[1].removeprefix("Result=")
+        message = f"Login access for SessionID: 'x', OperationType: '{operation}'" if operation else "ok"
+        fields = [str(len(self.world.rows) + 1), "1", stamp, "NODE1", "id", f"Command={command}", "0", "0", "0", "CONTOSO", user,
+                  "0", "", "", "::1", "Repository", "", "", name, code, message, "sum"]  # fmt: skip
+        self.world.rows.append((at, "\t".join(fields).encode()))
+
+    def _noise(self, stops: list[tuple[float, float]]) -> None:
+        for every, wording in self.noise:
+            at = self.world.begin
+            regular = self.rng.random() < 0.5
+            while (at := at + (every if regular else self.rng.expovariate(1 / every))) < self.world.end:
+                self._log(at, wording(self.rng))
+
+    def _write(self, stops: list[tuple[float, float]]) -> None:
+        rng, world = self.rng, self.world
+        alive = [entry for entry in self.entries if not any(down <= entry[0] < up for down, up in stops)]
+        lines = []
+        for at, line in alive:
+            seconds, fraction = int(at), f"{at % 1:.7f}"[1:]
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + fraction + "Z"
+            text = json.dumps({**line, "timestamp": stamp}, ensure_ascii=False).encode()
+            late = rng.uniform(0, 20) if world.kind == "disorder" else 0.0
+            lines.append((at + late, text))
+        lines.sort(key=lambda line: line[0])
+        if world.kind == "torn":
+            lines = [(at, text[: rng.randrange(1, len(text))] if rng.random() < 0.02 else text) for at, text in lines]
+        world.written = lines
+        world.rows.sort(key=lambda row: row[0])
+
+
+def world_of(kind: Kind, seed: int, days: float = 12) -> World:
+    """The history number `seed` of a kind; always the same."""
+    return _Play(kind, seed, days).play()
