@@ -39,7 +39,7 @@ from probe_peers import (
 )
 
 from exporter.config import Duration
-from exporter.probes import probe
+from exporter.probes import CURES, probe
 
 GOOD = answering(NOT_FOUND)
 QUICK = Duration(0.6)
@@ -367,6 +367,26 @@ def test_a_connection_cut_before_its_end_is_a_reset_at_each_stage(handler: Handl
 
 
 # --- http -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("status", "itself"), [(429, True), (500, True), (503, True), (511, False), (403, False)])
+def test_an_error_of_the_server_itself_is_told_from_a_page_of_somebody_else(
+    status: int, itself: bool, ca_file: str
+) -> None:
+    page = f"HTTP/1.1 {status} Hello\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nno"
+    with listening(secured(SECURE, answering(page.encode()))) as port:
+        result = probed(to(port, ca_file))
+        inspected = probed(to(port, ca_file, expected_issuers=("Amazon",)))
+    with listening(answering(page.encode())) as port:
+        plain = probed(to(port, ca_file, protocol="http"))
+    assert (result.reason, result.status, result.server_error) == ("http_status", status, itself)
+    assert ("an error of the server itself" in result.detail) == itself
+    assert ("HTML page" in result.detail) == (not itself)
+    assert ("the way to it is open" in result.cure) == itself
+    for told in (inspected, plain):
+        assert (told.reason, told.server_error) == ("http_status", False)
+        assert "HTML page" in told.detail
+        assert told.cure == CURES["http_status"]
 
 
 @pytest.mark.parametrize("status", [200, 302, 403, 407, 500, 599])

@@ -184,6 +184,14 @@ def test_a_proxy_that_opens_no_tunnel_is_proxy_connect(handler: Handler) -> None
     assert result.status is None
 
 
+@pytest.mark.parametrize(("status", "said"), [("502 Bad Gateway", True), ("504 X", True), ("403 Forbidden", False)])
+def test_a_proxy_that_cannot_reach_the_target_itself_is_told_from_one_that_refuses(status: str, said: bool) -> None:
+    with listening(refusing(status)) as proxy:
+        result = probed(to(443, proxy=f"http://127.0.0.1:{proxy}"))
+    assert result.reason == "proxy_connect"
+    assert ("it does not reach localhost:443 itself" in result.detail) == said
+
+
 def test_a_page_that_follows_an_opened_tunnel_is_the_proxys_own() -> None:
     def tunnel_then_page(connection: socket.socket) -> None:
         connection.recv(4096)

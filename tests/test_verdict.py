@@ -188,6 +188,15 @@ def test_the_probes_reason_decides_where_the_log_says_nothing(reason, verdict):
     assert judgement.verdict == verdict
 
 
+def test_an_error_of_the_backend_itself_is_no_fault_of_the_way_to_it():
+    for proxied in (False, True):
+        failed = msgspec.structs.replace(result(NOON - 30, "http_status", issuer="Amazon", proxied=proxied), status=503)
+        judgement = judge(observation(failing(NO_SUCH_HOST), probes=[history([failed])]))
+        assert judgement.verdict == "sync_failing_network"
+        assert "the backend itself answers with an error (503)" in judgement.summary
+        assert "the way to it is open" in said(judgement)
+
+
 def test_a_proxy_that_the_service_reports_is_the_proxys_fault_and_a_direct_way_that_works_is_said():
     judgement = judge(observation(failing(PROXY_407), probes=REACHED))
     assert judgement.verdict == "sync_failing_proxy"

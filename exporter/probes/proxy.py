@@ -92,7 +92,8 @@ async def tunnel(
         )
     if not 200 <= answer.status_code < 300:
         told = f"{status_text(answer.status_code)}{origin(answer)}"
-        raise Failure("proxy_connect", f"The proxy {proxy} answered {told} and opened no tunnel.")
+        why = f": it does not reach {way.place} itself" if answer.status_code in (502, 503, 504) else ""
+        raise Failure("proxy_connect", f"The proxy {proxy} answered {told} and opened no tunnel{why}.")
     if way.follows:
         raise own_page(proxy)
     return way.stream
@@ -106,7 +107,9 @@ class _Way:
     """The requests to a proxy for one tunnel, on one connection as far as the proxy keeps it open."""
 
     def __init__(self, connect: Connect, proxy: Proxy, place: str, trusted: ssl.SSLContext) -> None:
-        self._connect, self._proxy, self._place, self._trusted = connect, proxy, place, trusted
+        self._connect, self._proxy, self._trusted = connect, proxy, trusted
+        self.place = place
+        """The target, as HTTP writes it."""
         self._exchange: Exchange | None = None
         self.stream: Stream
         """The connection of the last request."""
@@ -122,11 +125,11 @@ class _Way:
         if self._exchange is None or not kept:
             self.stream = await self._opened()
             self._exchange = Exchange(self.stream)
-        headers = [("Host", self._place), ("Proxy-Connection", "Keep-Alive")]
+        headers = [("Host", self.place), ("Proxy-Connection", "Keep-Alive")]
         if authorization:
             headers.append(("Proxy-Authorization", authorization))
         try:
-            return await self._exchange.ask("CONNECT", self._place, headers)
+            return await self._exchange.ask("CONNECT", self.place, headers)
         except ConnectionError:
             if not kept:
                 raise

@@ -69,11 +69,22 @@ CURES: dict[Reason, str] = {
 }
 """The likely cure for each reason, shown to people."""
 
+SERVER_ERROR_CURE = (
+    "The target itself reports an error; the way to it is open. If it persists, check Qlik's status page and compare "
+    "with a probe from another network: an inspecting proxy whose CA this machine trusts can answer in its place."
+)
+"""What to do where the target answers that it is overloaded or failing, shown to people."""
+
 INCONCLUSIVE_CURE = (
     "Give the probe credentials that the proxy accepts (`proxy` in the configuration), or let this machine through the "
     "proxy without a login. Without that, only the log shows whether syncs succeed."
 )
 """How to get a result where a probe is inconclusive, shown to people."""
+
+
+def is_server_error(status: int | None) -> bool:
+    """Whether a server says so that it is overloaded or failing; 511 is a network's that wants a login (RFC 6585)."""
+    return status is not None and (status == 429 or 500 <= status < 600) and status != 511
 
 
 class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,10 +123,18 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     """Stage by stage, for a person; no credentials."""
 
     @property
+    def server_error(self) -> bool:
+        """Whether the target itself answered that it is overloaded or failing, as far as its certificate shows."""
+        genuine = self.issuer is not None and self.issuer_expected is not False
+        return self.reason == "http_status" and genuine and is_server_error(self.status)
+
+    @property
     def cure(self) -> str:
         """What is likely to help, for a person; empty after a success."""
         if self.success is None:
             return INCONCLUSIVE_CURE
+        if self.server_error:
+            return SERVER_ERROR_CURE
         return CURES[self.reason] if self.reason is not None else ""
 
 

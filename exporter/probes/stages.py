@@ -16,7 +16,7 @@ import h11
 
 from exporter.config import ProbeConfig
 from exporter.probes.certificate import ServedChain, served_chain
-from exporter.probes.exchange import Exchange, ascii_host, authority, clock_skew, origin, status_text
+from exporter.probes.exchange import Exchange, ascii_host, authority, clock_skew, header, origin, status_text
 from exporter.probes.failure import (
     ADDRESSES_SHOWN,
     Failure,
@@ -29,7 +29,7 @@ from exporter.probes.failure import (
 )
 from exporter.probes.login import Credentials
 from exporter.probes.proxy import Proxy, own_page, proxy_of, tunnel
-from exporter.probes.result import Phase, ProbeResult
+from exporter.probes.result import Phase, ProbeResult, is_server_error
 from exporter.probes.stream import Address, Stream, TcpStream, TlsStream, connected_socket, trust
 from exporter.probes.threads import in_thread
 from exporter.services_conf import ServiceProxy, licenses_service_proxy
@@ -117,7 +117,6 @@ class RunningProbe:
         phases = dict(self._phases)
         if self._phase and self._phase not in phases:  # asked while that stage goes on
             phases[self._phase] = time.monotonic() - self._phase_started
-        expected = {organisation.strip().casefold() for organisation in settings.expected_issuers}
         return ProbeResult(
             target=settings.target,
             role=settings.role,
@@ -133,7 +132,7 @@ class RunningProbe:
             chain_expiry=chain.chain_expiry if chain else None,
             tls_version=self._tls_version,
             issuer=chain.issuer if chain else None,
-            issuer_expected=chain.issuer.casefold() in expected if chain and expected else None,
+            issuer_expected=not self._unexpected_issuer() if chain and settings.expected_issuers else None,
             clock_skew=self._clock_skew,
             proxied=self._proxy is not None,
             story=self._story(phases, str(ended) if ended else ""),
@@ -315,8 +314,21 @@ class RunningProbe:
             told = status_text(answer.status_code)
             if answer.status_code not in settings.expected_statuses:
                 expected = ", ".join(map(str, settings.expected_statuses)) or "none"
-                raise Failure("http_status", f"The answer was {told}{origin(answer)}, expected {expected}.")
+                said = f"The answer was {told}{origin(answer)}, expected {expected}{self._whose(answer)}."
+                raise Failure("http_status", said)
             self._note(f"the answer was {told}, as expected.")
+
+    def _whose(self, answer: h11.Response) -> str:
+        """Who seems to have given an answer that was not expected, as the end of a sentence."""
+        if self._chain and not self._unexpected_issuer() and is_server_error(answer.status_code):
+            return ": an error of the server itself, as far as its certificate shows"
+        if header(answer, b"content-type").casefold().startswith("text/html"):
+            return ": an HTML page, as filters and login pages send"
+        return ""
+
+    def _unexpected_issuer(self) -> bool:
+        expected = {organisation.strip().casefold() for organisation in self._settings.expected_issuers}
+        return self._chain is not None and bool(expected) and self._chain.issuer.casefold() not in expected
 
 
 def _is_address(host: str) -> bool:

@@ -116,6 +116,9 @@ def _cause(seen: Evidence) -> _Cause:
         )
     if bad is not None:
         verdict = _BY_REASON.get(bad.reason or "", "sync_failing_network")
+        if bad.server_error:
+            because = f"the backend itself answers with an error ({bad.status})"
+            return _Cause(verdict, because, tuple(evidence), way_cure(seen))
         if bad.reason == "http_status" and bad.proxied:
             verdict = "sync_failing_proxy"
         because = {
@@ -160,7 +163,7 @@ def way_cure(seen: Evidence) -> tuple[str, ...]:
     """How to open the way to the backend, by the stage at which the probe ends."""
     steps = []
     if seen.bad is not None and seen.bad.reason is not None:
-        steps.append(CURES[seen.bad.reason])
+        steps.append(seen.bad.cure)
     elif seen.good is None:
         steps += [TRY_THE_WAY, OPEN_THE_WAY]
     if seen.skew() is not None:
