@@ -95,3 +95,26 @@ def test_the_four_actions_are_the_contracts() -> None:
 def test_elsewhere_the_command_says_what_to_use_instead(capsys: pytest.CaptureFixture[str]) -> None:
     assert service.run(argparse.Namespace(action="install"), Config()) == 1
     assert "systemd" in capsys.readouterr().err
+
+
+def test_the_services_sid_is_the_one_that_windows_makes_of_a_name() -> None:
+    trusted_installer = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464"  # published by Microsoft
+    assert service.service_sid("TrustedInstaller") == trusted_installer
+
+
+@pytest.mark.parametrize(
+    ("folder", "closed"),
+    [
+        (r"C:\Program Files\Python311", False),
+        (r"C:\Python313", False),
+        (r"C:\Users\anna\AppData\Local\Programs\Python\Python312", True),
+        (r"c:\users\ANNA\venv\Scripts", True),
+        (r"C:\Users\..\Users\Public\Python", True),
+        (r"C:\Users2\Python", False),
+        (r"C:\Program Files\WindowsApps\PythonSoftwareFoundation.Python.3.12_x64", True),
+        (r"D:\Users\anna\Python", False),
+    ],
+)
+def test_a_python_that_the_services_account_cannot_run_is_told(folder: str, closed: bool) -> None:
+    found = service.closed_to_services([r"C:\Windows", folder], r"C:\Users")
+    assert found == (folder if closed else None)

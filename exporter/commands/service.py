@@ -9,8 +9,11 @@ has just booted can spend on loading the rest (error 1053 of other exporters).
 import argparse
 import contextlib
 import datetime
+import hashlib
+import ntpath
 import os
 import re
+import struct
 import subprocess
 import sys
 import threading
@@ -46,6 +49,11 @@ LOG_DAYS = 14
 LOG_BYTES_PER_DAY = 20 << 20
 """What the service keeps of its own log: days, and bytes of each day; what is beyond is dropped, never waited for."""
 ICACLS_SECONDS = 60
+
+ADMINISTRATORS, SYSTEM, CREATOR_OWNER = "S-1-5-32-544", "S-1-5-18", "S-1-3-0"
+"""Windows's own names (SIDs) of these accounts, the same in every language."""
+CLOSED = f"O:{ADMINISTRATORS}D:PAI(A;OICI;FA;;;{ADMINISTRATORS})(A;OICI;FA;;;{SYSTEM})"
+"""The service's folder from its first instant, in Windows's SDDL: of the administrators, open to nobody else."""
 
 HOST_ARGUMENT = "service-host"
 """The only argument of a frozen program (deploy/windows) when the service manager starts it."""
@@ -126,6 +134,25 @@ def run_arguments(home: Path) -> list[str]:
     return arguments
 
 
+def service_sid(name: str = SERVICE_NAME) -> str:
+    """The SID of the account `NT SERVICE\\name`, which Windows makes of the name: whether the service exists or not."""
+    digest = hashlib.sha1(name.upper().encode("utf-16-le"), usedforsecurity=False).digest()
+    return "S-1-5-80-" + "-".join(str(part) for part in struct.unpack("<5I", digest))
+
+
+def closed_to_services(folders: Iterable[str], profiles: str) -> str | None:
+    """The first of `folders`, which hold Python and packages, where the service's account cannot run anything.
+
+    That is a folder in a person's profile (below `profiles`), which other accounts may not enter, or in the Store's
+    folder. Whoever owns the profile could also change what the service runs.
+    """
+    for folder in folders:
+        path = ntpath.normcase(ntpath.normpath(folder)) + "\\"
+        if path.startswith(ntpath.normcase(ntpath.normpath(profiles)) + "\\") or "\\windowsapps\\" in path:
+            return folder
+    return None
+
+
 def log_folders(patterns: Iterable[str], archives: Iterable[str]) -> tuple[list[str], list[str]]:
     """The folders of the files of `patterns`, and the `archives`: those of this machine, and those of file shares."""
     found = {re.sub(r"[\\/][^\\/]*$", "", re.split(r"[*?\[]", pattern)[0]) for pattern in patterns}
@@ -137,7 +164,12 @@ def log_folders(patterns: Iterable[str], archives: Iterable[str]) -> tuple[list[
 if sys.platform == "win32":
     import pywintypes
     import servicemanager
+    import win32api
+    import win32con
     import win32evtlogutil
+    import win32file
+    import win32profile
+    import win32security
     import win32service
     import win32serviceutil
     import winerror
@@ -167,7 +199,10 @@ if sys.platform == "win32":
     def _install() -> None:
         """Create the service, or bring an existing one up to date; prepare its folder and its rights."""
         home = folder()
-        home.mkdir(parents=True, exist_ok=True)
+        of_python = (os.path.dirname(sys.executable), sys.prefix, sys.base_prefix)
+        if closed := closed_to_services(of_python, win32profile.GetProfilesDirectory()):
+            raise PermissionError(f"the service's account cannot run what is in {closed}; install Python for all users")
+        _take_folder(home)
         if not (home / "config.yml").exists():
             (home / "config.yml").write_text(FIRST_CONFIGURATION, encoding="utf-8")
         manager = win32service.OpenSCManager(None, None, win32service.SC_MANAGER_ALL_ACCESS)
@@ -239,10 +274,95 @@ if sys.platform == "win32":
             except pywintypes.error as error:
                 print(f"note: the service manager did not accept setting {what}: {_reason(error)}", file=sys.stderr)
 
+    def _take_folder(home: Path) -> None:
+        """Create the service's folder, closed from its first instant; PermissionError for one that others prepared.
+
+        Everybody may create a folder in ProgramData, and its owner decides over its rights, whatever they are. What
+        `config.yml` in it names would be opened to the service.
+        """
+        attributes = win32security.SECURITY_ATTRIBUTES()
+        attributes.SECURITY_DESCRIPTOR = win32security.ConvertStringSecurityDescriptorToSecurityDescriptor(
+            CLOSED, win32security.SDDL_REVISION_1
+        )
+        try:
+            win32file.CreateDirectory(str(home), attributes)
+            return
+        except pywintypes.error as error:
+            if error.winerror != winerror.ERROR_ALREADY_EXISTS:
+                raise
+        trusted = {ADMINISTRATORS, SYSTEM, service_sid(), _own_sid(), *_configured_account()}
+        _take(str(home), trusted - {service_sid(), *_configured_account()})
+        for parent, folders, files in os.walk(home, onerror=_give_up):
+            for name in folders + files:
+                _take(os.path.join(parent, name), trusted)
+
+    def _take(path: str, trusted: set[str]) -> None:
+        """Give what this administrator owns to all administrators; PermissionError for a stranger's, and for a link."""
+        if win32api.GetFileAttributes(path) & win32con.FILE_ATTRIBUTE_REPARSE_POINT:
+            raise PermissionError(f"{path} is a link; remove it, then install again")
+        what = win32security.OWNER_SECURITY_INFORMATION
+        found = win32security.GetNamedSecurityInfo(path, win32security.SE_FILE_OBJECT, what)
+        owner = win32security.ConvertSidToStringSid(found.GetSecurityDescriptorOwner())
+        if owner not in trusted:
+            raise PermissionError(
+                f"{path} belongs to {_account_name(owner)}, who can change it at any time; look through it, then "
+                f'delete it, or take it over by `takeown /a /r /f "{folder()}"`, and install again'
+            )
+        if owner == _own_sid():
+            administrators = win32security.ConvertStringSidToSid(ADMINISTRATORS)
+            win32security.SetNamedSecurityInfo(
+                path, win32security.SE_FILE_OBJECT, what, administrators, None, None, None
+            )
+
+    def _give_up(error: OSError) -> None:
+        raise error
+
+    def _own_sid() -> str:
+        token = win32security.OpenProcessToken(win32api.GetCurrentProcess(), win32con.TOKEN_QUERY)
+        try:
+            return str(
+                win32security.ConvertSidToStringSid(
+                    win32security.GetTokenInformation(token, win32security.TokenUser)[0]
+                )
+            )
+        finally:
+            win32api.CloseHandle(token)
+
+    def _configured_account() -> set[str]:
+        """The SID of the account that an administrator has given to the service; none where there is no service yet."""
+        manager = win32service.OpenSCManager(None, None, win32service.SC_MANAGER_CONNECT)
+        try:
+            service = win32service.OpenService(manager, SERVICE_NAME, win32service.SERVICE_QUERY_CONFIG)
+            try:
+                account = str(win32service.QueryServiceConfig(service)[7])
+            finally:
+                win32service.CloseServiceHandle(service)
+            return {str(win32security.ConvertSidToStringSid(win32security.LookupAccountName(None, account)[0]))}
+        except pywintypes.error:  # no service, or an account that exists no longer
+            return set()
+        finally:
+            win32service.CloseServiceHandle(manager)
+
+    def _account_name(sid: str) -> str:
+        try:
+            name, domain, _ = win32security.LookupAccountSid(None, win32security.ConvertStringSidToSid(sid))
+        except pywintypes.error:
+            return sid
+        return f"{domain}\\{name}" if domain else str(name)
+
     def _grant_rights(home: Path, account: str) -> None:
-        """Let the service's account write its folder and read the logs' folders; keep people out of the former."""
-        administrators, system = "*S-1-5-32-544:(OI)(CI)F", "*S-1-5-18:(OI)(CI)F"
-        _icacls(str(home), "/inheritance:r", "/grant:r", administrators, system, f"{account}:(OI)(CI)M")
+        """Let the service's account change its state and its log, and read its configuration and the logs' folders.
+
+        It may create files in its folder, which SQLite must beside a state file, and change those that it created; the
+        configuration it can only read. OSError where a right cannot be set.
+        """
+        (home / "log").mkdir(exist_ok=True)
+        everything = (f"*{ADMINISTRATORS}:(OI)(CI)F", f"*{SYSTEM}:(OI)(CI)F", f"*{CREATOR_OWNER}:(OI)(IO)M")
+        _icacls(str(home), "/inheritance:r", "/grant:r", *everything, f"{account}:(OI)(CI)RX")
+        _icacls(str(home), "/grant", f"{account}:(WD)")
+        _icacls(str(home / "log"), "/grant:r", f"{account}:(OI)(CI)M")
+        for file in home.glob("state.db*"):  # those of an earlier version or account
+            _icacls(str(file), "/grant:r", f"{account}:M")
         local, remote = _configured_folders(home)
         for path in local:
             if Path(path).is_dir():
@@ -265,6 +385,7 @@ if sys.platform == "win32":
         return log_folders((path for log in logs for path in log.paths), (log.archive for log in logs))
 
     def _icacls(path: str, *arguments: str) -> None:
+        """Change rights by Windows's own program; OSError with what it said where that fails."""
         program = Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "icacls.exe")
         try:
             subprocess.run(  # noqa: S603  # Windows's own program by its full path, arguments of ours
@@ -275,7 +396,8 @@ if sys.platform == "win32":
                 check=True,
             )
         except (OSError, subprocess.SubprocessError) as error:
-            print(f"note: the permissions on {path} could not be changed: {error}", file=sys.stderr)
+            said = (getattr(error, "stderr", b"") or b"").decode(errors="replace").strip()
+            raise OSError(f"the permissions on {path} could not be set: {said or error}") from error
 
     def _remove() -> None:
         """Stop and delete the service; configuration, state and log stay."""
@@ -286,7 +408,10 @@ if sys.platform == "win32":
                 print(f"note: the service {SERVICE_NAME} could not be stopped: {_reason(error)}", file=sys.stderr)
         for path in _configured_folders(folder())[0]:
             if Path(path).is_dir():
-                _icacls(path, "/remove:g", ACCOUNT)
+                try:
+                    _icacls(path, "/remove:g", ACCOUNT)
+                except OSError as error:  # what is left is a right of an account that no longer exists
+                    print(f"note: {error}", file=sys.stderr)
         win32serviceutil.RemoveService(SERVICE_NAME)
         with contextlib.suppress(pywintypes.error):  # an event source that somebody has removed already
             win32evtlogutil.RemoveSourceFromRegistry(SERVICE_NAME, "Application")

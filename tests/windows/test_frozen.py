@@ -4,18 +4,30 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import PROGRAM_DATA
+
+from exporter.commands.service import closed_to_services
 
 pytestmark = pytest.mark.windows
 RECIPE = Path(__file__).parents[2] / "deploy" / "windows"
 BUILD_SECONDS = 300
 
 
+@pytest.fixture
+def installed() -> Iterator[Path]:
+    """Where administrators install programs; not there before and after the test."""
+    folder = Path(r"C:\Program Files\qlik-license-exporter-frozen")
+    shutil.rmtree(folder, ignore_errors=True)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.mark.timeout(BUILD_SECONDS + 120)
-def test_the_recipe_makes_a_program_that_is_a_service(site, home: Path, tmp_path: Path) -> None:
+def test_the_recipe_makes_a_program_that_is_a_service(site, home: Path, installed: Path, tmp_path: Path) -> None:
     for name in ("frozen.py", "frozen.spec"):
         shutil.copy(RECIPE / name, tmp_path)
     with (tmp_path / "build.log").open("wb") as log:
@@ -28,7 +40,9 @@ def test_the_recipe_makes_a_program_that_is_a_service(site, home: Path, tmp_path
             timeout=BUILD_SECONDS,
         )
     assert built.returncode == 0, (tmp_path / "build.log").read_text()[-2000:]
-    program = tmp_path / "dist" / "qlik-license-exporter" / "qlik-license-exporter.exe"
+    # Not where it was built, which is in somebody's profile: the service's account could not run it there.
+    shutil.copytree(tmp_path / "dist" / "qlik-license-exporter", installed)
+    program = installed / "qlik-license-exporter.exe"
     version = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
     assert version.stdout.startswith(b"qlik-license-exporter "), version.stderr
 
@@ -38,6 +52,11 @@ def test_the_recipe_makes_a_program_that_is_a_service(site, home: Path, tmp_path
         environment = {**os.environ, "PROGRAMDATA": str(PROGRAM_DATA)}
         return subprocess.run([program, "service", action], env=environment, timeout=60, **silent).returncode
 
+    if closed_to_services([str(tmp_path)], r"C:\users"):  # where the tests' folder is in a profile, as it is by default
+        built_there = tmp_path / "dist" / "qlik-license-exporter" / "qlik-license-exporter.exe"
+        refused = subprocess.run([built_there, "service", "install"], stdin=subprocess.DEVNULL, capture_output=True)
+        assert refused.returncode == 1
+        assert b"cannot run what is in" in refused.stderr
     assert service("install") == 0
     (home / "config.yml").write_text(site.configuration)
     assert service("start") == 0

@@ -117,6 +117,48 @@ def test_each_command_says_what_is_wrong_in_one_line(home: Path) -> None:
     assert "is up to date" in said("install")
 
 
+def chown(path: Path, user: str) -> None:
+    """By Linux: to Windows, what another Linux user owns belongs to a stranger."""
+    silent = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    change = ["start", "/wait", "/unix", "/bin/chown", user, unix_name(path)]
+    subprocess.run(change, check=True, timeout=SECONDS, **silent)
+
+
+def unix_name(path: Path) -> str:
+    return os.environ["WINEPREFIX"] + "/drive_c" + path.as_posix().removeprefix("C:")
+
+
+@pytest.mark.parametrize("stranger_owns", ["the folder", "the configuration", "a file below it"])
+def test_a_folder_that_a_stranger_prepared_is_refused_and_nothing_is_installed(home: Path, stranger_owns: str) -> None:
+    (home / "log").mkdir(parents=True)
+    (home / "config.yml").write_text("logs: {licenses: {paths: ['C:\\secret\\*']}}\n")
+    (home / "log" / "old.log").write_text("")
+    owned = {"the folder": home, "the configuration": home / "config.yml", "a file below it": home / "log" / "old.log"}
+    chown(owned[stranger_owns], "nobody")
+    try:
+        message = said("install")
+        assert f"{owned[stranger_owns]} belongs to" in message
+        assert "takeown" in message
+        with pytest.raises(pywintypes.error):
+            state()
+    finally:
+        chown(owned[stranger_owns], "root")
+    assert "is installed" in said("install")
+
+
+def test_rights_that_cannot_be_set_are_an_error(home: Path) -> None:
+    assert command("install") == 0
+    code = "import os, sys; from exporter import cli; os.environ['SYSTEMROOT'] = 'C:/nowhere'; sys.exit(cli.main(['service', 'install']))"
+    environment = {**os.environ, "PROGRAMDATA": str(PROGRAM_DATA)}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 1
+    assert (
+        f"cannot install the service {service.SERVICE_NAME}: the permissions on {home} could not be set" in done.stderr
+    )
+
+
 def test_the_service_manager_has_its_answer_before_anything_large_is_loaded() -> None:
     code = "import sys, exporter.commands.service as s; print(*sorted(m.partition('.')[0] for m in sys.modules))"
     done = subprocess.run([sys.executable, "-I", "-c", code], stdin=subprocess.DEVNULL, capture_output=True, text=True)
