@@ -88,7 +88,7 @@ class Outline(HTMLParser):
         for name, value in attrs:
             if name == "id":
                 self.ids.append(value or "")
-            if name in ("src", "href") and value and not value.startswith(("/", "#", "data:")):
+            if name in ("src", "href") and value and value.startswith(("/", "http:", "https:")):
                 self.outside.append(value)
             self.inline_styles += name == "style"
         if tag not in self.VOID:
@@ -122,7 +122,7 @@ def test_the_page_tells_what_the_verdict_says_and_what_was_observed():
         "localhost:4242",
         "No access pass",
         "Qlik Sense",
-        "/metrics",
+        'href="metrics"',
         "cache of node &lt;id&gt; rebuilt",
     ):
         assert told in text, told
@@ -236,14 +236,17 @@ def policy(*, style: str, script: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def served(*texts: str, script: str = SCRIPT) -> AsyncIterator[str]:
-    """Pages at `/`, one after the other and then none, under the server's policy."""
+async def served(*texts: str, script: str = SCRIPT, at: str = "/", login: bool = False) -> AsyncIterator[str]:
+    """Pages `at` a path, one after the other and then none, under the server's policy; elsewhere is another site."""
     left = list(texts)
     headers = {"Content-Security-Policy": policy(style=STYLE, script=script)}
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        if request.path != "/":
-            return web.Response(text="elsewhere")
+        if login and request.headers.get("Authorization") != "Basic YWxpY2U6d29uZGVy":
+            return web.Response(status=401, headers={"WWW-Authenticate": "Basic"})
+        if request.path != at:
+            elsewhere = "<title>Elsewhere</title><header>x</header><main>x</main><footer>x</footer>"
+            return web.Response(text=elsewhere, content_type="text/html")
         if not left:
             return web.Response(status=503)
         text = left[0] if len(texts) == 1 else left.pop(0)
@@ -254,7 +257,7 @@ async def served(*texts: str, script: str = SCRIPT) -> AsyncIterator[str]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        yield f"http://{'alice:wonder@' if login else ''}127.0.0.1:{runner.addresses[0][1]}{at}"
     finally:
         await runner.cleanup()
 
@@ -349,5 +352,41 @@ def test_the_page_renews_itself_without_closing_what_is_open_and_says_when_it_ca
             assert await tab.value("document.activeElement.id") == "seats_exhausted-head"
             await tab.comes_true("!document.querySelector('#away').hidden")
             assert all("503" in complaint for complaint in tab.complaints)
+
+    asyncio.run(browse())
+
+
+LOGIN_PAGE = (
+    "<!DOCTYPE html><html><title>Log in</title><header></header><main><form></form></main><footer></footer></html>"
+)
+
+
+@pytest.mark.parametrize("login", [False, True])
+def test_below_a_path_and_behind_a_login_the_page_renews_itself_and_its_links_lead_there(login: bool):
+    hasty = SCRIPT.replace(str(REFRESH * 1000), "300")
+
+    async def browse() -> None:
+        pages = (page_of(incident()), page_of(incident()).replace("The license is stale", "Renewed"))
+        async with chromium() as tab, served(*pages, script=hasty, at="/exporters/qlik/", login=login) as address:
+            await tab.open(address)
+            await tab.comes_true("document.querySelector('h1').textContent.startsWith('Renewed')")
+            links = "[...document.querySelectorAll('footer a')].map(link => new URL(link.href).pathname).join()"
+            paths = ("metrics", "api/v1/status", "api/v1/events", "config", "-/ready")
+            assert await tab.value(links) == ",".join(f"/exporters/qlik/{path}" for path in paths)
+
+    asyncio.run(browse())
+
+
+@pytest.mark.parametrize("other", [LOGIN_PAGE, "", "<p>maintenance</p>", '{"page": 1}'])
+def test_an_answer_that_is_not_this_page_is_said_and_never_shown(other: str):
+    hasty = SCRIPT.replace(str(REFRESH * 1000), "300")
+
+    async def browse() -> None:
+        async with chromium() as tab, served(page_of(incident()), other, script=hasty) as address:
+            await tab.open(address)
+            await tab.comes_true("!document.querySelector('#away').hidden")
+            assert (await tab.value("document.querySelector('h1').textContent")).startswith("The license is stale")
+            assert "could not be updated" in await tab.value("document.querySelector('#away').textContent")
+            assert "null" not in await tab.value("document.body.textContent")
 
     asyncio.run(browse())

@@ -16,6 +16,9 @@ from exporter.status import status as status_made_of
 from exporter.verdict import Finding, Severity
 from exporter.wording import ago, brief, count, instant, span
 
+NAME = "qlik-license-exporter"
+PATIENCE = 20
+"""Seconds that a renewal may take."""
 REFRESH = 60
 """Seconds after which the page loads itself anew."""
 
@@ -73,9 +76,10 @@ SCRIPT = f"""
 setInterval(async () => {{
   if (document.hidden) return;
   try {{
-    const answer = await fetch('/', {{cache: 'no-store'}});
-    if (!answer.ok) throw 0;
+    const own = location.origin + location.pathname + location.search;
+    const answer = await fetch(own, {{cache: 'no-store', signal: AbortSignal.timeout({PATIENCE * 1000})}});
     const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html');
+    if (!answer.ok || fresh.documentElement.dataset.page !== '{NAME}') throw 0;
     const open = [...document.querySelectorAll('details[open]')].map(part => part.id);
     const focus = document.activeElement.id;
     for (const part of ['header', 'main', 'footer'])
@@ -86,7 +90,12 @@ setInterval(async () => {{
   }} catch {{ document.getElementById('away').hidden = false; }}
 }}, {REFRESH * 1000});
 """
-"""Renews the page without losing what is open, focused or scrolled to; and says when it could not."""
+"""Renews the page without losing what is open, focused or scrolled to; and says when it could not.
+
+It asks for its own address, which need not be `/`: the exporter may be served below a path of another site. An answer
+that is another page, such as one that asks for a login, is none. The address is put together since a browser refuses to
+fetch one that holds a user and a password.
+"""
 
 _TYPED = re.compile("`([^`]*)`")
 _BADGES: dict[Severity, str] = {
@@ -139,14 +148,14 @@ def page(status: Status) -> str:
     title = f"{_BADGES[status.verdict.severity]}: Qlik license"
     return (
         "<!DOCTYPE html>\n"
-        '<html lang="en"><head><meta charset="utf-8">'
+        f'<html lang="en" data-page="{NAME}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<noscript><meta http-equiv="refresh" content="{REFRESH}"></noscript>'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
         '<a class="skip" href="#content">Skip to the verdict</a>'
         f'<header><p class="name">qlik-license-exporter</p><p>As of <time>{instant(status.now)}</time>'
-        f"{'' if status.ready else ' · still reading the logs'} · loads itself anew every {REFRESH} s</p>"
-        '<p id="away" class="no" role="status" hidden>The exporter does not answer: what you see is old.</p></header>'
+        f"{'' if status.ready else ' · still reading the logs'} · updated every {REFRESH} s</p>"
+        '<p id="away" class="no" role="status" hidden>This page could not be updated: what you see is old.</p></header>'
         f'<main id="content">{"".join(sections)}</main>'
         f"{_footer(status)}<script>{SCRIPT}</script></body></html>\n"
     )
@@ -489,11 +498,11 @@ def _footer(status: Status) -> str:
     links = " · ".join(
         f'<a href="{path}">{name}</a>'
         for path, name in (
-            ("/metrics", "Metrics"),
-            ("/api/v1/status", "Status as JSON"),
-            ("/api/v1/events", "Events as JSON"),
-            ("/config", "Configuration"),
-            ("/-/ready", "Readiness"),
+            ("metrics", "Metrics"),
+            ("api/v1/status", "Status as JSON"),
+            ("api/v1/events", "Events as JSON"),
+            ("config", "Configuration"),
+            ("-/ready", "Readiness"),
         )
     )
     facts = [f"qlik-license-exporter {escape(status.version)}"]
