@@ -113,6 +113,8 @@ def test_the_reference_holds_every_field_at_its_default() -> None:
         ("probes: [{target: 'h:1', timeout: 0s}]", "f.yml: probes[0].timeout"),
         ("probes: [{target: 'h:1', ip_protocol: 4}]", "f.yml: probes[0].ip_protocol: found the number `4`"),
         ("qrs: {url: http://h}", "f.yml: qrs.url: found `http://h`, expected https://host:port"),
+        ("qrs: {url: 'https://h?x=1'}", "f.yml: qrs.url: found `https://h?x=1`, expected https://host:port"),
+        ("qrs: {sessions_url: 'https://h#x'}", "f.yml: qrs.sessions_url: found `https://h#x`, expected"),
         ("qrs: {user: me}", "f.yml: qrs.user: found something else, expected UserDirectory=INTERNAL; UserId=sa_api"),
         ("qrs: {interval: 1h}", "f.yml: qrs.max_age: found `30m`, expected at least qrs.interval"),
         ("web: {listen_addresses: ['x']}", "f.yml: web.listen_addresses[0]: found `x`, expected host:port"),

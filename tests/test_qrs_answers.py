@@ -175,6 +175,38 @@ def test_a_missing_kind_of_seat_is_counted_and_a_null_one_is_not() -> None:
     assert overview.notes == ("accesstypeoverview.analyzerAccess is missing",)
 
 
+def without(answer: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {
+        key: without(value, *names) if isinstance(value, dict) else value
+        for key, value in answer.items()
+        if key not in names
+    }
+
+
+def test_the_documented_answer_without_excess_and_analyzer_time_is_complete() -> None:
+    overview = read((license_answer(), without(access_answer(), "excess", "analyzerTimeAccess", "schemaPath")))
+    assert (overview.problems, overview.notes) == (0, ())
+    assert overview.access["professional"] == AccessType(
+        licenses=25, allocated=20, used=12, available=5, quarantined=2, excess=None
+    )
+    assert overview.capacity_allocated is None
+
+
+def test_the_answers_of_releases_that_knew_tokens_only_are_complete() -> None:
+    access = {
+        "totalTokens": 10,
+        "availableTokens": 3.5,
+        "userAccess": {"allocatedTokens": 5, "usedTokens": 5, "quarantinedTokens": 1},
+        "loginAccess": {"allocatedTokens": 1, "usedTokens": 1, "unavailableTokens": 0},
+    }
+    old = without(license_answer(lef="10 TOKENS"), "key", "keyDetails", "isSubscription", "updated", "check")
+    overview = read((old, access))
+    assert (overview.problems, overview.notes) == (0, ())
+    assert (overview.kind, overview.tokens, overview.tokens_available, overview.access) == ("lef", 10, 3.5, {})
+    assert read((old, access | {"tokensEnabled": False})).tokens is None
+    assert read((old, {})).problems > 0
+
+
 @pytest.mark.parametrize("enabled", [None, "perhaps", 1, "missing"])
 def test_seats_that_do_not_say_whether_they_are_enabled_export_nothing_and_are_counted(enabled: Any) -> None:
     block = seats(100, 97) | {"enabled": enabled}
@@ -212,10 +244,10 @@ def test_flags_may_come_as_words() -> None:
 
 @pytest.mark.parametrize("answer", [[], "text", 5, True])
 def test_an_answer_that_is_no_object_is_no_answer(answer: Any) -> None:
-    with pytest.raises(QrsError, match="json: GET /qrs/license answered") as caught:
+    with pytest.raises(QrsError, match=r"json: GET /qrs/license \(qrs.url\) answered") as caught:
         read((answer, access_answer()))
     assert caught.value.reason == "json"
-    with pytest.raises(QrsError, match="json: GET /qrs/license/accesstypeoverview answered"):
+    with pytest.raises(QrsError, match=r"json: GET /qrs/license/accesstypeoverview \(qrs.url\) answered"):
         read((license_answer(), answer))
 
 

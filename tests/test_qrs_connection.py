@@ -28,7 +28,8 @@ from exporter.config import QrsConfig
 from exporter.qrs import LicenseOverview, QrsError, client
 from exporter.qrs.certificates import server_name_of
 from exporter.qrs.client import read_overview
-from exporter.qrs.failure import connection_failure
+from exporter.qrs.endpoint import Endpoint, repository, sessions
+from exporter.qrs.failure import connection_failure, no_json, unwanted_status
 
 pytestmark = pytest.mark.windows
 
@@ -106,9 +107,66 @@ class nothing_raised:  # noqa: N801  # reads as a phrase beside pytest.raises
     def __exit__(self, *_: object) -> None: ...
 
 
-def test_an_url_that_ends_in_qrs_or_a_slash_means_the_same(qrs: FakeQrs, site: Site) -> None:
-    for url in (qrs.url + "/", qrs.url + "/qrs", qrs.url + "/qrs/"):
-        assert read(site.settings(url)).kind == "signed_key"
+@pytest.mark.parametrize("end", ["", "/", "//", "/qrs", "/qrs/", "//qrs", "/QRS", "/qrs/license", "/qrs/about/"])
+def test_an_url_that_ends_in_qrs_or_a_slash_means_the_same(qrs: FakeQrs, site: Site, end: str) -> None:
+    assert read(site.settings(qrs.url + end)).kind == "signed_key"
+    assert [request.path for request in qrs.requests] == [LICENSE, ACCESS]
+
+
+@pytest.mark.parametrize("end", ["", "/", "/qps", "/qps/", "/QPS", "/qps/session", "/qps/session/", "//qps//session"])
+def test_an_url_of_the_proxy_that_ends_in_qps_or_session_means_the_same(qrs: FakeQrs, site: Site, end: str) -> None:
+    assert read(site.settings(qrs.url, sessions_url=qrs.url + end)).sessions_per_user_max == 0
+    assert [request.path for request in qrs.requests] == [LICENSE, ACCESS, SESSIONS]
+
+
+def test_what_an_url_holds_in_front_and_a_virtual_proxy_stay() -> None:
+    assert repository("https://h/vp/qrs/", LICENSE).path == "/vp/qrs/license"
+    assert repository("https://h/vp", LICENSE).path == "/vp/qrs/license"
+    assert repository("https://[::1]:4242", LICENSE).url == "https://[::1]:4242/qrs/license"
+    assert sessions("https://h:4243/qps/hub").path == "/qps/hub/session"
+    assert sessions("https://h:4243/qps/hub/session").path == "/qps/hub/session"
+    assert sessions("https://h:4243/front").path == "/front/qps/session"
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        (repository("https://h", LICENSE), ("qrs.url", "the Repository", "/qrs/license", "4242")),
+        (sessions("https://h/vp/qps"), ("qrs.sessions_url", "the Proxy service", "/vp/qps/session", "4243")),
+    ],
+)
+def test_every_refusal_names_the_setting_the_service_and_the_path(asked: Endpoint, named: tuple[str, ...]) -> None:
+    setting, service, path, port = named
+    for status in (401, 403, 301, 404, 500):
+        said = str(unwanted_status(asked, status))
+        assert f"GET {path} ({setting}) answered {status}" in said
+        assert service in said or status == 500
+        assert port in said or status in (401, 403, 500)
+    assert f"{setting} name {service} (port {port})?" in str(no_json(asked, "no JSON"))
+    other = {"the Repository", "the Proxy service"} - {service}
+    settings = QrsConfig(url="https://h", sessions_url="https://h")
+    for error in (
+        ConnectionRefusedError(),
+        ConnectionResetError(),
+        TimeoutError(),
+        OSError(5, "x"),
+        ssl.SSLError("[SSL: WRONG_VERSION_NUMBER]"),
+        ssl.SSLError("[SSL: TLSV1_ALERT_X]"),
+        aiohttp.ClientPayloadError(),
+        aiohttp.ServerDisconnectedError(),
+    ):
+        said = str(connection_failure(asked, error, settings))
+        assert setting in said
+        assert not other & {word for word in ("the Repository", "the Proxy service") if word in said}
+
+
+def test_a_proxy_service_that_does_not_answer_is_named_and_hides_nothing_else(qrs: FakeQrs, site: Site) -> None:
+    qrs.behaviours[SESSIONS] = qrs_server.stalls
+    overview = read(site.settings(qrs.url, sessions_url=qrs.url), timeout=0.5)
+    assert (overview.kind, overview.sessions_per_user_max) == ("signed_key", None)
+    assert overview.notes == (
+        "sessions: timeout: the Proxy service (qrs.sessions_url) did not answer in full within 0.5 s",
+    )
 
 
 def test_proxies_of_the_environment_are_not_used(qrs: FakeQrs, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +201,9 @@ def test_sessions_that_cannot_be_read_hide_nothing_else_and_are_counted(qrs: Fak
     qrs.answers[SESSIONS] = Answer(403, b"Forbidden")
     overview = read(site.settings(qrs.url, sessions_url=qrs.url))
     assert (overview.kind, overview.sessions_per_user_max, overview.problems) == ("signed_key", None, 1)
-    assert overview.notes[0].startswith("sessions: forbidden: GET /qps/session answered 403")
+    assert overview.notes[0].startswith(
+        "sessions: forbidden: GET /qps/session (qrs.sessions_url) answered 403: the Proxy service does not let"
+    )
 
 
 # --- who may read ---
@@ -530,12 +590,15 @@ def test_nobody_there_no_such_host_and_no_tls_are_told_apart(site: Site) -> None
 def test_what_loopback_cannot_show_is_told_without_a_host(site: Site) -> None:
     settings = site.settings("https://qliknode1.example.com:4242")
     unreachable = aiohttp.ClientOSError(errno.EHOSTUNREACH, "Cannot connect to host qliknode1.example.com")
-    assert str(connection_failure(LICENSE, unreachable, settings)) == (
-        f"other: GET {LICENSE} failed: {os.strerror(errno.EHOSTUNREACH).lower()}"
+    assert str(connection_failure(repository(settings.url, LICENSE), unreachable, settings)) == (
+        f"other: GET {LICENSE} (qrs.url) failed: {os.strerror(errno.EHOSTUNREACH).lower()}"
     )
     late = aiohttp.ClientOSError(errno.ETIMEDOUT, "Cannot connect to host qliknode1.example.com")
     late.__cause__ = TimeoutError()
-    assert str(connection_failure(LICENSE, late, settings)) == f"timeout: no connection for GET {LICENSE}"
+    assert (
+        str(connection_failure(repository(settings.url, LICENSE), late, settings))
+        == f"timeout: no connection for GET {LICENSE} (qrs.url)"
+    )
 
 
 def test_hazard_121_a_certificate_file_that_hangs_does_not_hang_the_read(

@@ -187,7 +187,7 @@ def test_case_b8_403_is_seen_as_itself_and_never_as_a_denial_and_figures_vanish_
         assert 'qlik_license_exporter_component_failures_total{component="qrs"} 0.0' in exposition
         qrs.users["INTERNAL", "sa_api"] = "LicenseReader"
         scraped(url, "1.0")
-    assert log().count("forbidden: GET /qrs/license answered 403") == 1
+    assert log().count("forbidden: GET /qrs/license (qrs.url) answered 403") == 1
     assert "denied" not in log()
 
 

@@ -173,7 +173,7 @@ class Checks:
         for key, value in (("qrs.url", url), ("qrs.sessions_url", sessions_url)):
             if not value and key == "qrs.sessions_url":
                 continue
-            if not _is_url(value, "https") or urlsplit(value).username is not None:
+            if not _is_url(value, "https") or urlsplit(value).username is not None or re.search(r"[?#]", value):
                 raise self._refused(key, value, "https://host:port")
         user = self._variables.without_semicolon("qrs.user", qrs.user)
         if not re.fullmatch(r"\s*UserDirectory=[^;\r\n]+;\s*UserId=[^;\r\n]+", user):

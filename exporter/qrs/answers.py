@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from exporter.printable import printable
-from exporter.qrs.failure import QrsError
+from exporter.qrs.endpoint import repository
+from exporter.qrs.failure import no_json
 from exporter.qrs.overview import AccessType, AccessTypeName, LicenseKind, LicenseOverview
 from exporter.qrs.valid_to import FIRST_YEAR, ending_of
 
@@ -77,6 +78,10 @@ class _Part:
         hint = f" (not known here: {', '.join(others[:5])})" if others else ""
         self.findings.problem(f"{self.path}.{name} is missing{hint}")
         return None
+
+    def has(self, name: str) -> bool:
+        """Whether the field is there. One that some releases do not have is missing only if it seems to be renamed."""
+        return name in self.fields or any(other not in _FAMILIAR for other in self.fields)
 
     def enabled_part(self, name: str) -> "_Part | None":
         """The object called `name` if it says `enabled`; null is "there is none", and no problem."""
@@ -151,8 +156,8 @@ def overview_of(
     license_ = _Part(_object(license_answer, LICENSE), "license", findings)
     access = _Part(_object(access_answer, ACCESS), "accesstypeoverview", findings)
     kind = _kind(license_)
-    capacity = access.enabled_part("analyzerTimeAccess")
-    tokens = access.flag("tokensEnabled")
+    capacity = access.enabled_part("analyzerTimeAccess") if access.has("analyzerTimeAccess") else None
+    tokens = _tokens_enabled(access)
     return LicenseOverview(
         read_at=read_at,
         expiry=_expiry(license_, kind),
@@ -160,7 +165,7 @@ def overview_of(
         valid=_valid(license_),
         kind=kind,
         product=_product(license_),
-        subscription=license_.flag("isSubscription"),
+        subscription=license_.flag("isSubscription") if _knows(license_, "isSubscription") else None,
         access=_access(access),
         capacity_allocated=capacity.seconds("allocatedMinutes") if capacity else None,
         capacity_used=capacity.seconds("usedMinutes") if capacity else None,
@@ -176,7 +181,7 @@ def overview_of(
 
 def _object(answer: object, path: str) -> dict[str, object]:
     if not isinstance(answer, dict):
-        raise QrsError("json", f"GET {path} answered with JSON that is no object: is this the Repository?")
+        raise no_json(repository("", path), "JSON that is no object")
     return answer
 
 
@@ -189,11 +194,29 @@ def _access(overview: _Part) -> dict[AccessTypeName, AccessType]:
             used=part.number("used"),
             available=part.number("available", least=-LARGEST_NUMBER),
             quarantined=part.number("quarantined"),
-            excess=part.number("excess"),
+            excess=part.number("excess") if part.has("excess") else None,
         )
         for name, field_name in names.items()
-        if (part := overview.enabled_part(field_name))
+        if not _is_of_tokens(overview) and (part := overview.enabled_part(field_name))
     }
+
+
+def _knows(license_: _Part, name: str) -> bool:
+    """Whether the answer is of a release that has the field: those that know no signed key do not."""
+    return name in license_.fields or "key" in license_.fields or "keyDetails" in license_.fields
+
+
+def _is_of_tokens(overview: _Part) -> bool:
+    """Whether the answer is that of releases which knew tokens only."""
+    return not {"professionalAccess", "analyzerAccess"} & set(overview.fields) and {"userAccess", "totalTokens"} <= set(
+        overview.fields
+    )
+
+
+def _tokens_enabled(overview: _Part) -> bool | None:
+    if "tokensEnabled" in overview.fields or not _is_of_tokens(overview):
+        return overview.flag("tokensEnabled")
+    return True
 
 
 def _kind(license_: _Part) -> LicenseKind | None:
@@ -251,7 +274,7 @@ def _most_sessions(answer: object, findings: _Findings) -> float | None:
 
 
 def _updated(license_: _Part, read_at: float) -> float | None:
-    value = license_.value("updated")
+    value = license_.value("updated") if _knows(license_, "updated") else None
     if value is None:
         return None
     try:

@@ -18,13 +18,14 @@ from typing import Any
 import aiohttp
 
 from exporter.config import QrsConfig
-from exporter.qrs.answers import ACCESS, LICENSE, SESSIONS, overview_of
+from exporter.qrs.answers import ACCESS, LICENSE, overview_of
 from exporter.qrs.certificates import server_name_of, tls_context
-from exporter.qrs.failure import QrsError, connection_failure, unwanted_status
+from exporter.qrs.endpoint import Endpoint, repository, sessions
+from exporter.qrs.failure import QrsError, connection_failure, no_json, unwanted_status
 from exporter.qrs.overview import LicenseOverview
 
 READ_TIMEOUT = 15.0
-"""Seconds for one whole read: files, connection and every answer together."""
+"""Seconds for what one service is asked: files, connection and every answer together."""
 CLOSE_TIMEOUT = 1.0
 """Seconds that the event loop has after a read to close its connections, which are shut by then."""
 LARGEST_ANSWER = 4 << 20
@@ -39,16 +40,25 @@ async def read_overview(settings: QrsConfig, timeout: float = READ_TIMEOUT) -> L
     """Seats, minutes and expiry, now. Raises QrsError. The certificate files are read anew each time, so that
     renewed ones need no restart.
     """
+    return await _read(settings, timeout)
+
+
+@contextlib.asynccontextmanager
+async def _within(seconds: float, asked: Endpoint) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(timeout):
-            return await _read(settings)
+        async with asyncio.timeout(seconds):
+            yield
     except TimeoutError:
-        raise QrsError("timeout", f"the Repository did not answer in full within {timeout:g} s") from None
+        raise QrsError(
+            "timeout", f"{asked.service} ({asked.setting}) did not answer in full within {seconds:g} s"
+        ) from None
 
 
-async def _read(settings: QrsConfig) -> LicenseOverview:
+async def _read(settings: QrsConfig, seconds: float) -> LicenseOverview:
+    license_, access = repository(settings.url, LICENSE), repository(settings.url, ACCESS)
     in_thread = asyncio.get_running_loop().run_in_executor
-    context = await in_thread(_FILES, tls_context, settings)
+    async with _within(seconds, license_):
+        context = await in_thread(_FILES, tls_context, settings)
     xrfkey = "".join(secrets.choice(_KEY_CHARACTERS) for _ in range(16))
     headers = {
         "X-Qlik-Xrfkey": xrfkey,
@@ -68,19 +78,19 @@ async def _read(settings: QrsConfig) -> LicenseOverview:
         ) as session,
     ):
 
-        async def get(url: str, path: str) -> object:
-            name = await in_thread(_FILES, server_name_of, settings, url)
-            return await _get(session, url + path, path, {"xrfkey": xrfkey}, context, name, settings)
+        async def get(asked: Endpoint) -> object:
+            name = await in_thread(_FILES, server_name_of, settings, asked.url)
+            return await _get(session, asked, {"xrfkey": xrfkey}, context, name, settings)
 
-        site = settings.url.rstrip("/").removesuffix("/qrs")
-        license_answer = await get(site, LICENSE)
-        access_answer = None if license_answer is None else await get(site, ACCESS)
+        async with _within(seconds, license_):
+            license_answer = await get(license_)
+            access_answer = None if license_answer is None else await get(access)
         sessions_answer: object = None
         sessions_failure = ""
         if settings.sessions_url:
-            proxy = settings.sessions_url.rstrip("/").removesuffix(SESSIONS)
             try:
-                sessions_answer = await get(proxy, SESSIONS)
+                async with _within(seconds, sessions(settings.sessions_url)):
+                    sessions_answer = await get(sessions(settings.sessions_url))
             except QrsError as error:  # the proxy is another service: its failure must not hide the license
                 sessions_failure = str(error)
     return overview_of(
@@ -113,28 +123,27 @@ async def _connections() -> AsyncIterator[aiohttp.TCPConnector]:
 
 async def _get(
     session: aiohttp.ClientSession,
-    url: str,
-    path: str,
+    asked: Endpoint,
     query: Mapping[str, str],
     context: ssl.SSLContext,
     server_name: str,
     settings: QrsConfig,
 ) -> object:
-    """The JSON that a GET of `url` answers. Raises QrsError."""
+    """The JSON that is answered. Raises QrsError."""
     try:
         async with session.get(
-            url, params=query, ssl=context, server_hostname=server_name, allow_redirects=False
+            asked.url, params=query, ssl=context, server_hostname=server_name, allow_redirects=False
         ) as response:
             if response.status != 200:
-                raise unwanted_status(path, response.status)
+                raise unwanted_status(asked, response.status)
             body = bytearray()
             async for chunk in response.content.iter_any():
                 body += chunk
                 if len(body) > LARGEST_ANSWER:
-                    raise QrsError("too_large", f"GET {path} answered with more than {LARGEST_ANSWER} bytes")
+                    raise QrsError("too_large", f"{asked} answered with more than {LARGEST_ANSWER} bytes")
     except (aiohttp.ClientError, OSError) as error:
-        raise connection_failure(path, error, settings) from None
+        raise connection_failure(asked, error, settings) from None
     try:
         return json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError):
-        raise QrsError("json", f"GET {path} answered with something that is no JSON: is this the Repository?") from None
+        raise no_json(asked, "something that is no JSON") from None

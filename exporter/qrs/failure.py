@@ -6,6 +6,7 @@ import ssl
 from typing import Literal
 
 from exporter.config import QrsConfig
+from exporter.qrs.endpoint import Endpoint
 
 Reason = Literal[
     "certificate", "forbidden", "dns", "refused", "timeout", "tls", "reset", "http", "json", "too_large", "other"
@@ -20,50 +21,62 @@ class QrsError(Exception):
         self.reason: Reason = reason
 
 
-def unwanted_status(path: str, status: int) -> QrsError:
+def unwanted_status(asked: Endpoint, status: int) -> QrsError:
     """403 is a fault in this exporter's set-up; no word here may be taken for the refusal of a Qlik user (case B8)."""
     if status in (401, 403):
         return QrsError(
             "forbidden",
-            f"GET {path} answered {status}: the Repository does not let this exporter read. Check that qrs.user exists "
-            "and has a role that may read the license, and that qrs.certificate is the site's own client certificate",
+            f"{asked} answered {status}: {asked.service} does not let this exporter read. Check that qrs.user exists "
+            "and has a role that may read this, and that qrs.certificate is the site's own client certificate",
         )
     if status in (301, 302, 303, 307, 308):
-        return QrsError("http", f"GET {path} answered {status}, a redirect: is qrs.url the Repository (port 4242)?")
+        return QrsError("http", f"{asked} answered {status}, a redirect: {_is_it(asked)}")
     if status == 404:
-        return QrsError("http", f"GET {path} answered 404: is qrs.url the Repository of the central node?")
-    return QrsError("http", f"GET {path} answered {status}, expected 200")
+        return QrsError("http", f"{asked} answered 404: {_is_it(asked)}")
+    return QrsError("http", f"{asked} answered {status}, expected 200")
 
 
-def connection_failure(path: str, error: Exception, settings: QrsConfig) -> QrsError:
+def no_json(asked: Endpoint, found: str) -> QrsError:
+    """The answer is not what this service answers."""
+    return QrsError("json", f"{asked} answered with {found}: {_is_it(asked)}")
+
+
+def _is_it(asked: Endpoint) -> str:
+    return f"does {asked.setting} name {asked.service} (port {asked.port})?"
+
+
+def connection_failure(asked: Endpoint, error: Exception, settings: QrsConfig) -> QrsError:
     """aiohttp's failure in our words; its own text would name the host."""
     import aiohttp  # here, where it is loaded already: it takes longer to load than all the rest
 
     cause = _cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return _untrusted(cause, settings)
+        return _untrusted(cause, asked, settings)
     if isinstance(cause, ssl.SSLError):
         if "_ALERT_" in str(cause):
-            return QrsError("certificate", f"the server does not accept the client certificate {settings.certificate}")
-        return QrsError("tls", f"no TLS connection for GET {path}: {openssl_word(cause)}")
+            return QrsError(
+                "certificate",
+                f"{asked.service} ({asked.setting}) does not accept the client certificate {settings.certificate}",
+            )
+        return QrsError("tls", f"no TLS connection for {asked}: {openssl_word(cause)}")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return QrsError("dns", "the host in qrs.url or qrs.sessions_url has no address")
+        return QrsError("dns", f"the host in {asked.setting} has no address")
     if isinstance(cause, ConnectionRefusedError):
-        return QrsError("refused", f"nothing listens for GET {path}: is the Qlik service running, is the port right?")
+        return QrsError("refused", f"nothing listens for {asked}: is {asked.service} running, is the port right?")
     if isinstance(error, aiohttp.ClientPayloadError):
-        return QrsError("reset", f"the connection was closed before GET {path} was answered in full")
+        return QrsError("reset", f"the connection was closed before {asked} was answered in full")
     if isinstance(error, aiohttp.ServerDisconnectedError) or isinstance(cause, ConnectionError):
         # TLS 1.3 often shows no more than this of a refused client certificate.
         return QrsError(
             "reset",
-            f"the connection was closed before GET {path} was answered: the Qlik service is not ready, or does not "
+            f"the connection was closed before {asked} was answered: {asked.service} is not ready, or does not "
             f"accept the client certificate {settings.certificate}",
         )
     if isinstance(error, aiohttp.ClientResponseError):
-        return QrsError("http", f"GET {path} was answered with something that is no HTTP")
+        return QrsError("http", f"{asked} was answered with something that is no HTTP")
     if isinstance(cause, TimeoutError):
-        return QrsError("timeout", f"no connection for GET {path}")
-    return QrsError("other", f"GET {path} failed: {system_word(cause)}")
+        return QrsError("timeout", f"no connection for {asked}")
+    return QrsError("other", f"{asked} failed: {system_word(cause)}")
 
 
 def _cause(error: Exception) -> BaseException:
@@ -77,17 +90,18 @@ _OTHER_NAME = (62, 64)
 """OpenSSL's verdicts for a certificate that carries another host name or address."""
 
 
-def _untrusted(error: ssl.SSLCertVerificationError, settings: QrsConfig) -> QrsError:
+def _untrusted(error: ssl.SSLCertVerificationError, asked: Endpoint, settings: QrsConfig) -> QrsError:
     """OpenSSL's verdict on the server's certificate, with the setting to look at."""
+    whose = f"the certificate of {asked.service} ({asked.setting})"
     if error.verify_code in _OTHER_NAME:
         return QrsError(
             "tls",
-            "the server's certificate carries another host name than the one asked for: set qrs.server_name to the "
-            "name that Qlik's certificate carries",
+            f"{whose} carries another host name than the one asked for: set qrs.server_name to the name that Qlik's "
+            "certificate carries",
         )
     if error.verify_code in _UNKNOWN_ISSUER:
-        return QrsError("tls", f"the server's certificate was not issued by the CA in {settings.ca_file} (qrs.ca_file)")
-    return QrsError("tls", f"the server's certificate does not verify: {error.verify_message}")
+        return QrsError("tls", f"{whose} was not issued by the CA in {settings.ca_file} (qrs.ca_file)")
+    return QrsError("tls", f"{whose} does not verify: {error.verify_message}")
 
 
 def openssl_word(error: BaseException) -> str:
