@@ -91,8 +91,10 @@ class Exporter:
         self._config_text = text_of(options.config_file) if options.config_file else ""
         self._security = Security(options.web_config_file, options.settled)
         self._ledger = Ledger(state_file_of(config), self._rules, self._journal.note, self._journal.clear)
-        collectors = [LicenseCollector(self.observe), *process_collectors()]
-        self._collector = Isolated(collectors, lambda: self._failed("web"))
+        license_collector = LicenseCollector(self.observe)
+        self._collector = Isolated([license_collector, *process_collectors()], lambda: self._failed("web"))
+        # Without process_* and python_*: these are the collector's own there, and duplicates can fail its whole scrape.
+        self._textfile_collector = Isolated([license_collector], lambda: self._failed("web"))
         self._web = WebServer(self, self._security, lambda: self._failed("web"), styles=[STYLE], scripts=[SCRIPT])
         self._textfile = (
             TextfileWriter(Path(options.textfile_directory), self._exposition, lambda: None)
@@ -137,7 +139,7 @@ class Exporter:
         return catalogue_of(config, self._options.config_file or "defaults")
 
     def _exposition(self) -> bytes:
-        return generate_latest(self._collector)
+        return generate_latest(self._textfile_collector)
 
     def _failed(self, component: str) -> None:
         self._failures[component] += 1
@@ -229,7 +231,10 @@ class Exporter:
     # --- running
 
     def run(self, stop: threading.Event) -> int:
-        """Observe and answer until `stop` is set; 0. Raises ListenError where an address cannot be had."""
+        """Observe and answer until `stop` is set; 0.
+
+        Raises ListenError where an address cannot be had, TextfileHeldError where another exporter has the folder.
+        """
         try:
             if stop.is_set():  # asked to while it was loaded
                 return 0

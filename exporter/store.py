@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
+from exporter.locks import HeldError, LockFile
+
 APPLICATION_ID = 0x514C4578
 """Marks an SQLite file as ours ("QLEx")."""
 MIGRATIONS = (
@@ -55,8 +57,9 @@ class StoreLockedError(StoreError):
     """Another process has the state file: `holder` is its number, 0 where that is unknown."""
 
     def __init__(self, path: Path, holder: int) -> None:
-        who = f"process {holder}" if holder else "another process"
-        super().__init__(f"the state file {path} is in use by {who}; stop it, or set another state.file")
+        super().__init__(
+            f"the state file {path} is in use by {HeldError.who(holder)}; stop it, or set another state.file"
+        )
         self.holder = holder
 
 
@@ -90,7 +93,11 @@ class Store:
         """The sum of the digests of all rows."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = _Lock(path)
+            # It notes the number of the last save, which gives an older copy of the state file away: only a copy of
+            # both goes unseen.
+            self._lock = LockFile(path.with_name(path.name + ".lock"), PRIVATE)
+        except HeldError as held:
+            raise StoreLockedError(path, held.holder) from held
         except OSError as error:
             raise StoreError(
                 f"the state file {path} cannot be locked: {error.filename or path.parent}: {_words(error)}"
@@ -115,7 +122,7 @@ class Store:
         try:
             if self._database is None or not self._is_there():
                 self._connect_again()
-            self._lock.renew()
+            self._renew_lock()
             assert self._database is not None  # noqa: S101  # connected just now
             changed_state = [(name, value) for name, value in state.items() if self.state.get(name) != value]
             changed_files = [(key, value) for key, value in files.items() if self.files.get(key) != value]
@@ -156,9 +163,15 @@ class Store:
             self._connect(newest=self._number)
         except _UnusableError as error:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock.renew()
+            self._renew_lock()
             self._begin(str(error), self.state, self.files, self._number)
             self._connect()
+
+    def _renew_lock(self) -> None:
+        try:
+            self._lock.renew()
+        except HeldError as held:
+            raise StoreLockedError(self.path, held.holder) from held
 
     def close(self) -> None:
         """Close the file and let go of its lock."""
@@ -334,80 +347,12 @@ class Store:
                 database.close()
 
 
-class _Lock:
-    """The file beside the state file that a process holds locked for life. It tells who has it, and the last save.
-
-    The number of the last save is what gives an older copy of the state file away: only a copy of both goes unseen.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Raises StoreLockedError, or OSError."""
-        self._state_path = path
-        self._path = path.with_name(path.name + ".lock")
-        self.noted = self._take()
-
-    def _take(self) -> int:
-        """Lock the file. Returns the number of the last save that it tells."""
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, PRIVATE)
-        try:
-            words = os.read(self._descriptor, 100).split()
-            numbers = [int(word) if word.isdigit() else 0 for word in (*words, b"", b"")]
-            if not _locked(self._descriptor):
-                raise StoreLockedError(self._state_path, numbers[0])
-        except BaseException:
-            self.release()
-            raise
-        self.note(numbers[1])
-        return numbers[1]
-
-    def renew(self) -> None:
-        """Take the lock again where its file was deleted. Raises StoreLockedError, or OSError."""
-        try:
-            if os.path.samestat(os.stat(self._path), os.fstat(self._descriptor)):
-                return
-        except OSError:
-            pass  # it is gone, or was never taken again
-        self.release()
-        self._take()
-
-    def note(self, number: int) -> None:
-        """Write down that save `number` is done. A failure is no harm: the note only serves to notice old copies."""
-        self.noted = number
-        with contextlib.suppress(OSError):
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
-            os.write(self._descriptor, b"%-20d %-20d\n" % (os.getpid(), number))
-
-    def release(self) -> None:
-        """Let go."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
 if sys.platform == "win32":
-    import msvcrt
-
-    def _locked(descriptor: int) -> bool:
-        # Windows locks are in force for reading, too: lock a byte behind what is written, so that others can read it.
-        os.lseek(descriptor, 4096, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:  # EACCES on Windows, no number at all under Wine
-            return False
-        return True
 
     def _sync_folder(folder: Path) -> None:
         """Windows has no such thing."""
 
 else:
-    import fcntl
-
-    def _locked(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
     def _sync_folder(folder: Path) -> None:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

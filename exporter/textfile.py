@@ -1,6 +1,6 @@
 """Textfile mode: the exposition as a file for node_exporter's or windows_exporter's textfile collector.
 
-For sites that may open no port. It alone writes into that folder.
+For sites that may open no port. One exporter at a time writes into a folder; a second one is refused.
 """
 
 import contextlib
@@ -12,18 +12,36 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from exporter.locks import HeldError, LockFile
+
 FILE_NAME = "qlik_license.prom"
+LOCK_NAME = ".qlik_license.prom.lock"
+"""Held by the process that writes into the folder."""
 TEMPORARY_NAME = ".qlik_license.prom.tmp"
 """Beside the file, so that replacing it is one step; collectors read `*.prom` only."""
+READABLE = 0o644
+"""The collector runs as another user. A umask, which units often set to 077, does not take this away."""
 INTERVAL = 15.0
 """Seconds between two writes."""
 REPLACE_TRIES = 20
 REPLACE_PAUSE = 0.1
 """Seconds between two tries to replace a file that a virus scanner or the collector holds (hazard 88): 2 s in all."""
+START_SECONDS = 0.5
+"""How long a start waits to learn whether another exporter has the folder."""
 STOP_TIMEOUT = 3.0
 """Seconds that a stop waits for a write under way."""
 
 _log = logging.getLogger(__name__)
+
+
+class TextfileHeldError(Exception):
+    """Another exporter writes into the folder."""
+
+    def __init__(self, directory: Path, holder: int) -> None:
+        super().__init__(
+            f"the textfile folder {directory} is in use by {HeldError.who(holder)}; "
+            "give each exporter a --textfile.directory of its own"
+        )
 
 
 class TextfileWriter:
@@ -39,35 +57,72 @@ class TextfileWriter:
         """`exposition` gives the text format; `failed` is called for every write that did not come about."""
         self._directory, self._exposition, self._failed, self._interval = directory, exposition, failed, interval
         self._stopping = threading.Event()
+        self._lock: LockFile | None = None
+        self._tried = threading.Event()
+        self._late = False
+        self._refusal: TextfileHeldError | None = None
         # A daemon: a folder on a dead share must not hold up the end of the process (hazard 121).
         self._thread = threading.Thread(target=self._run, name="textfile", daemon=True)
 
     def start(self) -> None:
-        """Write now, and then again and again."""
+        """Write now, and then again and again. Raises TextfileHeldError where another exporter writes into the folder.
+
+        A folder that is not there, not writable, or does not answer, is tried again at each write.
+        """
         self._thread.start()
+        self._late = not self._tried.wait(START_SECONDS)
+        if self._refusal:
+            raise self._refusal
 
     def stop(self) -> None:
         """Write no more, and take the file away: what no longer runs has no metrics."""
         self._stopping.set()
         self._thread.join(STOP_TIMEOUT)
 
+    def _hold(self) -> None:
+        """Have the folder for this process alone. Raises TextfileHeldError, or OSError."""
+        try:
+            if self._lock:
+                self._lock.renew()
+            else:
+                self._lock = LockFile(self._directory / LOCK_NAME, READABLE)
+        except HeldError as held:
+            raise TextfileHeldError(self._directory, held.holder) from held
+
     def _run(self) -> None:
+        try:
+            self._hold()
+        except TextfileHeldError as refusal:
+            self._refusal = refusal
+        except OSError:
+            pass  # as the first write will say
+        finally:
+            self._tried.set()
+        if self._refusal and not self._late:
+            return
         well = True
         while True:
             well = self._written(well)
             if self._stopping.wait(self._interval):
                 break
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, TextfileHeldError):
+            self._hold()
             remove(self._directory)
+            (self._directory / LOCK_NAME).unlink()  # Windows keeps it, for it is open
+        if self._lock:
+            self._lock.release()
 
     def _written(self, well: bool) -> bool:
         """One write; whether it came about. Only a change is logged (hazard 134)."""
         try:
+            self._hold()
             write(self._directory, self._exposition())
         except Exception as error:  # a full disk or a failing collector: the next write may do better
             self._failed()
             if well:
                 reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+                if isinstance(error, TextfileHeldError):
+                    reason = str(error)
                 _log.error("the textfile cannot be written: %s", reason)
             return False
         if not well:
@@ -84,8 +139,10 @@ def write(directory: Path, exposition: bytes) -> None:
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()  # left by a process that was killed
     # Created new and never followed: somebody else may write into this folder, too. Readable for the collector.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), READABLE)
     try:
+        if sys.platform != "win32":
+            os.fchmod(descriptor, READABLE)
         with open(descriptor, "wb") as stream:
             stream.write(exposition)
             stream.flush()

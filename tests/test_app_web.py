@@ -14,6 +14,7 @@ import yaml
 from exporter.metrics import METRICS
 from exporter.textfile import FILE_NAME
 from tests.exporting import (
+    DEADLINE,
     TRACE_HEADER,
     ExporterProcess,
     Site,
@@ -268,8 +269,18 @@ def test_textfile_mode_opens_no_port_and_leaves_nothing_behind(tmp_path: Path) -
     running = ExporterProcess(site, "--config.file", str(site.configured()), "--textfile.directory", str(folder))
     try:
         eventually("it writes", file.exists)
-        assert "qlik_license_exporter_build_info" in file.read_text()
+        names = {name.partition("{")[0] for name in series(file.read_text())}
+        assert "qlik_license_exporter_build_info" in names
+        assert not [name for name in names if not name.startswith("qlik_license_")], "the collector has its own"
         assert "listening on" not in running.said
+        words = ["--config.file", str(site.config_file), "--state.file", str(tmp_path / "other" / "state.db")]
+        second = ExporterProcess(site, *words, "--textfile.directory", str(folder))
+        try:
+            assert second.process.wait(DEADLINE) == 1
+            assert f"folder {folder} is in use by process {running.process.pid}" in second.said
+        finally:
+            second.close()
+        assert file.exists()
         assert running.stop() == 0
     finally:
         running.close()

@@ -54,9 +54,10 @@ ALLOWED: dict[str, set[str]] = {
         "logs.search",
     },
     "logs.reader": {"logs.files", "logs.register", "logs.tail", "masking"},
-    "store": set(),
+    "locks": set(),
+    "store": {"locks"},
     "services_conf": {"config", "printable"},
-    "textfile": set(),
+    "textfile": {"locks"},
 }
 """What each module of the core may import of the product. The purer it is, the less."""
 

@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 from web_stand_in import DEADLINE, METRICS, eventually
 
 from exporter import textfile
-from exporter.textfile import FILE_NAME, TextfileWriter, remove, write
+from exporter.textfile import FILE_NAME, TextfileHeldError, TextfileWriter, remove, write
 
 
 def test_the_file_is_the_exposition_in_plain_text_without_timestamps(tmp_path: Path) -> None:
@@ -36,9 +36,63 @@ def test_only_the_finished_file_is_one_that_collectors_read(tmp_path: Path, monk
     assert os.listdir(tmp_path) == [FILE_NAME]
 
 
-def test_the_collector_may_read_it_under_another_account(tmp_path: Path) -> None:
-    write(tmp_path, b"a 1\n")
-    assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) & 0o444 == 0o444
+def test_the_collector_may_read_it_under_another_account_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write(tmp_path, b"a 1\n")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o644
+
+
+def _content(folder: Path) -> bytes:
+    file = folder / FILE_NAME
+    return file.read_bytes() if file.exists() else b""
+
+
+def _writer(folder: Path, exposition: bytes) -> TextfileWriter:
+    return TextfileWriter(folder, lambda: exposition, lambda: None, interval=0.01)
+
+
+def test_a_second_exporter_that_is_given_the_same_folder_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    first = _writer(tmp_path, b"a 1\n")
+    first.start()
+    assert eventually(lambda: (tmp_path / FILE_NAME).exists())
+    second = _writer(tmp_path, b"a 2\n")
+    with pytest.raises(TextfileHeldError) as refusal:
+        second.start()
+    assert str(refusal.value) == (
+        f"the textfile folder {tmp_path} is in use by process {os.getpid()}; "
+        "give each exporter a --textfile.directory of its own"
+    )
+    second.stop()
+    assert (tmp_path / FILE_NAME).read_bytes() == b"a 1\n"
+    first.stop()
+    third = _writer(tmp_path, b"a 3\n")
+    third.start()
+    assert eventually(lambda: _content(tmp_path) == b"a 3\n")
+    third.stop()
+
+
+def test_what_a_killed_exporter_left_in_its_folder_refuses_nobody(tmp_path: Path) -> None:
+    (tmp_path / textfile.LOCK_NAME).write_text(
+        "1                    0\n"
+    )  # process 1 runs, and has nothing to do with it
+    (tmp_path / FILE_NAME).write_bytes(b"a 0\n")
+    writer = _writer(tmp_path, b"a 1\n")
+    writer.start()
+    assert eventually(lambda: _content(tmp_path) == b"a 1\n")
+    writer.stop()
+
+
+def test_a_lock_that_somebody_deletes_is_taken_again_and_never_had_by_two(tmp_path: Path) -> None:
+    first = _writer(tmp_path, b"a 1\n")
+    first.start()
+    (tmp_path / textfile.LOCK_NAME).unlink()
+    assert eventually(lambda: (tmp_path / textfile.LOCK_NAME).exists())
+    with pytest.raises(TextfileHeldError):
+        _writer(tmp_path, b"a 2\n").start()
+    first.stop()
 
 
 def test_what_a_killed_process_left_is_no_hindrance_and_no_link_is_followed(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         threading.Thread(target=_obey, args=(came, stop, reload_asked), name="signals", daemon=True).start()
     from exporter.app import Exporter, Options  # --once needs neither the web server nor the state file
     from exporter.store import StoreError, StoreLockedError
+    from exporter.textfile import TextfileHeldError
     from exporter.web.listener import ListenError
 
     options = Options(
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     )
     try:
         Exporter(config, options).run(stop)
-    except (StoreError, StoreLockedError, ListenError) as error:
+    except (StoreError, StoreLockedError, TextfileHeldError, ListenError) as error:
         complain(arguments.redact(str(error)))
         return FAILED
     finally:
