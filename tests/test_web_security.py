@@ -19,7 +19,7 @@ import pytest
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
-from web_stand_in import DEADLINE, SETTLED, Site, StandIn, eventually, site
+from web_stand_in import DEADLINE, SETTLED, Site, StandIn, eventually, site, until_closed
 
 from exporter.config import ConfigError
 from exporter.filewatch import await_settled
@@ -169,6 +169,67 @@ def test_an_unknown_user_costs_as_much_as_a_known_one(tmp_path: Path, monkeypatc
     assert costs == [b"06"] * 3
 
 
+def test_a_refusal_takes_the_same_work_whatever_a_users_hash_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work: list[int] = []
+    original = bcrypt.checkpw
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *both: work.append(2 ** int(both[1][4:6])) or original(*both))
+    hashes = {
+        user: bcrypt.hashpw(b"right", bcrypt.gensalt(cost)).decode()
+        for user, cost in zip("abc", (4, 7, 9), strict=True)
+    }
+    lines = "".join(f"  {user}: {password_hash}\n" for user, password_hash in hashes.items())
+    with site(_web_file(tmp_path, f"basic_auth_users:\n{lines}")) as running:
+        for user in ("a", "b", "c", "nobody"):
+            work.clear()
+            assert running.ask("/metrics", headers=_login(user, "wrong"))[0] == 401
+            assert sum(work) == 2**9, user
+        work.clear()
+        assert running.ask("/metrics", headers=_login("a", "right"))[0] == 200
+        assert work == [2**4], "who is let in need not wait"
+
+
+def test_a_login_flood_from_one_address_turns_nobody_else_away(tmp_path: Path) -> None:
+    costly = bcrypt.hashpw(b"secret", bcrypt.gensalt(9)).decode()
+    with site(_web_file(tmp_path, f"basic_auth_users:\n  alice: {costly}\n")) as running:
+        request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: {}\r\n\r\n"
+
+        def asked_from(address: str, password: str) -> socket.socket:
+            place = ("127.0.0.1", running.port)
+            client = socket.create_connection(place, timeout=DEADLINE, source_address=(address, 0))
+            client.sendall(request.format(_login("alice", password)["Authorization"]).encode())
+            return client
+
+        flood = [asked_from("127.0.0.2", str(guess)) for guess in range(60)]
+        begun = time.monotonic()
+        with asked_from("127.0.0.3", "secret") as honest:
+            assert until_closed(honest).startswith(b"HTTP/1.1 200")
+        waited = time.monotonic() - begun
+        answers = [until_closed(client)[9:12] for client in flood]
+        lasted = time.monotonic() - begun
+        for client in flood:
+            client.close()
+    assert set(answers) == {b"401", b"429"}
+    assert answers.count(b"401") <= callers.MOST_CHECKS_WAITING_EACH + callers.CHECKS_AT_ONCE + 5
+    assert waited < lasted, "it did not wait for all of them"
+
+
+def test_a_login_whose_client_goes_away_leaves_its_turn_to_the_next(tmp_path: Path) -> None:
+    costly = bcrypt.hashpw(b"secret", bcrypt.gensalt(8)).decode()
+    with site(_web_file(tmp_path, f"basic_auth_users:\n  alice: {costly}\n")) as running:
+        login = _login("alice", "wrong")["Authorization"]
+        for _ in range(3):
+            clients = [socket.create_connection(("127.0.0.1", running.port), timeout=DEADLINE) for _ in range(10)]
+            for client in clients:
+                client.sendall(f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: {login}\r\n\r\n".encode())
+            for client in clients:
+                client.close()
+        assert eventually(lambda: _status(running, "alice", "secret") == 200)
+        logins = running.server._logins
+        assert eventually(lambda: not logins._waiting and logins._checking == 0)
+
+
 def test_guessing_delays_no_one_who_is_logged_in(tmp_path: Path) -> None:
     costly = bcrypt.hashpw(b"secret", bcrypt.gensalt(9)).decode()
     with site(_web_file(tmp_path, f"basic_auth_users:\n  alice: {costly}\n")) as running:
@@ -178,7 +239,7 @@ def test_guessing_delays_no_one_who_is_logged_in(tmp_path: Path) -> None:
             threading.Thread(
                 target=lambda guess=guess: statuses.append(running.ask("/", headers=_login("alice", str(guess)))[0])
             )
-            for guess in range(callers.MOST_CHECKS_WAITING + 8)
+            for guess in range(callers.MOST_CHECKS_WAITING_EACH + 8)
         ]
         for guesser in guessers:
             guesser.start()

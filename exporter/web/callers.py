@@ -8,7 +8,7 @@ import hmac
 import ipaddress
 import re
 import secrets
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,8 +17,10 @@ from exporter.web.webfile import Rules, TlsRules
 
 CHECKS_AT_ONCE = 2
 """Passwords hashed at the same time: each keeps one core busy."""
-MOST_CHECKS_WAITING = 16
-"""Logins that may wait for their check; more are turned away, so that guessing cannot pile up work."""
+MOST_CHECKS_WAITING_EACH = 8
+"""Logins of one address that may wait for their check; more are turned away, so that guessing cannot pile up work."""
+MOST_GROUPS_WAITING = 256
+"""Addresses whose logins wait."""
 MOST_LOGINS_REMEMBERED = 128
 LONGEST_PASSWORD = 72
 """Bytes: bcrypt looks at no more."""
@@ -56,40 +58,79 @@ def _plain_address(text: str) -> str:
 
 
 class Logins:
-    """Checks user names and passwords, off the event loop; remembers only keyed digests of those that were right."""
+    """Checks user names and passwords, off the event loop; remembers only keyed digests of those that were right.
+
+    Addresses take turns: whoever tries many logins waits for its own.
+    """
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(CHECKS_AT_ONCE, thread_name_prefix="web login")
         self._key = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
-        self._waiting = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._checking = 0
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        """Those whose turn will come, by group of addresses; the group that is next comes first."""
 
-    async def admitted(self, rules: Rules, authorization: str | None) -> bool | None:
-        """Whether the header names a user of `rules` and the password; None: too many are asking at once."""
+    async def admitted(self, rules: Rules, authorization: str | None, group: str = "") -> bool | None:
+        """Whether the header names a user of `rules` and the password; None: too many of the `group` are asking."""
         login = _login(authorization)
         if login is None:
             return False
         user, password = login
-        known = user in rules.users
-        # An unknown user is checked against a hash of the usual cost, so that its answer takes as long as any other.
-        password_hash = rules.users[user] if known else _nobodys_hash(rules.users)
-        digest = hmac.digest(self._key, b"\0".join((user.encode(), password_hash.encode(), password)), "sha256")
+        password_hash = rules.users.get(user)
+        known = "" if password_hash is None else password_hash
+        digest = hmac.digest(self._key, b"\0".join((user.encode(), known.encode(), password)), "sha256")
         if digest in self._right:
             self._right.move_to_end(digest)
             return True
-        if self._waiting >= MOST_CHECKS_WAITING:
+        if not await self._turn(group):
             return None
-        self._waiting += 1
         try:
+            costliest = max((_cost(other) for other in rules.users.values()), default=0)
             loop = asyncio.get_running_loop()
-            right = await loop.run_in_executor(self._pool, _password_right, password, password_hash) and known
+            right = await loop.run_in_executor(self._pool, _password_right, password, password_hash, costliest)
         finally:
-            self._waiting -= 1
+            self._next()
         if right:
             self._right[digest] = None
             if len(self._right) > MOST_LOGINS_REMEMBERED:
                 self._right.popitem(last=False)
         return right
+
+    async def _turn(self, group: str) -> bool:
+        """Return when a check may begin; False where none may be waited for. `_next` is to be called after it."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # the listener was replaced, and nobody of the old loop waits any more
+            self._loop, self._checking, self._waiting = loop, 0, OrderedDict()
+        if self._checking < CHECKS_AT_ONCE:
+            self._checking += 1
+            return True
+        queue = self._waiting.get(group, ())
+        if len(queue) >= MOST_CHECKS_WAITING_EACH or len(self._waiting) >= MOST_GROUPS_WAITING:
+            return False
+        turn = loop.create_future()
+        self._waiting.setdefault(group, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:  # the client went away
+            if not turn.cancelled():
+                self._next()
+            raise
+        return True
+
+    def _next(self) -> None:
+        """A check has ended: another may begin."""
+        while self._waiting:
+            group, queue = next(iter(self._waiting.items()))
+            turn = queue.popleft()
+            self._waiting.move_to_end(group)
+            if not queue:
+                del self._waiting[group]
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._checking -= 1
 
     def stop(self) -> None:
         """Check no more."""
@@ -108,17 +149,30 @@ def _login(authorization: str | None) -> tuple[str, bytes] | None:
         return None
 
 
-def _nobodys_hash(users: Mapping[str, str]) -> str:
-    costliest = max((password_hash[4:6] for password_hash in users.values()), default="10")
-    return f"$2b${costliest}${'.' * 53}"
+def _cost(password_hash: str) -> int:
+    return int(password_hash[4:6])
 
 
-def _password_right(password: bytes, password_hash: str) -> bool:
+def _password_right(password: bytes, password_hash: str | None, costliest: int) -> bool:
+    """Whether the password has the hash; None for a user that nobody knows.
+
+    A refusal takes as long as a check of the `costliest` hash, so that it does not tell whether there is such a user:
+    each step of cost doubles the work, and 2^c + 2^c + 2^(c+1) + … + 2^(n-1) = 2^n.
+    """
     import bcrypt  # where there are no users, nothing here depends on a library in machine code
 
     if b"\0" in password:  # no other program would hash it whole
         password = hashlib.sha256(password).hexdigest().encode()  # wrong, and just as slow
-    return bcrypt.checkpw(password[:LONGEST_PASSWORD], password_hash.encode())
+    password = password[:LONGEST_PASSWORD]
+    if password_hash is None:
+        rest: Iterable[int] = (costliest,)
+    elif bcrypt.checkpw(password, password_hash.encode()):
+        return True
+    else:
+        rest = range(_cost(password_hash), costliest)
+    for more in rest:
+        bcrypt.checkpw(password, f"$2b${more:02}${'.' * 53}".encode())
+    return False
 
 
 class RateLimit:

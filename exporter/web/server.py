@@ -217,9 +217,11 @@ class WebServer:
         if method == "OPTIONS":  # how HAProxy checks a server; a browser that asks before it sends is permitted nothing
             return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Allow": ", ".join(allowed)})
         if rules.users and path not in rules.open_paths:
-            admitted = await self._logins.admitted(rules, request.headers.get("Authorization"))
+            admitted = await self._logins.admitted(
+                rules, request.headers.get("Authorization"), group_of(_peer(request))
+            )
             if admitted is None:
-                return _refusal(HTTPStatus.TOO_MANY_REQUESTS)
+                return _refusal(HTTPStatus.TOO_MANY_REQUESTS, headers={"Retry-After": str(RETRY_AFTER)})
             if not admitted:
                 return _refusal(HTTPStatus.UNAUTHORIZED, headers={"WWW-Authenticate": 'Basic realm="metrics"'})
         if method not in allowed:
