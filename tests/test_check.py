@@ -2,6 +2,7 @@
 
 import errno
 import getpass
+import json
 import os
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from exporter.cli import main
 from exporter.commands import check
+from exporter.config import advice_on, load, parse
 from tests.exporting import Site
 from tests.probe_peers import closed_port, listening, saying
 
@@ -44,11 +46,138 @@ def test_everything_that_is_there_can_be_used(capsys: pytest.CaptureFixture[str]
     assert not site.state.exists(), "only `run` opens the state file"
 
 
-def test_a_log_that_is_not_there_yet_is_no_fault(capsys: pytest.CaptureFixture[str], site: Site) -> None:
-    site.settings["logs"]["licenses"]["paths"] = [str(site.folder / "nowhere" / "*.log")]
+def test_a_log_that_is_not_there_yet_is_no_fault_and_nothing_is_called_usable(
+    capsys: pytest.CaptureFixture[str], site: Site
+) -> None:
     code, out = outcome(capsys, site)
     assert code == 0
-    assert told("licenses", "nothing", f"no file matches {site.folder}/nowhere/*.log (yet)") in out
+    assert told("licenses", "nothing", f"no file matches {site.licenses.parent}/*.log (yet)") in out
+    assert out.endswith("no log was found, so none can be read yet\n")
+
+
+def test_the_default_paths_may_be_missing(capsys: pytest.CaptureFixture[str], site: Site) -> None:
+    del site.settings["logs"]
+    code, out = outcome(capsys, site)
+    assert code == 0
+    assert "\nlicenses          nothing  no file matches " in out
+    assert "can be used" not in out
+
+
+def with_faults(site: Site) -> list[tuple[dict[str, Any], str]]:
+    nowhere, here = str(site.folder / "nowhere"), str(site.folder)
+    licenses = {"paths": [str(site.licenses)]}
+    tcp = {"target": f"127.0.0.1:{closed_port()}", "protocol": "tcp", "proxy": "none"}
+    (site.folder / "empty.pem").write_text("nothing")
+    return [
+        (
+            {"logs": {"licenses": {"paths": [f"{nowhere}/*.log"]}}},
+            f"missing  {nowhere}/*.log: the folder {nowhere} does",
+        ),
+        ({"logs": {"licenses": {"paths": [here]}}}, f"missing  {here} is a folder, expected a file pattern such as"),
+        ({"logs": {"licenses": {"paths": [f"{nowhere}/a.log", str(site.licenses)]}}}, f"the folder {nowhere} does not"),
+        ({"logs": {"licenses": {**licenses, "archive": nowhere}}}, f"missing  the archive {nowhere} does not exist"),
+        ({"logs": {"licenses": {**licenses, "archive": f"{here}/no*"}}}, f"missing  the archive {here}/no* does not"),
+        ({"logs": {"licenses": {**licenses, "archive": str(site.licenses)}}}, "does not exist, or is no folder"),
+        (
+            {"probes": [{**tcp, "ca_file": f"{nowhere}.pem"}]},
+            f"failed   probes[0].ca_file: {nowhere}.pem does not exist",
+        ),
+        ({"probes": [{**tcp, "ca_file": f"{here}/empty.pem"}]}, "holds no CA certificate in PEM"),
+        (
+            {"qrs": {"enabled": True, "ca_file": f"{nowhere}.pem"}},
+            f"failed   certificate: {nowhere}.pem cannot be read",
+        ),
+        ({"state": {"file": here}}, f"failed   {here} is a folder, expected a file"),
+        ({"state": {"file": f"{here}/empty.pem/s.db"}}, f"missing  no folder for {here}/empty.pem/s.db"),
+    ]
+
+
+@pytest.mark.parametrize("number", range(11))
+def test_what_is_configured_and_missing_or_unusable_ends_with_1(
+    capsys: pytest.CaptureFixture[str], site: Site, number: int
+) -> None:
+    site.with_samples()
+    changes, said = with_faults(site)[number]
+    for key, value in changes.items():
+        site.settings[key] = site.settings.get(key, {}) | value if isinstance(value, dict) else value
+    code, out = outcome(capsys, site)
+    assert said in out
+    assert code == 1
+    assert out.endswith("not everything can be used: see above\n")
+
+
+def test_a_missing_web_file_ends_with_1(capsys: pytest.CaptureFixture[str], site: Site) -> None:
+    site.with_samples()
+    code, out = outcome(capsys, site, "--web.config.file", str(site.folder / "web.yml"))
+    assert code == 1
+    assert told("web file", "missing", f"{site.folder}/web.yml does not exist") in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"license": {"grace": "2d"}}, "license.grace: 2d is short: Qlik tolerated 5 days"),
+        ({"license": {"settle": "10m"}}, "license.settle: 10m is no shorter than the usual 10m between two syncs"),
+        ({"logs": {"licenses": {"archive": "old"}}}, "logs.licenses.archive: old: a relative path"),
+        ({"logs": {"licenses": {"paths": ["a/*.log"]}}}, "logs.licenses.paths[0]: a/*.log: a relative path"),
+        (
+            {"logs": {"licenses": {"paths": ["/a/**/x.log"]}}},
+            "logs.licenses.paths[0]: /a/**/x.log: `**` means the same as `*`",
+        ),
+        (
+            {"logs": {"licenses": {"paths": ["D:\\Logs\\*.log"]}}},
+            "D:/Logs/*.log: a Windows path, and this is no Windows",
+        ),
+        ({"logs": {"licenses": {"archive": "%NOPE%/x"}}}, "%NOPE%/x: the variable %NOPE% is not set"),
+        ({"state": {"file": "s.db"}}, "state.file: s.db: a relative path"),
+        ({"probes": [{"target": "h:1", "interval": "5s"}]}, "probes[0].timeout: 10s is longer than the interval of 5s"),
+    ],
+)
+def test_what_hardly_can_be_meant_is_a_warning(changes: dict[str, Any], said: str) -> None:
+    found = [
+        f"{key}: {text}" for key, text in advice_on(parse(json.dumps(changes), "c.yml", {}), load(None, {}), "linux")
+    ]
+    assert len(found) == 1
+    assert said in found[0]
+
+
+def test_the_defaults_raise_no_warning_and_windows_knows_its_own_paths() -> None:
+    usual = load(None, {})
+    assert list(advice_on(usual, usual, "linux")) == []
+    assert list(advice_on(parse("probes: []", "c.yml", {}), usual, "win32")) == []
+    for path, warned in (
+        ("D:\\x", 0),
+        ("\\\\server\\share\\x", 0),
+        ("//server/share/x", 0),
+        ("D:x", 1),
+        ("\\x", 1),
+        ("x", 1),
+    ):
+        config = parse(json.dumps({"state": {"file": path}}), "c.yml", {})
+        assert len(list(advice_on(config, usual, "win32"))) == warned, path
+
+
+def test_warnings_are_printed_and_are_no_fault(capsys: pytest.CaptureFixture[str], site: Site) -> None:
+    site.with_samples()
+    site.settings["license"] = {"grace": "1d"}
+    code, out = outcome(capsys, site)
+    assert code == 0
+    assert "\nconfiguration     warning  license.grace: 1d is short" in out
+    assert out.endswith("everything that was found can be used; 1 warning, see above\n")
+
+
+def test_no_value_of_a_variable_is_printed(
+    capsys: pytest.CaptureFixture[str], site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORD", "hunter4711")
+    site.settings["logs"]["licenses"] = {"paths": [f"{site.folder}/${{WORD}}/*.log"], "archive": "/x/${WORD}"}
+    site.settings["probes"] = [{"target": "${WORD}.invalid:443", "ca_file": "/x/${WORD}", "timeout": "2s"}]
+    site.settings["qrs"] = {"enabled": True, "url": "https://${WORD}.invalid", "certificate": "/x/${WORD}.pem"}
+    site.settings["state"]["file"] = "${WORD}/s.db"
+    code, out = outcome(capsys, site)
+    assert code == 1
+    assert "4711" not in out
+    assert out.count("${WORD}") >= 6
 
 
 def test_an_inconclusive_probe_is_told_with_its_cure_and_is_no_fault_of_the_setup(
@@ -101,7 +230,7 @@ def test_every_denied_read_names_account_and_path(
     site.settings["logs"]["repository_trace"]["archive"] = str(archive)
     denied += [str(site.licenses), str(site.audit.parent), str(archive)]
     code, out = outcome(capsys, site)
-    assert code == 2
+    assert code == 1
     who = getpass.getuser()
     for log, path in (
         ("licenses", site.licenses),
@@ -118,7 +247,7 @@ def test_a_denied_folder_above_the_wildcard_is_named(
     site.settings["logs"]["licenses"]["paths"] = [str(site.folder / "nodes" / "*" / "licenses.log")]
     denied.append(str(site.folder / "nodes"))
     code, out = outcome(capsys, site)
-    assert code == 2
+    assert code == 1
     assert f"cannot read {site.folder}/nodes: Permission denied" in out
 
 
@@ -151,9 +280,9 @@ def test_hazard_45_a_folder_that_never_answers_is_called_stuck(
         code, out = outcome(capsys, site)
     finally:
         release.set()
-    assert code == 2
+    assert code == 1
     assert told("licenses", "stuck", f"{site.folder}/dead/*.log: no answer within 0 s") in out
-    assert told("repository_audit", "denied", f"{site.folder}/dead: no answer within 0 s") in out
+    assert told("repository_audit", "stuck", f"{site.folder}/dead: no answer within 0 s") in out
 
 
 def test_a_pipe_or_a_folder_among_the_logs_is_no_fault(capsys: pytest.CaptureFixture[str], site: Site) -> None:
@@ -168,7 +297,7 @@ def test_a_pipe_or_a_folder_among_the_logs_is_no_fault(capsys: pytest.CaptureFix
 def test_a_repository_api_that_cannot_be_used_is_a_fault(capsys: pytest.CaptureFixture[str], site: Site) -> None:
     site.settings["qrs"] = {"enabled": True, "url": f"https://localhost:{closed_port()}"}
     code, out = outcome(capsys, site)
-    assert code == 2
+    assert code == 1
     assert "\nqrs               failed   certificate: " in out
 
 

@@ -3,11 +3,13 @@
 import argparse
 import asyncio
 import os
+import ssl
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
-from exporter.config import Config, LogConfig, ProbeConfig, probes_of
+from exporter.config import Config, ConfigError, LogConfig, ProbeConfig, advice_on, load, probes_of
 from exporter.events import LogName
 from exporter.ledger import account
 from exporter.logs.files import Listing, NotALogError, Pattern, open_shared, root_of
@@ -18,10 +20,11 @@ from exporter.qrs import QrsError
 from exporter.qrs.client import read_overview
 from exporter.services_conf import licenses_service_proxy
 from exporter.web import webfile
+from exporter.wording import count
 
 Value = TypeVar("Value")
 
-USABLE, UNUSABLE = 0, 2
+USABLE, FAULTY = 0, 1
 PATIENCE = 15.0
 """Seconds that a folder may take to answer, before it is called stuck (hazard 45)."""
 
@@ -32,48 +35,129 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
-    """Print what was found about each source: 0, or 2 where one that is there cannot be used."""
-    file = arguments.config_file or "no configuration file: the defaults"
+    """Print what was found: 0; 1 where something configured is missing or cannot be used.
+
+    Raises ConfigError where the configuration or the web file cannot be used.
+    """
+    report = _Report(arguments.redact)
+    usual = load(None)
     catalogue_of(config, arguments.config_file or "defaults")
-    webfile.load(arguments.web_config_file)
-    _tell("configuration", "ok", file)
-    good = True
+    report.tell("configuration", "ok", arguments.config_file or "no configuration file: the defaults")
+    for key, sentence in advice_on(config, usual):
+        report.warn("configuration", f"{key}: {sentence}")
+    unusable = _check_web_file(report, arguments.web_config_file)
     for name, log in config.logs.enabled():
-        good &= _check_log(name, log)
-    _tell("proxy", "found", licenses_service_proxy().sentence)
-    for settings, result in asyncio.run(_probed(probes_of(config))):
-        _tell_probe(settings, result)
+        _check_log(report, name, log, getattr(usual.logs, name))
+    _check_state(report, config)
+    report.tell("proxy", "found", licenses_service_proxy().sentence)
+    probes = probes_of(config)
+    for index, settings in enumerate(config.probes or ()):
+        _check_ca(report, f"probes[{index}].ca_file", settings.ca_file)
+    for settings, result in asyncio.run(_probed(probes)):
+        _tell_probe(report, settings, result)
     if config.qrs.enabled:
-        good &= _check_qrs(config)
-    print("everything that was found can be used" if good else "not everything can be used: see above")
-    return USABLE if good else UNUSABLE
+        _check_qrs(report, config)
+    print(report.conclusion())
+    if unusable:
+        raise unusable
+    return FAULTY if report.faults else USABLE
 
 
-def _tell(source: str, word: str, text: str) -> None:
-    print(f"{source:<18}{word:<9}{printable(text)}")
+class _Report:
+    """What is printed, and what it comes to."""
+
+    def __init__(self, redact: Callable[[str], str]) -> None:
+        self._redact = redact
+        self.faults = self.warnings = self.files = self.failed_probes = 0
+
+    def tell(self, source: str, word: str, text: str) -> None:
+        print(f"{source:<18}{word:<9}{printable(self._redact(text))}")
+
+    def fault(self, source: str, word: str, text: str) -> None:
+        self.faults += 1
+        self.tell(source, word, text)
+
+    def warn(self, source: str, text: str) -> None:
+        self.warnings += 1
+        self.tell(source, "warning", text)
+
+    def conclusion(self) -> str:
+        """The last line. It claims no more than was found."""
+        if self.faults:
+            return "not everything can be used: see above"
+        found = "everything that was found can be used" if self.files else "no log was found, so none can be read yet"
+        more = [count(self.failed_probes, "failed probe")] if self.failed_probes else []
+        more += [count(self.warnings, "warning")] if self.warnings else []
+        return f"{found}; {' and '.join(more)}, see above" if more else found
 
 
-def _check_log(name: LogName, log: LogConfig) -> bool:
-    good = True
-    matched = 0
+def _check_web_file(report: _Report, file: str | None) -> ConfigError | None:
+    """What is wrong with the content of the web file. One that is missing is a fault like others."""
+    if file is None:
+        return None
+    if not _is_there(file):
+        report.fault("web file", "missing", f"{file} does not exist")
+        return None
+    try:
+        webfile.load(file)
+    except ConfigError as error:
+        report.fault("web file", "failed", str(error))
+        return error
+    report.tell("web file", "ok", file)
+    return None
+
+
+# --- logs ------------------------------------------------------------------------------------------------------------
+
+
+def _check_log(report: _Report, name: LogName, log: LogConfig, usual: LogConfig) -> None:
+    faults, matched = report.faults, 0
     for text in log.paths:
         found: tuple[int, list[str]] | None = _patiently(lambda text=text: _readable(text))  # type: ignore[misc]  # binds the loop's value
         if found is None:
-            good = False
-            _tell(name, "stuck", f"{text}: no answer within {PATIENCE:.0f} s")
+            report.fault(name, "stuck", f"{text}: no answer within {PATIENCE:.0f} s")
             continue
         matched += found[0]
         for problem in found[1]:
-            good = False
-            _tell(name, "denied", problem)
-    if log.archive and (hindrance := _patiently(lambda: _listed(log.archive))) != "":
-        good = False
-        _tell(name, "denied", hindrance or f"{log.archive}: no answer within {PATIENCE:.0f} s")
+            report.fault(name, "denied", problem)
+        if not found[0] and not found[1] and text not in usual.paths:
+            _tell_missing(report, name, text)
+    if log.archive:
+        _check_archive(report, name, log.archive)
+    report.files += matched
     if matched:
-        _tell(name, "ok", f"{matched} file{'s' if matched > 1 else ''} can be read")
-    elif good:
-        _tell(name, "nothing", f"no file matches {' or '.join(log.paths)} (yet)")
-    return good
+        report.tell(name, "ok", f"{count(matched, 'file')} can be read")
+    elif faults == report.faults:
+        report.tell(name, "nothing", f"no file matches {' or '.join(log.paths)} (yet)")
+
+
+def _tell_missing(report: _Report, name: LogName, text: str) -> None:
+    """A configured pattern without any file: its folder is missing, or there is just no file yet."""
+    folder = Pattern(text).base
+    if _patiently(lambda: os.path.isdir(text)):
+        report.fault(name, "missing", f"{text} is a folder, expected a file pattern such as {os.path.join(text, '*')}")
+    elif not _is_there(folder):
+        report.fault(name, "missing", f"{text}: the folder {folder} does not exist")
+    else:
+        report.tell(name, "note", f"no file matches {text} (yet)")
+
+
+def _check_archive(report: _Report, name: LogName, archive: str) -> None:
+    hindrance = _patiently(lambda: _listed(archive))
+    if hindrance is None:
+        report.fault(name, "stuck", f"{archive}: no answer within {PATIENCE:.0f} s")
+    elif hindrance:
+        report.fault(name, "denied", hindrance)
+    elif not _patiently(lambda: _folders(archive)):
+        report.fault(name, "missing", f"the archive {archive} does not exist, or is no folder")
+
+
+def _folders(pattern: str) -> bool:
+    listing = Listing()
+    try:
+        return any(os.path.isdir(folder) for folder in Pattern(os.path.join(pattern, "*")).folders(listing))
+    except OSError:
+        return False
 
 
 def _readable(text: str) -> tuple[int, list[str]]:
@@ -115,8 +199,12 @@ def _listed(folder: str) -> str:
 
 def _problem(path: str, error: OSError) -> list[str]:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return []  # not there yet is a normal state (hazard 43)
+        return []  # not there yet is a normal state of the default paths (hazard 43)
     return [f"the account {account()} cannot read {path}: {error.strerror or error}"]
+
+
+def _is_there(path: str) -> bool:
+    return bool(_patiently(lambda: os.path.exists(path)))
 
 
 def _patiently(ask: Callable[[], Value]) -> Value | None:
@@ -128,28 +216,69 @@ def _patiently(ask: Callable[[], Value]) -> Value | None:
     return answers[0] if answers else None
 
 
+# --- the rest --------------------------------------------------------------------------------------------------------
+
+
+def _check_state(report: _Report, config: Config) -> None:
+    """Whether a configured state file can be written. It is not opened: only `run` does that."""
+    if not config.state.file:
+        return
+    file = Path(config.state.file)
+    if _patiently(file.is_dir):
+        report.fault("state", "failed", f"{file} is a folder, expected a file")
+        return
+    folder = next((folder for folder in file.parents if _is_there(str(folder))), None)
+    if folder is None or not _patiently(folder.is_dir):
+        report.fault("state", "missing", f"no folder for {file}")
+    elif not os.access(folder, os.W_OK):
+        report.fault("state", "denied", f"the account {account()} cannot write to {folder}")
+
+
+def _check_ca(report: _Report, key: str, file: str) -> None:
+    if not file:
+        return
+
+    def problem() -> str:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+        except FileNotFoundError:
+            return f"{key}: {file} does not exist"
+        except ssl.SSLError:
+            return f"{key}: {file} holds no CA certificate in PEM"
+        except OSError as error:
+            return f"{key}: the account {account()} cannot read {file}: {error.strerror or error}"
+        return ""
+
+    found = _patiently(problem)
+    if found != "":
+        report.fault("probe", "failed", found or f"{key}: {file}: no answer within {PATIENCE:.0f} s")
+
+
 async def _probed(probes: tuple[ProbeConfig, ...]) -> list[tuple[ProbeConfig, ProbeResult]]:
     return list(zip(probes, await asyncio.gather(*(probe(settings) for settings in probes)), strict=True))
 
 
-def _tell_probe(settings: ProbeConfig, result: ProbeResult) -> None:
+def _tell_probe(report: _Report, settings: ProbeConfig, result: ProbeResult) -> None:
     word, outcome = {
         True: ("ok", "reached"),
         False: ("failed", str(result.reason)),
         None: ("unknown", "inconclusive"),
     }[result.success]
-    _tell("probe", word, f"{settings.target}: {outcome}, {result.detail}")
+    report.failed_probes += result.success is False
+    report.tell("probe", word, f"{settings.target}: {outcome}, {result.detail}")
     if result.cure:
-        _tell("", "cure", result.cure)
+        report.tell("", "cure", result.cure)
 
 
-def _check_qrs(config: Config) -> bool:
+def _check_qrs(report: _Report, config: Config) -> None:
     try:
         overview = asyncio.run(read_overview(config.qrs))
     except QrsError as error:
-        _tell("qrs", "failed", str(error))
-        return False
-    _tell("qrs", "ok", config.qrs.url)
+        report.fault("qrs", "failed", str(error))
+        return
+    report.tell("qrs", "ok", config.qrs.url)
     for note in overview.notes:
-        _tell("", "note", note)
-    return True
+        if note.startswith("sessions: "):
+            report.fault("qrs", "failed", note)
+        else:
+            report.tell("", "note", note)

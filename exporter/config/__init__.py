@@ -4,6 +4,7 @@ Whatever cannot be used raises `ConfigError`, one line that names the file, the 
 expected. Keys and defaults are the public contract; `deploy/qlik-license-exporter.yml` is the commented reference.
 """
 
+from exporter.config.advice import advice_on
 from exporter.config.checks import is_address
 from exporter.config.errors import ConfigError, explained, masked_url
 from exporter.config.loading import load, parse
@@ -50,6 +51,7 @@ __all__ = [
     "StateConfig",
     "TraceLogConfig",
     "WebConfig",
+    "advice_on",
     "duration",
     "explained",
     "is_address",
