@@ -22,12 +22,13 @@ from exporter.config import Config, LogConfig
 from exporter.events import LogName, OutsideEvent, SettleDue
 from exporter.license import LicenseState, Recognised, Rules, new_state
 from exporter.logs.files import Pattern, Root, root_of
-from exporter.logs.generation import FileRow
-from exporter.logs.reader import Assignment, Reader
-from exporter.logs.register import Batch, Clock, LogBook, Register
-from exporter.logs.tail import Tail
 from exporter.observation import LogFigures
 from exporter.store import Store, StoreError, StoreLockedError
+from exporter.tail.batch import Batch, Clock
+from exporter.tail.checkpoint import FileCheckpoint, LogCheckpoint
+from exporter.tail.reader import Assignment, Reader
+from exporter.tail.table import FileTable
+from exporter.tail.tail import Tail
 
 SAVE_SECONDS = 300.0
 """The state is saved at least so often, also when nothing changed."""
@@ -97,8 +98,8 @@ class Ledger:
         self._clock = clock or Clock()
         self._step = step
         self._shards: set[str] = set()
-        self._rows: dict[LogName, dict[str, FileRow]] = {}
-        self._books: dict[LogName, LogBook] = {}
+        self._rows: dict[LogName, dict[str, FileCheckpoint]] = {}
+        self._books: dict[LogName, LogCheckpoint] = {}
         self.published = Published(new_state(), None)
         self.last_save: float | None = None
         self._saved_at = float("-inf")
@@ -229,9 +230,9 @@ class Ledger:
             places: dict[str, str] = {}
             self._sources, self._quiet_polls, self._caught_up = {}, {}, {}
             for name, settings in config.logs.enabled():
-                register = Register(name, rows=dict(self._rows.get(name, {})), book=self._books.get(name, LogBook()))
+                table = FileTable(name, self._rows.get(name, {}).values(), self._books.get(name, LogCheckpoint()))
                 self._sources[name] = set()
-                for root, make in self._tails_of(name, settings, register, config, places):
+                for root, make in self._tails_of(name, settings, table, config, places):
                     plan.setdefault(root, []).append(make)
             for root in plan:
                 if root.name not in self._readers:
@@ -250,7 +251,7 @@ class Ledger:
             )
 
     def _tails_of(
-        self, name: LogName, settings: LogConfig, register: Register, config: Config, places: dict[str, str]
+        self, name: LogName, settings: LogConfig, table: FileTable, config: Config, places: dict[str, str]
     ) -> Iterable[tuple[Root, Callable[[Callable[[], None]], Tail]]]:
         """One tail for each root that holds files of the log, or its archive."""
         by_root: dict[Root, list[Pattern]] = {}
@@ -266,18 +267,18 @@ class Ledger:
             by_root.setdefault(archive_root, [])
         everywhere = [pattern for patterns in by_root.values() for pattern in patterns]
         for root, patterns in by_root.items():
-            register.places.add(root.name)
+            table.add_root(root.name)
 
-            def make(beat: Callable[[], None], root: Root = root, patterns: list[Pattern] = patterns) -> Tail:
+            def make(heartbeat: Callable[[], None], root: Root = root, patterns: list[Pattern] = patterns) -> Tail:
                 return Tail(
-                    register,
+                    table,
                     patterns,
                     root,
                     archive=settings.archive if root == archive_root else "",
                     history=config.history,
                     searched=everywhere,
                     clock=self._clock,
-                    beat=beat,
+                    heartbeat=heartbeat,
                     failed=lambda: self._count_read_error(name),
                 )
 
@@ -484,27 +485,27 @@ class Ledger:
             rows.pop(key, None)
             self._unsaved_rows.pop(_FILE + key, None)
             self._unsaved_forgotten.add(_FILE + key)
-        for key, row in batch.rows.items():
+        for key, row in batch.checkpoints.items():
             rows[key] = row
             self._unsaved_rows[_FILE + key] = _encoded_with_names(row)
             self._unsaved_forgotten.discard(_FILE + key)
-        if batch.book is not None:
-            self._books[name] = self._books.get(name, LogBook()).merged(batch.book)
+        if batch.log_checkpoint is not None:
+            self._books[name] = self._books.get(name, LogCheckpoint()).merged(batch.log_checkpoint)
             self._unsaved_rows[_BOOK + name] = _encoded_with_names(self._books[name])
 
     # --- between the state and the store's bytes ---------------------------------------------------------------------
 
     def _restored(self, store: Store) -> LicenseState | None:
         """The state as it was saved, and its rows and books; None where none was yet. Raises what cannot be decoded."""
-        rows: dict[LogName, dict[str, FileRow]] = {}
-        books: dict[LogName, LogBook] = {}
+        rows: dict[LogName, dict[str, FileCheckpoint]] = {}
+        books: dict[LogName, LogCheckpoint] = {}
         for key, value in store.files.items():
             if key.startswith(_FILE):
-                row = msgspec.convert(json.loads(value), FileRow)
+                row = msgspec.convert(json.loads(value), FileCheckpoint)
                 rows.setdefault(row.log, {})[row.key] = row
             elif key.startswith(_BOOK):
                 log_name = msgspec.convert(key.removeprefix(_BOOK), LogName)
-                books[log_name] = msgspec.convert(json.loads(value), LogBook)
+                books[log_name] = msgspec.convert(json.loads(value), LogCheckpoint)
         fields: dict[str, Any] = {}
         refused: dict[str, dict[str, Any]] = {}
         shards: set[str] = set()
@@ -539,7 +540,7 @@ class Ledger:
         return values
 
 
-def _encoded_with_names(value: FileRow | LogBook) -> bytes:
+def _encoded_with_names(value: FileCheckpoint | LogCheckpoint) -> bytes:
     """As JSON of ASCII only: a file's name need not be text, and msgspec encodes none that is not."""
     return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode("ascii")
 

@@ -12,10 +12,11 @@ import msgspec
 
 from exporter.events import LogName
 from exporter.logs.files import Pattern, Root, root_of
-from exporter.logs.folders import History
-from exporter.logs.generation import FileRow
-from exporter.logs.register import Batch, Clock, LogBook, Register
-from exporter.logs.tail import Tail
+from exporter.tail.batch import Batch, Clock
+from exporter.tail.checkpoint import FileCheckpoint, LogCheckpoint
+from exporter.tail.listing import History
+from exporter.tail.table import FileTable
+from exporter.tail.tail import Tail
 
 
 @contextmanager
@@ -76,9 +77,9 @@ class Driven:
     # --- the exporter ---
 
     def start(self) -> "Driven":
-        rows = {key: msgspec.json.decode(row, type=FileRow) for key, row in self.saved.items() if key != "book"}
-        book = msgspec.json.decode(self.saved.get("book", b"{}"), type=LogBook)
-        self.register = Register(self.log, rows=rows, book=book)
+        files = [msgspec.json.decode(row, type=FileCheckpoint) for key, row in self.saved.items() if key != "book"]
+        book = msgspec.json.decode(self.saved.get("book", b"{}"), type=LogCheckpoint)
+        self.table = FileTable(self.log, files, book)
         self.tails = [self._tail(self.root, self.patterns, "" if self.archive_root else self.archive)]
         if self.archive_root:
             self.tails.append(self._tail(self.archive_root, [], self.archive))
@@ -86,7 +87,7 @@ class Driven:
 
     def _tail(self, root: Root, patterns: list[Pattern], archive: str) -> Tail:
         return Tail(
-            self.register,
+            self.table,
             patterns,
             root,
             archive=archive,
@@ -111,11 +112,11 @@ class Driven:
     def commit(self, batch: Batch) -> None:
         for key in batch.forgotten:
             self.saved.pop(key, None)
-        for key, row in batch.rows.items():
+        for key, row in batch.checkpoints.items():
             self.saved[key] = msgspec.json.encode(row)
-        if batch.book is not None:
-            before = msgspec.json.decode(self.saved.get("book", b"{}"), type=LogBook)
-            self.saved["book"] = msgspec.json.encode(before.merged(batch.book))
+        if batch.log_checkpoint is not None:
+            before = msgspec.json.decode(self.saved.get("book", b"{}"), type=LogCheckpoint)
+            self.saved["book"] = msgspec.json.encode(before.merged(batch.log_checkpoint))
         self.records += batch.records
         self.batches.append(batch)
 
@@ -131,12 +132,12 @@ class Driven:
     def poll(self) -> None:
         assert self.tails
         for tail in self.tails:
-            if tail.restless:
+            if tail.needs_discovery:
                 self.discover_in(tail)
             while True:
                 batch = tail.poll()
                 self.commit(batch)
-                if tail.restless:
+                if tail.needs_discovery:
                     self.discover_in(tail)
                 elif batch.empty:
                     break

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tailing import Driven, disk_folder
 
-from exporter.logs import files, generation
+from exporter.logs import files
 from exporter.logs.files import Root
 
 SAMPLE = Path(__file__).parent / "samples"
@@ -232,7 +232,7 @@ def test_hazard_23_and_hazard_78_a_stale_size_is_no_truncation(
         status[6] = 0 if lie == 0 else max(0, status[6] - 1)
         return os.stat_result(status)
 
-    monkeypatch.setattr(generation.os, "fstat", fstat)
+    monkeypatch.setattr(os, "fstat", fstat)
     driven.append("app.txt", "1\n")
     driven.tick()
     driven.append("app.txt", "2\n")

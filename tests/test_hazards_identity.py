@@ -9,9 +9,10 @@ import msgspec
 import pytest
 from tailing import Driven, disk_folder
 
-from exporter.logs import files, generation
+from exporter.logs import files
 from exporter.logs.files import Identity, Root
-from exporter.logs.generation import FileRow
+from exporter.tail.checkpoint import FileCheckpoint, new_checkpoint
+from exporter.tail.fingerprint import HEAD
 
 
 @pytest.fixture
@@ -147,13 +148,13 @@ def test_hazard_29_short_files_are_read_at_once(folder: Path) -> None:
 @pytest.mark.windows
 def test_hazard_30_what_identifies_a_file_grows_with_it(folder: Path) -> None:
     driven = Driven(folder).start()
-    for number in range(2 * generation.HEAD // 10):
+    for number in range(2 * HEAD // 10):
         driven.append("app.txt", f"{number:09}\n")
         driven.tick(polls=1)
         driven.stop()
         driven.start()
     driven.tick()
-    assert driven.texts == [f"{number:09}" for number in range(2 * generation.HEAD // 10)]
+    assert driven.texts == [f"{number:09}" for number in range(2 * HEAD // 10)]
 
 
 def _changed(monkeypatch: pytest.MonkeyPatch, change: dict[str, int]) -> None:
@@ -221,8 +222,10 @@ def _without_numbers(scandir):  # type: ignore[no-untyped-def]  # a listing as W
 @pytest.mark.windows
 @pytest.mark.parametrize("number", [2**64 + 5, 2**127])
 def test_hazard_34_file_ids_of_any_width_are_kept(number: int) -> None:
-    row = FileRow(key="k", log="licenses", path="p", device=str(number), number=str(number))
-    assert msgspec.json.decode(msgspec.json.encode(row), type=FileRow).identity == Identity(str(number), str(number))
+    row = FileCheckpoint(key="k", log="licenses", path="p", device=str(number), number=str(number))
+    assert msgspec.json.decode(msgspec.json.encode(row), type=FileCheckpoint).identity == Identity(
+        str(number), str(number)
+    )
 
 
 @pytest.mark.windows
@@ -317,7 +320,7 @@ def test_hazard_79_files_of_more_than_2_gib(folder: Path) -> None:
     with open(driven.path("app.txt"), "wb") as writer:
         writer.truncate(3 << 30)
     with open(driven.path("app.txt"), "rb") as reader:
-        row = generation.new_row("licenses", reader.name, reader.fileno())
+        row = new_checkpoint("licenses", reader.name, reader.fileno())
     row = msgspec.structs.replace(row, offset=3 << 30, encoding="utf-8")  # as if all of it had been read
     driven.saved[row.key] = msgspec.json.encode(row)
     driven.append("app.txt", "1\n")

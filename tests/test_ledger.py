@@ -21,10 +21,10 @@ from exporter.events import AccessDenied, LogEvent, LogName, ProbeFinished, Sync
 from exporter.ledger import Ledger
 from exporter.license import Rules
 from exporter.logs import files
-from exporter.logs import tail as tail_module
 from exporter.logs.files import Root
-from exporter.logs.register import Batch, Clock
 from exporter.store import Store, StoreLockedError
+from exporter.tail import tail as tail_module
+from exporter.tail.batch import Batch, Clock
 
 DEADLINE = 20.0
 
@@ -241,7 +241,7 @@ def test_hazard_45_a_stuck_root_delays_only_itself_and_no_stop(folder: Path, mon
     monkeypatch.setattr(
         ledger_module, "root_of", lambda path: Root("stuck" if "stuck" in path else "well", False, False)
     )
-    monkeypatch.setattr("exporter.logs.reader.STUCK_SECONDS", 0.2)
+    monkeypatch.setattr("exporter.tail.reader.STUCK_SECONDS", 0.2)
     _append(folder, "stuck/app.txt", "1\n")
     _append(folder, "well/app.txt", "2\n")
     before = threading.active_count()
@@ -328,7 +328,7 @@ def test_a_record_that_the_fold_cannot_bear_stops_no_other(folder: Path) -> None
 
 
 def test_reading_that_dies_begins_anew_and_is_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporter.logs.reader.PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("exporter.tail.reader.PAUSE_SECONDS", 0.05)
     real, failing = tail_module.Tail.poll, [2]
 
     def poll(self: tail_module.Tail) -> tail_module.Batch:

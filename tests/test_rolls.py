@@ -17,10 +17,11 @@ from exporter.ledger import Ledger
 from exporter.license import Rules
 from exporter.logs.files import Pattern, root_of
 from exporter.logs.messages import Catalogue
-from exporter.logs.register import Batch, Clock, Register
-from exporter.logs.tail import Tail
 from exporter.metrics import LicenseCollector
 from exporter.observation import Observation
+from exporter.tail.batch import Batch, Clock
+from exporter.tail.table import FileTable
+from exporter.tail.tail import Tail
 
 ROLLS = 10_000
 BETWEEN_TICKS = 2
@@ -80,7 +81,7 @@ def test_ten_thousand_rolls_leave_memory_handles_series_and_state_flat(folder: P
     ledger.start(READS_NOTHING)
     root = root_of(str(folder))
     tail = Tail(
-        Register("licenses"), [Pattern(str(folder / "app.txt"), root.caseless)], root, history="count", clock=clock
+        FileTable("licenses"), [Pattern(str(folder / "app.txt"), root.caseless)], root, history="count", clock=clock
     )
 
     def submit(batch: Batch) -> bool:
@@ -92,7 +93,7 @@ def test_ten_thousand_rolls_leave_memory_handles_series_and_state_flat(folder: P
         while True:
             for batch in tail.discover():
                 submit(batch)
-            if submit(tail.poll()) and not tail.restless:
+            if submit(tail.poll()) and not tail.needs_discovery:
                 return
 
     def sizes() -> Sizes:

@@ -10,9 +10,9 @@ import pytest
 from tailing import Driven, disk_folder
 
 from exporter.logs import files
-from exporter.logs import tail as tail_module
 from exporter.logs.files import Pattern
-from exporter.logs.tail import read_once
+from exporter.tail import tail as tail_module
+from exporter.tail.tail import read_once
 
 pytestmark = pytest.mark.windows
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tailing import Driven, disk_folder
 
-from exporter.logs.folders import History
+from exporter.tail.listing import History
 
 
 @pytest.fixture

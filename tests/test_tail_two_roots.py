@@ -9,10 +9,10 @@ import pytest
 from tailing import Driven, disk_folder
 
 from exporter.logs.files import Root
-from exporter.logs.tail import Tail
+from exporter.tail.tail import Tail
 
-ROLLS = 20
-STEMS = [f"app{number}" for number in range(100)]
+ROLLS = 10
+STEMS = [f"app{number}" for number in range(60)]
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def restless_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("restless_threads")
-def test_two_readers_of_one_log_at_the_same_time_hinder_each_other_in_nothing(folder: Path) -> None:
+def test_two_readers_of_one_log_at_the_same_time_count_each_record_once(folder: Path) -> None:
     (folder / "archive").mkdir()
     driven = Driven(folder, archive=str(folder / "archive"), archive_root=Root("another", False, False)).start()
     driven.tick()
@@ -68,3 +68,6 @@ def test_two_readers_of_one_log_at_the_same_time_hinder_each_other_in_nothing(fo
     for thread in threads:
         thread.join()
     assert not failures
+    driven.tick(polls=8, seconds=100)
+    assert sorted(driven.texts) == sorted(f"{number} of {stem}" for number in range(ROLLS) for stem in STEMS)
+    assert driven.lost == 0

@@ -123,7 +123,7 @@ if sys.platform == "win32":
         os.lseek(descriptor, offset, os.SEEK_SET)
         return _filled(os.read(descriptor, size), size, lambda done: os.read(descriptor, size - done))
 
-    def is_doomed(descriptor: int) -> bool:
+    def is_delete_pending(descriptor: int) -> bool:
         """Whether the file was deleted: its name stays taken until we let go (hazards 69 and 74)."""
         info = _StandardInfo()
         handle = msvcrt.get_osfhandle(descriptor)
@@ -146,7 +146,7 @@ else:
             os.pread(descriptor, size, offset), size, lambda done: os.pread(descriptor, size - done, offset + done)
         )
 
-    def is_doomed(descriptor: int) -> bool:
+    def is_delete_pending(descriptor: int) -> bool:
         """Whether a deleted file keeps its name until we let go: never here."""
         return False
 

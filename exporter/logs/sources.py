@@ -13,8 +13,8 @@ from typing import Literal
 from exporter.config import Config
 from exporter.events import LOG_NAMES, LogName
 from exporter.logs.files import Listing, NotALogError, Pattern, open_shared, read_at, rolled_name, root_of
-from exporter.logs.register import Batch
-from exporter.logs.tail import read_once
+from exporter.tail.batch import Batch
+from exporter.tail.tail import read_once
 
 MOST_FILES = 100_000
 """Files below given folders that are looked at."""

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Sequence
 
 from exporter.logs.files import Root
-from exporter.logs.register import Batch, Clock
-from exporter.logs.tail import Tail
 from exporter.masking import masked
+from exporter.tail.batch import Batch, Clock
+from exporter.tail.tail import Tail
 
 STUCK_SECONDS = 10.0
 """A call to the file system that has not come back for so long is told as stuck."""
@@ -83,7 +83,7 @@ class Reader:
         waited = self._clock.monotonic() - since if since is not None else 0.0
         return waited if waited >= STUCK_SECONDS else 0.0
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         self._busy_since = self._clock.monotonic()
 
     def _run(self) -> None:
@@ -96,7 +96,7 @@ class Reader:
                 if self._next is not None:
                     assignment, self._next = self._next, None
                     self._close()
-                    self.tails = [make(self._beat) for make in assignment.make_tails]
+                    self.tails = [make(self._heartbeat) for make in assignment.make_tails]
                     due = [float("-inf")] * len(self.tails)
                 if assignment is not None and self._next is None:
                     wait = 0.0 if self._cycle(assignment, due) else assignment.poll_interval
@@ -115,17 +115,17 @@ class Reader:
         more = False
         for place, tail in enumerate(self.tails):
             now = self._clock.monotonic()
-            if now >= due[place] or tail.restless:
+            if now >= due[place] or tail.needs_discovery:
                 if now >= due[place]:
                     due[place] = now + assignment.discovery_interval
                     if not assignment.still_there():
                         self._moved()
                         return False
-                self._beat()
+                self._heartbeat()
                 for batch in tail.discover():
                     if not self._submit(assignment, batch):
                         return False
-            self._beat()
+            self._heartbeat()
             if not self._submit(assignment, tail.poll()):
                 return False
             more |= tail.behind
@@ -134,7 +134,7 @@ class Reader:
     def _submit(self, assignment: Assignment, batch: Batch) -> bool:
         self._busy_since = None
         done = assignment.submit(batch)
-        self._beat()
+        self._heartbeat()
         return done and self._next is None and not self._stopped.is_set()
 
     def _close(self) -> None:

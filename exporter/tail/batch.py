@@ -1,0 +1,68 @@
+"""Batches: what one step of a tail found, to be folded and saved as one. Data only."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from exporter.events import LogName
+from exporter.tail.checkpoint import FileCheckpoint, LogCheckpoint
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The two clocks: of instants, and of spans."""
+
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A path that cannot be read: in words for a person at this machine."""
+
+    path: str
+    problem: str
+    denied: bool
+    since: float
+
+
+@dataclass
+class Batch:
+    """What one step of a tail found."""
+
+    log: LogName
+    root: str
+    at: float = 0.0
+    """The instant when the step began."""
+    records: list[Any] = field(default_factory=list)
+    checkpoints: dict[str, FileCheckpoint] = field(default_factory=dict)
+    """Checkpoints to save, by the file's key."""
+    forgotten: set[str] = field(default_factory=set)
+    """Keys of checkpoints to drop."""
+    log_checkpoint: LogCheckpoint | None = None
+    """What is new in the log's checkpoint, to be merged into the one that is saved."""
+    read_bytes: int = 0
+    rotations: int = 0
+    lost_generations: int = 0
+    drained: bool = False
+    """Whether nothing that can be read was left unread."""
+    caught_up: bool = False
+    """Whether the log has been read to the end found when this process first listed it."""
+    troubles: tuple[Trouble, ...] = ()
+    """Set by `read_once`: what could not be read."""
+    files: int = 0
+    """Set by `read_once`: how many files there were."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing in it to fold or to save."""
+        return not (
+            self.records
+            or self.checkpoints
+            or self.forgotten
+            or self.log_checkpoint
+            or self.read_bytes
+            or self.rotations
+            or self.lost_generations
+        )

@@ -1,0 +1,276 @@
+"""Reading one open file: bytes from its offset become records, and the checkpoint moves behind them.
+
+A cursor owns the handle and what was read ahead. It changes no checkpoint: it returns the next one.
+"""
+
+import errno
+import os
+from bisect import bisect_right
+from itertools import accumulate
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+
+from exporter.logs import files, formats, framing
+from exporter.tail.checkpoint import FileCheckpoint
+from exporter.tail.fingerprint import ANCHOR, HEAD, digest, holds
+
+SMALLEST_READ = 4 * 1024
+"""Bytes that are asked for at once at least."""
+SMALL_READ = 64 * 1024
+"""Bytes that are asked for where nothing much is expected."""
+LARGEST_READ = framing.LONGEST_LINE
+"""Bytes that are asked for at once at most."""
+TURN_BYTES = 1 << 20
+"""Bytes without a record that a file may have read in one poll; then the other files of its log go first."""
+OPEN_SECONDS = 5.0
+"""Quiet after which a row that is not complete is taken as it is."""
+OPEN_BYTES = 64 * 1024
+"""Size from which a row that is not complete is taken as it is."""
+
+_time_of = attrgetter("at")
+
+
+class RewrittenError(Exception):
+    """The file no longer holds what was read of it: it was truncated, or rewritten in place."""
+
+
+class Parsed:
+    """Records that were read and not yet handed over."""
+
+    def __init__(
+        self, start: FileCheckpoint, data: bytes, framed: framing.Framed, split: formats.Split, consumed: int
+    ) -> None:
+        self.start = start
+        """The checkpoint in front of the records."""
+        self.data = data
+        """The bytes that were read: those of the checkpoint's anchor, and what follows them."""
+        self.consumed = consumed
+        """Bytes behind the start's offset that are done with."""
+        self.records: list[Any] = split.records
+        self.header = split.header
+        self.skipping = framed.skipping
+        self.done = 0
+        """How many of the records were handed over."""
+        self._line_ends = framed.ends
+        self._starts = split.starts
+        self._keys: list[float] = []
+
+    def end_of(self, count: int) -> int:
+        """How many bytes behind the start's offset the first `count` records end."""
+        return self.consumed if count == len(self.records) else self._line_ends[self._starts[count] - 1]
+
+    @property
+    def keys(self) -> list[float]:
+        """For each record the time that it is merged by: never before that of the record in front of it."""
+        if not self._keys:
+            self._keys = list(accumulate(map(_time_of, self.records), max))
+        return self._keys
+
+    def up_to(self, horizon: float) -> int:
+        """How many records are to be handed over so that no later than `horizon` is left out."""
+        if self.header != self.start.header and self.keys[self.done] <= horizon:
+            return len(self.records)  # the header row changes somewhere among them: only the end knows its own
+        return bisect_right(self.keys, horizon, lo=self.done)
+
+
+class Cursor:
+    """The place in one file from which the next records are read."""
+
+    def __init__(self, at: FileCheckpoint, now: float) -> None:
+        self.descriptor: int | None = None
+        self.parsed: Parsed | None = None
+        self.behind = True
+        """Whether there may be more to read at once."""
+        self.suspicious = False
+        """Whether something happened to the file that only its beginning can tell."""
+        self.quiet_since = now
+        """The monotonic instant of the last growth."""
+        self.grew = False
+        """Whether it grew while it was watched."""
+        self.size = at.offset
+        self.modified = at.changed
+        """When the file was last modified, as far as that can be believed (hazard 76)."""
+        self.barren_bytes = 0
+        """Bytes that were read since the last record."""
+        self._least = SMALLEST_READ
+        self._seen = (at.offset, -1)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is more to read, or to hand over."""
+        return self.behind or self.parsed is not None
+
+    def close(self) -> None:
+        """Close the file, and discard what was read and not handed over: it will be read again."""
+        self.parsed = None
+        self.release()
+
+    def release(self) -> None:
+        """Close the file."""
+        if self.descriptor is not None:
+            descriptor, self.descriptor = self.descriptor, None
+            os.close(descriptor)
+
+    def fill(self, at: FileCheckpoint, now: float, most: int, final: bool) -> FileCheckpoint:
+        """Read what comes next, about `most` bytes, into `parsed`. `final`: nothing more will be written.
+
+        Returns the checkpoint behind what was done with at once, as no record is in it. Raises OSError, RewrittenError.
+        """
+        if self.barren_bytes >= TURN_BYTES:
+            most = min(most, TURN_BYTES)
+            at = self._behind_hole(at)
+        begin, more = at.offset, True
+        while self.parsed is None and more and at.offset - begin < most:
+            at, more = self._read(at, now, most, final)
+        self.barren_bytes = 0 if self.parsed is not None else self.barren_bytes + at.offset - begin
+        return at
+
+    def _behind_hole(self, at: FileCheckpoint) -> FileCheckpoint:
+        """The checkpoint behind what the file system knows to be a hole of a sparse file: no line ends in it."""
+        if self.parsed is not None or not at.encoding:
+            return at
+        assert self.descriptor is not None  # noqa: S101  # the tail opens before it fills
+        last = min(at.mark or self.size, self.size) - LARGEST_READ  # what a writer may still fill is read as ever
+        offset = min(files.next_data(self.descriptor, at.offset), last)
+        offset -= (offset - at.offset) % files.BLOCK  # whole characters, whatever the encoding
+        if offset <= at.offset:
+            return at
+        anchor = files.read_at(self.descriptor, offset - ANCHOR, ANCHOR)
+        if anchor != bytes(ANCHOR):
+            return at
+        self._seen = (offset, -1)
+        return msgspec.structs.replace(at, offset=offset, anchor=digest(anchor), anchor_length=ANCHOR)
+
+    def _read(self, at: FileCheckpoint, now: float, most: int, final: bool) -> tuple[FileCheckpoint, bool]:
+        """Read once. Returns the next checkpoint, and whether it is worth to read on at once."""
+        assert self.descriptor is not None  # noqa: S101  # the tail opens before it fills
+        wanted = max(min(LARGEST_READ if self.behind else SMALL_READ, most), self._least)
+        to_mark = at.mark - at.offset
+        in_history = to_mark > 0
+        if in_history:
+            wanted = min(wanted, to_mark)
+        data = files.read_at(self.descriptor, at.offset - at.anchor_length, at.anchor_length + wanted)
+        body = data[at.anchor_length :]
+        if not holds(data[: at.anchor_length], at.anchor, at.anchor_length):
+            raise RewrittenError
+        if body or self.suspicious:
+            head = files.read_at(self.descriptor, 0, at.head_length)
+            if not holds(head, at.head, at.head_length):
+                raise RewrittenError
+        self.suspicious = False
+        self._notice(at, now, len(body))
+        at_end = len(body) < wanted
+        self.behind = not at_end
+        encoding = at.encoding
+        if not encoding:
+            if framing.is_packed(body):
+                raise files.NotALogError(errno.EINVAL, "is compressed, and only plain text is read", at.path)
+            encoding = framing.encoding_of(body[:4], final and at_end)
+        parsed = None
+        if encoding:
+            quiet = at_end and now - self.quiet_since >= OPEN_SECONDS
+            parsed = self._parse(at, data, encoding, final=final and at_end, quiet=quiet)
+        if parsed is None or not parsed.consumed:
+            if in_history and (at_end or wanted == to_mark):
+                # Everything that was complete at the first listing is read: from here on records count.
+                at = msgspec.structs.replace(at, mark=0)
+                self.behind = True
+            elif not at_end:
+                self._least = min(wanted * 4, LARGEST_READ)
+            return at, self.behind
+        self._least = SMALLEST_READ
+        if encoding != at.encoding:
+            parsed.start = at = msgspec.structs.replace(at, encoding=encoding)
+        if in_history:
+            self.behind = self.size > at.offset + len(body) or (self.behind and wanted < to_mark)
+            for record in parsed.records:
+                record.counts = False
+        if parsed.records:
+            self.parsed = parsed
+            return at, False
+        return self._moved(at, parsed, parsed.consumed, at.last_at), self.behind
+
+    def _notice(self, at: FileCheckpoint, now: float, length: int) -> None:
+        status = os.fstat(self.descriptor or 0)
+        self.modified = status.st_mtime
+        self.size = max(at.offset + length, status.st_size)  # the status may lag behind the data (hazard 76)
+        if self._seen != (at.offset, length):
+            self.grew |= self._seen[1] >= 0
+            self._seen = (at.offset, length)
+            self.quiet_since = now
+
+    def _parse(self, at: FileCheckpoint, data: bytes, encoding: framing.Encoding, final: bool, quiet: bool) -> Parsed:
+        framed = framing.frame(
+            data[at.anchor_length :], encoding, at_start=not at.offset, skipping=at.skipping, final=final
+        )
+        split = formats.split(at.log, framed.lines, at.header, final or framed.skipping)
+        consumed = framed.consumed
+        if split.open_lines:
+            first_open = len(framed.lines) - split.open_lines
+            opened_at = framed.ends[first_open - 1] if first_open else 0
+            if quiet or consumed - opened_at >= OPEN_BYTES:
+                split = formats.split(at.log, framed.lines, at.header, True)
+            else:
+                consumed = opened_at
+        # A record without a usable time takes its predecessor's; a first one was written before the file's last
+        # change, and before what stands behind it.
+        if None in map(_time_of, split.records):
+            time = at.last_at
+            if time is None:
+                known = (record.at for record in split.records if record.at is not None)
+                time = min(self.modified, next(known, self.modified))
+            for record in split.records:
+                if record.at is None:
+                    record.at = time
+                else:
+                    time = record.at
+        return Parsed(at, data, framed, split, consumed)
+
+    def take(self, at: FileCheckpoint, count: int) -> tuple[list[Any], FileCheckpoint]:
+        """The parsed records up to number `count`, and the checkpoint behind them."""
+        parsed = self.parsed
+        assert parsed is not None  # noqa: S101  # asked only of one with parsed records
+        whole = not parsed.done and count == len(parsed.records)
+        records = parsed.records if whole else parsed.records[parsed.done : count]
+        at = self._moved(at, parsed, parsed.end_of(count), records[-1].at)
+        parsed.done = count
+        if count == len(parsed.records):
+            self.parsed = None
+        return records, at
+
+    def _moved(self, at: FileCheckpoint, parsed: Parsed, end: int, last_at: float | None) -> FileCheckpoint:
+        """The checkpoint behind `end` bytes of what was parsed. Its name may have changed since that was read."""
+        start = parsed.start
+        offset = start.offset + end
+        begin = start.offset - start.anchor_length  # where `data` begins in the file
+        anchor = parsed.data[max(0, offset - begin - ANCHOR) : offset - begin]
+        head, head_length = at.head, at.head_length
+        if (length := min(offset, HEAD)) != head_length:
+            # Only bytes that were done with: others may have been read wrongly on a network (hazard 48).
+            first = parsed.data[:length] if begin == 0 else self._head(length)
+            if first:
+                head, head_length = digest(first), len(first)
+        done = end == parsed.consumed
+        self._seen = (offset, self._seen[1] - end if done else -1)
+        return msgspec.structs.replace(
+            at,
+            head=head,
+            head_length=head_length,
+            anchor=digest(anchor),
+            anchor_length=len(anchor),
+            offset=offset,
+            header=parsed.header if done else start.header,
+            mark=at.mark if at.mark > offset else 0,
+            last_at=last_at,
+            skipping=done and parsed.skipping,
+            changed=self.modified,
+        )
+
+    def _head(self, length: int) -> bytes:
+        """The first bytes of the file, or nothing where they cannot be read now."""
+        try:
+            return b"" if self.descriptor is None else files.read_at(self.descriptor, 0, length)
+        except OSError:
+            return b""

@@ -1,0 +1,300 @@
+"""Discovery: which matching files there are, and which file each of them is.
+
+What has been renamed, copied, linked, replaced or remounted is found again, so that nothing counts twice and nothing is
+passed over. Each path is opened once, and compared on that handle: `adopt` a known file, `wait`, or `begin` a new one.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Sequence
+
+from exporter.logs import files
+from exporter.logs.files import Identity, Pattern
+from exporter.tail.batch import Batch
+from exporter.tail.copies import Copies, is_outgrown, look
+from exporter.tail.fingerprint import compare_files
+from exporter.tail.listing import Folders, History
+from exporter.tail.logfile import LogFile, originals
+from exporter.tail.rotation import RotatedSearch, holds_all
+from exporter.tail.tracker import Tracker
+
+
+class Discovery:
+    """Looks for the files of one log below one root."""
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        patterns: Sequence[Pattern],
+        archive: str,
+        history: History,
+        searched: Sequence[Pattern],
+        everything: bool,
+    ) -> None:
+        """`searched`: all patterns of the log; `everything`: read rotated files that were there before, too."""
+        self.folders = Folders(tracker, patterns, history, everything)
+        self.matched = 0
+        """How many files match."""
+        self._tracker = tracker
+        self._copies = Copies(tracker.clock)
+        self._rotated = RotatedSearch(tracker, self._copies, archive, tuple(searched) or patterns, everything)
+        self._skipped: dict[str, tuple[int, ...]] = {}
+        """Paths of files that are no logs, with their status."""
+        self._by_identity: dict[Identity, LogFile] = {}
+        """The files that this tail holds; made for each discovery that found paths of which it is not known yet."""
+        self._began = float("-inf")
+        """The monotonic instant when the discovery under way began."""
+
+    def first_listings(self) -> Batch | None:
+        """List all folders. What files hold when their pattern is first listed is history: a batch that says so.
+
+        It is to be committed before `run` is called, which begins to read.
+        """
+        self._began = self._tracker.clock.monotonic()
+        return self.folders.list_all()
+
+    def run(self) -> Batch:
+        """Find out which file each path is that `first_listings` saw, and what else is to be read."""
+        tracker = self._tracker
+        tracker.needs_discovery = False
+        batch = tracker.new_batch()
+        errors_before = tracker.troubles.count
+        matching = self.folders.matching
+        unresolved = self._known_paths(matching, batch)
+        self._find_by_number(unresolved, batch)
+        if unresolved:
+            self._resolve_all(unresolved, batch)
+        seen_all = self.folders.complete and not self.folders.missing and tracker.troubles.count == errors_before
+        self._rotated.run(self.folders, seen_all, batch)
+        if self.folders.complete:
+            tracker.table.note_listing(tracker.root.name, self._began)
+        self.matched = len({file.key for path in matching if (file := tracker.at(path))})
+        for path in self._skipped.keys() - set(matching):
+            del self._skipped[path]
+            tracker.troubles.remove(path)
+        return batch
+
+    def skip(self, path: str) -> None:
+        """What `path` holds is no log: leave it alone until it changes."""
+        with contextlib.suppress(OSError):
+            self._skipped[path] = look(os.stat(path))
+
+    # --- paths that are known ----------------------------------------------------------------------------------------
+
+    def _known_paths(self, matching: list[str], batch: Batch) -> dict[str, os.stat_result]:
+        """The matching paths that stand for no known file, with their status; others are seen to have left."""
+        tracker = self._tracker
+        unresolved: dict[str, os.stat_result] = {}
+        for path in matching:
+            try:
+                status = os.stat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # gone since it was listed, or a link to nothing
+            except OSError as error:
+                tracker.troubles.add(path, error)
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            file = tracker.at(path)
+            if file is None:
+                unresolved[path] = status
+                continue
+            looked = None if file.is_open or len(file.paths) > 1 else look(status)
+            if looked and file.looked == looked:
+                continue
+            if self._is_at(file, path, status):
+                file.looked = looked
+                if not file.is_open:
+                    tracker.wake(file)
+            else:
+                if not file.is_open and file.identity.known and files.identity(status) == file.identity:
+                    tracker.truncated(file, batch)
+                tracker.leave(path, replaced=True)
+                unresolved[path] = status
+        present = set(matching)
+        for path in tracker.paths:
+            if path not in present and (self.folders.complete or os.path.dirname(path) in self.folders.patterns):
+                tracker.leave(path)
+        return unresolved
+
+    def _is_at(self, file: LogFile, path: str, status: os.stat_result) -> bool:
+        """Whether `path` still stands for the file; it is open then, unless it is in trouble."""
+        here = files.identity(status)
+        if here.known and file.identity.known:
+            if here == file.identity and (file.is_open or file.failures):
+                return True  # one in trouble is opened by the polls alone, which know when
+            if here.number != file.identity.number:
+                return False
+        # No ids (hazard 33), another device (hazard 32, a share that was mounted anew), or nothing held that keeps the
+        # number from being used again (hazard 24): the bytes tell.
+        errors_before = self._tracker.troubles.count
+        descriptor = self._tracker.openable(path)
+        if descriptor is None:
+            return self._tracker.troubles.count != errors_before  # what cannot be read need not be another
+        try:
+            same = holds_all(file, path, descriptor, self._tracker)
+        except OSError as error:
+            self._tracker.troubles.add(path, error)
+            os.close(descriptor)
+            return True
+        if same:
+            self._tracker.reattach(file, descriptor, path)
+        else:
+            os.close(descriptor)
+        return same
+
+    def _find_by_number(self, unresolved: dict[str, os.stat_result], batch: Batch) -> None:
+        """Find renamed files by their file number, wherever they are in the folders (hazard 7)."""
+        tracker, table = self._tracker, self._tracker.table
+        missing = [file for file in table.files("missing", "lost") if file.identity.known]
+        left = [file for file in tracker.reading if file.state == "left" and file.identity.known]
+        if not missing and not left:
+            return
+        at: dict[str, str] = {}
+        for folder, patterns in self.folders.patterns.items():
+            for name, number in self.folders.listing.names(folder).items():
+                path = os.path.join(folder, name)
+                if not number and any(
+                    pattern.matches(name) or table.is_new(pattern.rolled(name)) for pattern in patterns
+                ):
+                    with contextlib.suppress(OSError):  # Windows: a listing tells no number (hazard 77)
+                        number = os.stat(path).st_ino
+                if number and tracker.at(path) is None:
+                    at.setdefault(str(number), path)
+        for file in left:
+            here = at.get(file.identity.number)
+            if here and here != file.path:
+                tracker.renamed(file, here, here in unresolved, batch)
+                unresolved.pop(here, None)
+        for file in missing:
+            here = at.get(file.identity.number)
+            if here and self._find_at(file, here, here in unresolved, batch):
+                unresolved.pop(here, None)
+
+    def _find_at(self, file: LogFile, path: str, matches: bool, batch: Batch) -> bool:
+        """Go on with a missing file at `path` if that holds what was read of it."""
+        descriptor = self._tracker.openable(path)
+        if descriptor is None:
+            return False
+        if self._adopt(file, path, descriptor, matches, batch):
+            return True
+        os.close(descriptor)
+        return False
+
+    def _adopt(self, file: LogFile, path: str, descriptor: int, matches: bool, batch: Batch) -> bool:
+        """Go on with a file at the open path if that holds what was read of it."""
+        try:
+            same = holds_all(file, path, descriptor, self._tracker)
+        except OSError as error:
+            self._tracker.troubles.add(path, error)
+            return False
+        return same and self._tracker.adopt(file, path, descriptor, matches, batch)
+
+    # --- paths that are not known ------------------------------------------------------------------------------------
+
+    def _resolve_all(self, unresolved: dict[str, os.stat_result], batch: Batch) -> None:
+        held = self._tracker.held
+        self._by_identity = {file.identity: file for file in held if file.identity.known}
+        by_name: dict[str, list[LogFile]] = {}
+        for file in held:
+            by_name.setdefault(file.name, []).append(file)
+        for path, status in sorted(unresolved.items()):
+            if self._skipped.get(path) == look(status) or self._is_held(path, status, batch):
+                continue
+            descriptor = self._tracker.openable(path)
+            if descriptor is None:
+                continue
+            if not self._resolve(path, status, descriptor, by_name, batch):
+                os.close(descriptor)
+            elif (found := self._tracker.at(path)) and found.identity.known:
+                self._by_identity[found.identity] = found
+
+    def _is_held(self, path: str, status: os.stat_result, batch: Batch) -> bool:
+        """Whether `path` is a new name, or a further one, of a file that this tail holds."""
+        here = files.identity(status)
+        file = self._by_identity.get(here) if here.known else None
+        if file is None or not self._tracker.holds(file):
+            return False
+        if file.left_at is None:
+            self._tracker.link(path, file)
+            return True
+        if not file.is_open:
+            # Nothing is held that keeps the number from being used again (hazard 24): the bytes tell.
+            descriptor = self._tracker.openable(path)
+            if descriptor is None:
+                return False
+            try:
+                if not holds_all(file, path, descriptor, self._tracker):
+                    return False
+            except OSError as error:
+                self._tracker.troubles.add(path, error)
+                return False
+            finally:
+                os.close(descriptor)
+        self._tracker.renamed(file, path, True, batch)
+        return True
+
+    def _resolve(
+        self, path: str, status: os.stat_result, descriptor: int, by_name: dict[str, list[LogFile]], batch: Batch
+    ) -> bool:
+        """Find out which file the open `path` is. Returns whether the descriptor was taken."""
+        tracker, table = self._tracker, self._tracker.table
+        try:
+            opened = files.identity(os.fstat(descriptor))
+            if tracker.has_open(opened):
+                tracker.needs_discovery = True  # a share's memory: the name opens the file that had it (hazards 40, 85)
+                return False
+            self._replaced_by_copy(path, descriptor)
+            names = originals(os.path.basename(path))
+            missing = table.files("missing", "lost")
+            known = [
+                file
+                for file in (*missing, *table.files("final"))
+                if tracker.same_path(file.path, path) and (file.checkpoint.offset or not file.checkpoint.rolled)
+            ]
+            known += [file for file in missing if file.checkpoint.offset and file.name in names]
+            if any(self._adopt(file, path, descriptor, True, batch) for file in known):
+                return True
+            beside = [file for name in names for file in by_name.get(name, ()) if tracker.holds(file)]
+            if self._may_be_copy(path, status, descriptor, beside, [file for file in missing if file.name in names]):
+                return False
+        except OSError as error:
+            tracker.troubles.add(path, error)
+            return False
+        tracker.begin(path, descriptor, batch)
+        return True
+
+    def _replaced_by_copy(self, path: str, descriptor: int) -> None:
+        """Let go of a file whose place a copy of it took, as rsync makes one: it goes on there. Raises OSError."""
+        folder, name = os.path.split(path)
+        if not self.folders.listing.names(folder).get(name):
+            return  # else the listing tells file numbers: so the one that had this name is not in the folder any more
+        for file in self._tracker.open:
+            taken = file.state == "left" and file.replaced and file.checkpoint.offset and file.path == path
+            if (
+                taken
+                and file.cursor.descriptor is not None
+                and compare_files(descriptor, file.cursor.descriptor) != "other"
+            ):
+                self._tracker.release(file)
+
+    def _may_be_copy(
+        self, path: str, status: os.stat_result, descriptor: int, beside: list[LogFile], missing: list[LogFile]
+    ) -> bool:
+        """Whether the bytes of the open `path` may be those of a file that is known (hazard 18): then it waits.
+
+        Of an equal copy beside its original, and of one that the original has outgrown, the original is read. Raises
+        OSError.
+        """
+        read = [file for file in (*beside, *missing) if file.checkpoint.offset]
+        if not read:
+            return False
+        settles = self._copies.settles(path, status)
+        for file in read:
+            likeness = file.checkpoint.fingerprint.compare(descriptor)
+            if likeness == "same" or (likeness == "prefix" and settles):
+                return True
+            if file in beside and status.st_size and is_outgrown(descriptor, file.path):
+                return True
+        return False

@@ -1,0 +1,114 @@
+"""One log file: its state, its checkpoint, and the cursor that reads it."""
+
+import os
+from typing import Any, Literal
+
+from exporter.logs.files import Identity, Rolled, rolled_name
+from exporter.tail.checkpoint import FileCheckpoint
+from exporter.tail.cursor import Cursor
+
+State = Literal["missing", "live", "left", "rotated", "final", "lost"]
+"""The states of a file; `exporter.tail` says what each means, and what leads from one to another."""
+STATES: tuple[State, ...] = ("missing", "live", "left", "rotated", "final", "lost")
+HELD: tuple[State, ...] = ("live", "left", "rotated")
+"""The states in which one tail holds the file, and that tail alone may change it."""
+
+
+class LogFile:
+    """The content that a writer puts into one file between two rotations, wherever it lies and whatever its name.
+
+    `state` and `root` are changed by the table of its log alone, all else by the tail that holds the file.
+    """
+
+    def __init__(self, checkpoint: FileCheckpoint, state: State, root: str = "", now: float = 0.0) -> None:
+        self.checkpoint = checkpoint
+        self.state: State = state
+        self.root = root
+        """The root whose tail holds it; after that, until what this tail found last is committed."""
+        self.saved = False
+        """Whether its checkpoint was ever handed over to be saved."""
+        self.cursor = Cursor(checkpoint, now)
+        self.paths: list[str] = []
+        """The matching paths that stand for it: several where it has links."""
+        self.looked: tuple[int, ...] | None = None
+        """The status of its path when it was last found unchanged there while it was closed."""
+        self.left_at: float | None = None
+        """The monotonic instant since when it does not bear the name of a live file."""
+        self.replaced = False
+        """Whether another file had its name as soon as it left."""
+        self.failures = 0
+        """How often in a row it could not be read."""
+        self.retry_at = 0.0
+        """The monotonic instant before which it is left alone after a failure."""
+        self.mismatches = 0
+        """How often in a row its bytes were not those that had been read."""
+        self.delete_pending = False
+        """Whether it was deleted and keeps its name for as long as it is open (Windows)."""
+        self.misses: dict[str, int] = {}
+        """For each root how many complete searches did not find it."""
+
+    @property
+    def key(self) -> str:
+        """Our own name for it."""
+        return self.checkpoint.key
+
+    @property
+    def path(self) -> str:
+        """Where it was last seen."""
+        return self.checkpoint.path
+
+    @property
+    def name(self) -> str:
+        """Its last name."""
+        return os.path.basename(self.checkpoint.path)
+
+    @property
+    def identity(self) -> Identity:
+        """Its ids when it was last open."""
+        return self.checkpoint.identity
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has a handle."""
+        return self.cursor.descriptor is not None
+
+    @property
+    def unread(self) -> int:
+        """Bytes that are there and not handed over."""
+        return max(0, self.cursor.size - self.checkpoint.offset)
+
+    def fill(self, now: float, most: int, final: bool = False) -> int:
+        """Read what comes next: see `Cursor.fill`. Returns how many bytes were done with, as no record is in them."""
+        before = self.checkpoint.offset
+        self.checkpoint = self.cursor.fill(self.checkpoint, now, most, final)
+        self.mismatches = self.failures = 0
+        return self.checkpoint.offset - before
+
+    def take(self, count: int) -> tuple[list[Any], int]:
+        """Hand over the parsed records up to number `count`. Returns them, and the bytes that are done with."""
+        before = self.checkpoint.offset
+        records, self.checkpoint = self.cursor.take(self.checkpoint, count)
+        return records, self.checkpoint.offset - before
+
+
+def originals(name: str) -> set[str]:
+    """The names of files that `name` may be a copy of: `app.txt` for `app.txt.1`, a live file for a rotated one."""
+    names = {name[:place] for place, char in enumerate(name) if char in ".-_~ " and place}
+    if rolled := rolled_name(name):
+        names |= {rolled.stem + suffix for suffix in (".txt", ".log", "")}
+    return names
+
+
+def may_be(name: str, other: str) -> bool:
+    """Whether the file `name` may hold what the file `other` held: the same name, or that of a rotation of it."""
+    if name.casefold() == other.casefold():
+        return True
+    rolled, before = rolled_name(name), rolled_name(other)
+    if rolled is None:
+        return False
+    return rolled == before if before else rolled.stem.casefold() == os.path.splitext(other)[0].casefold()
+
+
+def rotated_as(path: str) -> Rolled | None:
+    """What the name of the file at `path` says if it is that of a rotated file."""
+    return rolled_name(os.path.basename(path))

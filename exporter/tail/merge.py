@@ -1,0 +1,78 @@
+"""Merging: the parsed records of several files in the order of their times."""
+
+import heapq
+from typing import Any, NamedTuple
+
+from exporter.tail.cursor import Parsed
+from exporter.tail.logfile import LogFile, rotated_as
+
+
+class Taken(NamedTuple):
+    """What `Merge.take` handed over."""
+
+    records: list[Any]
+    read_bytes: int
+    history_bytes: int
+    """How many of those bytes were history."""
+    files: list[LogFile]
+    """Those whose checkpoints moved."""
+
+
+class Merge:
+    """The files with parsed records. One step costs by how many it takes from, not by how many there are."""
+
+    def __init__(self) -> None:
+        self._heads: list[tuple[float, tuple[bool, str, str], int, LogFile, Parsed]] = []
+        """By the time of the next record."""
+        self._ends: list[tuple[float, int, LogFile, Parsed]] = []
+        """By the time of the last parsed record, where more is to be read behind it."""
+        self._number = 0
+
+    def add(self, file: LogFile) -> None:
+        """A file has parsed records."""
+        parsed = file.cursor.parsed
+        assert parsed is not None  # noqa: S101  # that is what this is called for
+        self._number += 1
+        heapq.heappush(self._heads, (parsed.keys[parsed.done], age_order(file), self._number, file, parsed))
+        if file.cursor.behind:
+            heapq.heappush(self._ends, (parsed.keys[-1], self._number, file, parsed))
+
+    def take(self) -> Taken:
+        """What is no later than all that may still come. Every file with more to read is to be added before."""
+        while self._ends and self._ends[0][2].cursor.parsed is not self._ends[0][3]:
+            heapq.heappop(self._ends)
+        horizon = self._ends[0][0] if self._ends else float("inf")
+        keys: list[float] = []
+        records: list[Any] = []
+        read = history = 0
+        moved: list[LogFile] = []
+        while self._heads and self._heads[0][0] <= horizon:
+            *_, file, parsed = heapq.heappop(self._heads)
+            if file.cursor.parsed is not parsed:
+                continue  # the file was closed: it will be read again
+            count = parsed.up_to(horizon)
+            keys += parsed.keys[parsed.done : count]
+            taken, length = file.take(count)
+            records += taken
+            read += length
+            history += 0 if taken[0].counts else length
+            moved.append(file)
+            if file.cursor.parsed is not None:
+                self._number += 1
+                heapq.heappush(self._heads, (parsed.keys[parsed.done], age_order(file), self._number, file, parsed))
+        if len(moved) > 1:
+            records = [records[index] for index in sorted(range(len(keys)), key=keys.__getitem__)]
+        return Taken(records, read, history, moved)
+
+
+def take_alone(file: LogFile) -> Taken:
+    """Everything that is parsed of the only file there is: nothing is to be merged."""
+    assert file.cursor.parsed is not None  # noqa: S101  # that is what this is called for
+    records, length = file.take(len(file.cursor.parsed.records))
+    return Taken(records, length, 0 if records[0].counts else length, [file])
+
+
+def age_order(file: LogFile) -> tuple[bool, str, str]:
+    """For equal times: rotated files first, in the order of their stamps."""
+    rolled = rotated_as(file.path)
+    return (rolled is None, rolled.stamp if rolled else "", file.path)

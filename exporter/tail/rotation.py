@@ -1,0 +1,222 @@
+"""The search for files that were rotated unseen: beside the live files and in the archive, and when to give up.
+
+A rotated name (stem and stamp) is one file, wherever it lies.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+
+from exporter.logs import files
+from exporter.logs.files import Listing, Pattern, Rolled, archived
+from exporter.masking import masked_name
+from exporter.tail.batch import Batch
+from exporter.tail.checkpoint import UNKNOWN_MARK, LogCheckpoint
+from exporter.tail.copies import Copies
+from exporter.tail.fingerprint import compare_files
+from exporter.tail.listing import Folders
+from exporter.tail.logfile import LogFile, may_be, rotated_as
+from exporter.tail.table import Relatives
+from exporter.tail.tracker import Tracker
+
+ARCHIVE_SECONDS = 300.0
+"""The archive is searched when something may have been missed, and else so often."""
+MOST_STRANGERS = 10_000
+"""Archived files of which it is remembered when they were first seen."""
+
+log = logging.getLogger("exporter.tail")
+
+
+class RotatedSearch:
+    """Looks for the rotated files of one log below one root."""
+
+    def __init__(
+        self, tracker: Tracker, copies: Copies, archive: str, searched: Sequence[Pattern], everything: bool
+    ) -> None:
+        """`searched`: all patterns of the log; `everything`: read what the archive held before, too."""
+        self._tracker = tracker
+        self._table = tracker.table
+        self._copies = copies
+        self._archive = archive
+        self._searched = tuple(searched)
+        self._everything = everything
+        self._archive_searched = float("-inf")
+        self._strangers: dict[str, float] = {}
+        """The monotonic instant when an archived file was first seen that nobody knows yet."""
+
+    def run(self, folders: Folders, complete: bool, batch: Batch) -> None:
+        """Search the listed `folders` and the archive. `complete`: there is no other folder that could hold something.
+
+        What complete searches agree is nowhere is lost.
+        """
+        tracker, table = self._tracker, self._table
+        began, errors_before = batch.at, tracker.troubles.count
+        waiting = self._search_folders(folders, batch)
+        if self._archive:
+            complete &= self._search_archive(batch)
+        if complete and not waiting and tracker.troubles.count == errors_before:
+            away = {file.key for file in table.files("missing") if _is_away(file, folders)}
+            for path in table.finish_search(tracker.root.name, away, began, tracker.clock.wall(), batch):
+                log.warning("a rotated log file cannot be found again; its unread rest is lost: %s", masked_name(path))
+        table.forget_old(tracker.clock.wall(), batch)
+
+    def _search_folders(self, folders: Folders, batch: Batch) -> bool:
+        """Look at the rotated files beside the live ones. Returns whether to look again before anything is given up."""
+        waiting: set[Rolled] = set()
+        for folder, patterns in folders.patterns.items():
+            for name in sorted(folders.listing.names(folder)):
+                if any(pattern.matches(name) for pattern in patterns):
+                    continue
+                rolled = next((rolled for pattern in patterns if (rolled := pattern.rolled(name))), None)
+                if rolled and self._consider(os.path.join(folder, name), rolled, batch):
+                    waiting.add(rolled)
+        self._table.note_waiting(self._tracker.root.name, waiting)
+        return bool(waiting)
+
+    def _search_archive(self, batch: Batch) -> bool:
+        """Search the archive for what was missed. Returns whether it was searched, and nothing waits there."""
+        tracker, table = self._tracker, self._table
+        now = tracker.clock.monotonic()
+        if not table.archive_due and now - self._archive_searched < ARCHIVE_SECONDS:
+            return False
+        known = table.log_checkpoint
+        tracker.heartbeat()
+        try:
+            found = sorted(archived(self._archive, self._searched, Listing()))
+        except (FileNotFoundError, NotADirectoryError):
+            if self._archive not in known.listed | known.absent and os.path.isdir(os.path.dirname(self._archive)):
+                table.write(LogCheckpoint(absent={self._archive: tracker.root.name}), batch)
+            return False
+        except OSError as error:
+            tracker.troubles.add(self._archive, error)
+            return False
+        tracker.troubles.remove(self._archive)
+        if self._archive not in known.listed:
+            rolled = {} if self._everything else self._history(found)
+            table.write(LogCheckpoint(listed={self._archive: tracker.clock.wall()}, rolled=rolled), batch)
+        waiting = False
+        for path in found:
+            waiting |= self._consider(path, rotated_as(path), batch, archived=True)
+        self._archive_searched = now
+        table.archive_due = waiting or bool(table.files("missing"))
+        return not waiting
+
+    def _history(self, found: Iterable[str]) -> dict[str, str]:
+        """For each stem the newest stamp that is history, as the archive is listed for the first time.
+
+        All that it holds is, unless it was seen not to be there before: then only files older than that the log was
+        first listed, which somebody has moved there.
+        """
+        known, stamps = self._table.log_checkpoint, dict[str, str]()
+        is_new = known.absent.get(self._archive) == self._tracker.root.name
+        begun = min(known.listed.values(), default=self._tracker.clock.wall())
+        for path in found:
+            rolled = rotated_as(path)
+            if rolled and not (is_new and _modified(path) >= begun):
+                stamps[rolled.stem] = max(rolled.stamp, stamps.get(rolled.stem, ""))
+        return stamps
+
+    def _consider(self, path: str, rolled: Rolled | None, batch: Batch, archived: bool = False) -> bool:
+        """Look at a file that does not match, but may be one that did: one that is known, or, if it bears a rotated
+        name, one that nobody has seen. Returns whether to look again before anything is given up.
+        """
+        related = self._table.relatives(os.path.basename(path), rolled, self._tracker.root.name)
+        if not related.is_new and not related.missing:
+            return False
+        if related.unsettled or (archived and self._may_be_elsewhere(path, rolled, related)):
+            return True
+        descriptor = self._tracker.openable(path)
+        if descriptor is None:
+            return False
+        taken, wait = False, False
+        try:
+            taken, wait = self._identify(path, rolled, descriptor, related, batch)
+        except OSError as error:
+            self._tracker.troubles.add(path, error)
+        if not taken:
+            os.close(descriptor)
+        return wait
+
+    def _identify(
+        self, path: str, rolled: Rolled | None, descriptor: int, related: Relatives, batch: Batch
+    ) -> tuple[bool, bool]:
+        """Find out which file the open `path` is. Returns whether the descriptor was taken, and as `_consider`.
+
+        Raises OSError.
+        """
+        tracker = self._tracker
+        for file in related.missing:
+            if holds_all(file, path, descriptor, tracker):
+                adopted = tracker.adopt(file, path, descriptor, False, batch)
+                return adopted, not adopted
+        if not related.is_new:
+            return False, False
+        for file in tracker.open:
+            if file.left_at is None or not may_be(os.path.basename(path), file.name):
+                continue
+            assert file.cursor.descriptor is not None  # noqa: S101  # it is open
+            likeness = compare_files(descriptor, file.cursor.descriptor)
+            if likeness == "same":  # read through our handle already (hazard 11)
+                tracker.named(file, path, batch)
+            if likeness != "other":
+                return False, likeness == "prefix"
+        likenesses = [file.checkpoint.fingerprint.compare(descriptor) for file in related.missing]
+        for file in related.final:
+            likeness = file.checkpoint.fingerprint.compare(descriptor)
+            if likeness == "same":
+                if rolled:
+                    self._table.name(rolled, file)
+                    self._table.count_rotation(file, batch)
+                return False, False
+            likenesses.append(likeness)
+        status = os.fstat(descriptor)
+        if tracker.has_open(files.identity(status)):
+            tracker.needs_discovery = True  # a link to a live file, or a share's memory of one (hazards 40, 85)
+            return False, False
+        if self._copies.settles(path, status) and "prefix" in likenesses:
+            return False, True
+        begun = tracker.begin_rotated(path, descriptor, related.version, batch)
+        return True, not begun
+
+    def _may_be_elsewhere(self, path: str, rolled: Rolled | None, related: Relatives) -> bool:
+        """Whether the archived file at `path` may be what the tail of another root reads, or is about to find."""
+        if rolled and self._table.is_waiting(rolled):
+            return True
+        if len(self._strangers) > MOST_STRANGERS:
+            self._strangers.clear()
+        # Not the beginning of this search: the file may have been moved here since, after another tail looked for it.
+        seen_at = self._strangers.setdefault(path, self._tracker.clock.monotonic())
+        return related.left_elsewhere or not self._table.listed_everywhere_since(seen_at, self._tracker.root.name)
+
+
+def holds_all(file: LogFile, path: str, descriptor: int, tracker: Tracker) -> bool:
+    """Whether the open file at `path` holds what was read of `file`. Raises OSError.
+
+    Of one that nothing was read of there is hardly any proof: it must bear its name at least.
+    """
+    at = file.checkpoint
+    same_path = tracker.same_path(at.path, path)
+    if at.mark == UNKNOWN_MARK and not same_path:
+        return False
+    rolled = rotated_as(path)
+    named_alike = same_path or (rolled is not None and rolled == rotated_as(at.path))
+    return bool(at.offset or at.mark or named_alike) and at.fingerprint.compare(descriptor) == "same"
+
+
+def _is_away(file: LogFile, folders: Folders) -> bool:
+    """Whether a missing file may come back with its disk: an empty mount point, or another disk, is in its place."""
+    folder = os.path.dirname(file.path)
+    if folder not in folders.patterns or file.checkpoint.device == "0":
+        return False
+    try:
+        return str(os.stat(folder).st_dev) != file.checkpoint.device
+    except OSError:
+        return True
+
+
+def _modified(path: str) -> float:
+    """When the file was last modified; 0 if that cannot be told."""
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,307 @@
+"""The table of a log: all of its files and what is saved of them. Its sole owner, shared by the tails of several roots.
+
+Every method takes the lock, never waits for a file system, and returns copies. So what a tail is told was true at one
+instant; `version` tells whether it still is.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from exporter.events import LogName
+from exporter.logs.files import Rolled
+from exporter.tail.batch import Batch
+from exporter.tail.checkpoint import FileCheckpoint, LogCheckpoint
+from exporter.tail.logfile import HELD, STATES, LogFile, State, may_be, rotated_as
+
+SEARCHES = 2
+"""How many complete searches on each root must agree that a file is nowhere before it is lost."""
+UNMISSED_SECONDS = 86_400.0
+"""A file that had not changed for so long held nothing unread when it went: it is not lost but tidied away."""
+REMEMBERED_SECONDS = 7 * 86_400.0
+"""How long a final or lost file is remembered, in case that its folder comes back with it."""
+MOST_REMEMBERED = 256
+"""How many of those are remembered."""
+
+
+@dataclass
+class Place:
+    """What is known of one root on which the log is searched for."""
+
+    listed_at: float = float("-inf")
+    """The monotonic instant when all of its folders were last begun to be listed, and that succeeded."""
+    searched_at: float = 0.0
+    """The instant when the last search began that was complete, its archive included."""
+    waiting: frozenset[Rolled] = frozenset()
+    """Rotated files in its folders of which it is not clear yet what they are; nor are their copies elsewhere."""
+
+
+class Relatives(NamedTuple):
+    """The files whose content a file of a certain name may hold, at one instant."""
+
+    version: int
+    is_new: bool
+    """Whether no file of that rotated name is known yet."""
+    missing: list[LogFile]
+    """Missing and lost ones."""
+    final: list[LogFile]
+    left_elsewhere: bool
+    """Whether the tail of another root reads one of which is not known what it is called now."""
+    unsettled: bool
+    """Whether the tail of another root just let one go, and what it found before is not committed yet."""
+
+
+class FileTable:
+    """The files of one log.
+
+    A file belongs to the tail that holds it, and that tail alone changes and saves its checkpoint: `adopt` and `claim`
+    decide who that is. So the batches of two tails may be committed in any order.
+    """
+
+    def __init__(
+        self,
+        log: LogName,
+        checkpoints: Iterable[FileCheckpoint] = (),
+        log_checkpoint: LogCheckpoint = LogCheckpoint(),  # noqa: B008  # it is immutable
+    ) -> None:
+        """`checkpoints`, `log_checkpoint`: what was saved."""
+        self.log = log
+        self.log_checkpoint = log_checkpoint
+        self.archive_due = True
+        """Whether something may have been missed that the archive holds."""
+        self._version = 0
+        """Changes with every state of a file."""
+        self._lock = threading.RLock()
+        self._files: dict[State, dict[str, LogFile]] = {state: {} for state in STATES}
+        self._rotated: dict[Rolled, LogFile] = {}
+        """The files that are known by a rotated name."""
+        self._places: dict[str, Place] = {}
+        for checkpoint in checkpoints:
+            file = LogFile(checkpoint, "final" if checkpoint.final else "lost" if checkpoint.lost else "missing")
+            file.saved = True
+            self._files[file.state][file.key] = file
+            if rolled := rotated_as(file.path):
+                self._rotated[rolled] = file
+
+    # --- files and their states --------------------------------------------------------------------------------------
+
+    def files(self, *states: State) -> tuple[LogFile, ...]:
+        """The files in any of these states."""
+        with self._lock:
+            return tuple(file for state in states for file in self._files[state].values())
+
+    def held_by(self, root: str) -> tuple[LogFile, ...]:
+        """The files that the tail of a root holds."""
+        return tuple(file for file in self.files(*HELD) if file.root == root)
+
+    def add(self, file: LogFile) -> None:
+        """A file that nobody knew."""
+        with self._lock:
+            self._version += 1
+            self._files[file.state][file.key] = file
+
+    def move(self, file: LogFile, state: State) -> None:
+        """A file changes its state."""
+        with self._lock:
+            self._version += 1
+            self._files[file.state].pop(file.key, None)
+            file.state = state
+            self._files[state][file.key] = file
+
+    def adopt(self, file: LogFile, root: str, state: State) -> bool:
+        """Have the tail of a root hold a file that nobody holds. False if another tail was faster."""
+        with self._lock:
+            if file.state in HELD or file.root not in ("", root) or file.key not in self._files[file.state]:
+                return False
+            file.root, file.misses = root, {}
+            self.move(file, state)
+            return True
+
+    def claim(self, file: LogFile, rolled: Rolled | None, version: int) -> bool:
+        """Add a file that nobody knew under its rotated name; unless something changed since `version`."""
+        with self._lock:
+            if version != self._version or not self._is_new(rolled):
+                return False
+            if rolled is not None:
+                self._rotated[rolled] = file
+            self.add(file)
+            return True
+
+    def remove(self, file: LogFile) -> None:
+        """Nothing is known of a file that is worth to be remembered."""
+        with self._lock:
+            self._version += 1
+            self._files[file.state].pop(file.key, None)
+            file.root = ""
+
+    def settle(self, root: str) -> None:
+        """What the tail of a root found before is committed: other tails may have the files that it let go."""
+        with self._lock:
+            for file in self.files("missing", "final"):
+                if file.root == root:
+                    file.root = ""
+
+    # --- what is saved -----------------------------------------------------------------------------------------------
+
+    def save(self, file: LogFile, batch: Batch) -> None:
+        """Have a file's checkpoint saved with the batch."""
+        with self._lock:
+            file.saved = True
+            batch.checkpoints[file.key] = file.checkpoint
+            batch.forgotten.discard(file.key)
+
+    def forget(self, file: LogFile, batch: Batch) -> None:
+        """Drop a file: nobody will ask for it any more."""
+        with self._lock:
+            self.remove(file)
+            file.saved = False
+            batch.checkpoints.pop(file.key, None)
+            batch.forgotten.add(file.key)
+
+    def write(self, change: LogCheckpoint, batch: Batch) -> None:
+        """Have a change of the log's checkpoint saved with the batch."""
+        with self._lock:
+            self.log_checkpoint = self.log_checkpoint.merged(change)
+            batch.log_checkpoint = batch.log_checkpoint.merged(change) if batch.log_checkpoint else change
+
+    def count_rotation(self, file: LogFile, batch: Batch) -> None:
+        """A file proves to have been rotated: count that once, even if nothing was read of it yet."""
+        with self._lock:
+            if not file.checkpoint.rolled and (file.state in HELD or file.saved):
+                batch.rotations += 1
+                file.checkpoint = msgspec.structs.replace(file.checkpoint, rolled=True)
+                self.save(file, batch)
+
+    # --- rotated names -----------------------------------------------------------------------------------------------
+
+    def name(self, rolled: Rolled, file: LogFile) -> None:
+        """The file bears this rotated name."""
+        with self._lock:
+            self._rotated[rolled] = file
+
+    def is_new(self, rolled: Rolled | None) -> bool:
+        """Whether a file of this rotated name is still to be looked at."""
+        with self._lock:
+            return self._is_new(rolled)
+
+    def _is_new(self, rolled: Rolled | None) -> bool:
+        if rolled is None or rolled.stamp <= self.log_checkpoint.rolled.get(rolled.stem, ""):
+            return False
+        file = self._rotated.get(rolled)
+        return file is None or file.key in self._files["missing"] or file.key in self._files["lost"]
+
+    def relatives(self, name: str, rolled: Rolled | None, root: str) -> Relatives:
+        """The files whose content one that is called `name`, found on `root`, may hold."""
+        with self._lock:
+            is_new = self._is_new(rolled)
+            if not is_new and not self._files["missing"]:
+                return Relatives(self._version, False, [], [], False, False)
+            # An old file of a name that is done with is no lost one: else each would be opened at each search.
+            states: tuple[State, ...] = ("missing", "lost") if is_new else ("missing",)
+            missing = [file for file in self.files(*states) if may_be(name, file.name)]
+            final = [
+                file for file in self.files("final") if is_new and file.checkpoint.offset and may_be(name, file.name)
+            ]
+            left = any(file.root != root and may_be(name, file.name) for file in self.files("left"))
+            unsettled = any(file.root not in ("", root) for file in missing + final)
+            return Relatives(self._version, is_new, missing, final, left, unsettled)
+
+    # --- searches ----------------------------------------------------------------------------------------------------
+
+    def add_root(self, root: str) -> None:
+        """The log is searched for on this root, too."""
+        with self._lock:
+            self._places.setdefault(root, Place())
+
+    def note_listing(self, root: str, at: float) -> None:
+        """All folders of the root were listed, and that began at the monotonic instant `at`."""
+        with self._lock:
+            self._places[root].listed_at = at
+
+    def listed_everywhere_since(self, at: float, but: str) -> bool:
+        """Whether all roots `but` this one were listed since the monotonic instant `at`."""
+        with self._lock:
+            return all(place.listed_at > at for root, place in self._places.items() if root != but)
+
+    def note_waiting(self, root: str, waiting: Iterable[Rolled]) -> None:
+        """In the folders of the root these rotated files are not known yet."""
+        with self._lock:
+            self._places[root].waiting = frozenset(waiting)
+
+    def is_waiting(self, rolled: Rolled) -> bool:
+        """Whether in the folders of any root a file of this name is not known yet."""
+        with self._lock:
+            return any(rolled in place.waiting for place in self._places.values())
+
+    def finish_search(self, root: str, away: Container[str], began: float, now: float, batch: Batch) -> list[str]:
+        """A search of the root was complete: files that are nowhere are lost, and old ones are told by one stamp.
+
+        `away`: the keys of missing files whose disk is away, and that may come back with it. `began`, `now`: instants.
+        Returns the paths of the files that are lost with something unread in them.
+        """
+        with self._lock:
+            self._places[root].searched_at = began
+            lost = []
+            paths = Counter(file.path for files in self._files.values() for file in files.values() if file.saved)
+            for file in self.files("missing"):
+                if file.key in away or file.root not in ("", root):
+                    continue
+                file.misses[root] = file.misses.get(root, 0) + 1
+                if any(file.misses.get(place, 0) < SEARCHES for place in self._places):
+                    continue
+                if self._give_up(file, paths[file.path] > 1, now, batch):
+                    lost.append(file.path)
+            self._collapse(batch)
+            return lost
+
+    def _give_up(self, file: LogFile, replaced: bool, now: float, batch: Batch) -> bool:
+        """A file is lost; `replaced`: another has its path. Returns whether something unread was in it."""
+        before = file.checkpoint
+        rolled = before.rolled or replaced
+        batch.rotations += rolled and not before.rolled
+        missed = not before.truncated and (rolled or now - before.changed < UNMISSED_SECONDS)
+        unread = bool(before.offset and not before.mark and missed)
+        batch.lost_generations += unread
+        file.checkpoint = msgspec.structs.replace(before, rolled=rolled, lost=True, gone=now)
+        file.root = ""
+        self.move(file, "lost")
+        self.save(file, batch)
+        return unread
+
+    def _collapse(self, batch: Batch) -> None:
+        """Let one stamp stand for all rotated files up to it that are done with, so that the state stays small.
+
+        Not before all roots were searched since then: an older one may wait in an archive that was away.
+        """
+        searched_at = min(place.searched_at for place in self._places.values())
+        rolled = dict(self.log_checkpoint.rolled)
+        by_stem: dict[str, list[Rolled]] = {}
+        for name in self._rotated:
+            by_stem.setdefault(name.stem, []).append(name)
+        for stem, names in by_stem.items():
+            done = ""
+            for name in sorted(names):
+                file = self._rotated[name]
+                if file.saved:
+                    if not 0 < file.checkpoint.gone < searched_at or file.root:
+                        break
+                    self.forget(file, batch)
+                done = name.stamp
+                del self._rotated[name]
+            if done > rolled.get(stem, ""):
+                rolled[stem] = done
+        if rolled != self.log_checkpoint.rolled:
+            self.write(LogCheckpoint(rolled=rolled), batch)
+
+    def forget_old(self, now: float, batch: Batch) -> None:
+        """Forget final and lost files that need not be remembered any more."""
+        with self._lock:
+            gone = sorted((file.checkpoint.gone, file.key, file) for file in self.files("final", "lost"))
+            for number, (since, _, file) in enumerate(gone):
+                too_many, too_old = number < len(gone) - MOST_REMEMBERED, now - since > REMEMBERED_SECONDS
+                if (too_many or too_old) and not file.root:
+                    self.forget(file, batch)

@@ -1,0 +1,374 @@
+"""Tailing one log exactly: complete new records of the files that match, each handed over once.
+
+`Tail.discover` finds files and `Tail.poll` reads them; both make batches that whoever drives the tail saves together
+with what was counted of them. Nothing here waits, counts for good, or knows what a record means.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from exporter.events import LogName
+from exporter.logs import files
+from exporter.logs.files import NotALogError, Pattern, Root
+from exporter.tail.batch import Batch, Clock, Trouble
+from exporter.tail.copies import QUIET_SECONDS
+from exporter.tail.cursor import SMALLEST_READ, TURN_BYTES, RewrittenError
+from exporter.tail.discovery import Discovery
+from exporter.tail.listing import History
+from exporter.tail.logfile import LogFile
+from exporter.tail.merge import Merge, Taken, take_alone
+from exporter.tail.table import FileTable
+from exporter.tail.tracker import MOST_HANDLES, Tracker
+from exporter.tail.troubles import Troubles
+
+BATCH_BYTES = 4 << 20
+"""Bytes of log that one batch covers, about; also what may be read ahead to merge files by time."""
+WATCHED_SECONDS = 3600.0
+"""A file that grew while it was watched, and then has not for so long, is closed and looked at by its name alone. One
+that never grew is closed after `QUIET_SECONDS`: it may be an archive that Qlik wants to replace (hazard 70)."""
+STALE_SECONDS = 1.0
+"""Seconds for which a file whose handle went stale is left alone, doubled each time (hazard 44)."""
+LONGEST_STALE = 30.0
+"""Seconds to which that is doubled at most."""
+FORGIVEN_FAILURES = 3
+"""A file that could not be read so often in a row does not hold up readiness any longer."""
+NETWORK_PROOFS = 2
+"""How many polls in a row must agree that a file on a network was rewritten (hazard 23)."""
+
+_STALE = frozenset(
+    getattr(errno, name)
+    for name in ("ESTALE", "EIO", "ENODEV", "ENXIO", "ENETDOWN", "EHOSTDOWN", "EBADF")
+    if hasattr(errno, name)
+)
+"""Errors after which a handle is of no more use."""
+
+
+@dataclass(frozen=True)
+class TailStatus:
+    """What is known of a tail's reading, for metrics and the status page."""
+
+    log: LogName
+    root: str
+    listed: bool = False
+    files: int = 0
+    unread_bytes: int = 0
+    last_read: float | None = None
+    """The instant of the last poll without error."""
+    troubles: tuple[Trouble, ...] = ()
+    missing: tuple[str, ...] = ()
+    """The patterns whose folder does not exist."""
+    caught_up: bool = False
+
+
+class Tail:
+    """The files of one log below one root. `discover` and `poll` are called by one thread only."""
+
+    def __init__(
+        self,
+        table: FileTable,
+        patterns: Sequence[Pattern],
+        root: Root,
+        *,
+        archive: str = "",
+        history: History = "restate",
+        searched: Sequence[Pattern] = (),
+        everything: bool = False,
+        clock: Clock | None = None,
+        most_handles: int = MOST_HANDLES,
+        heartbeat: Callable[[], None] = lambda: None,
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`archive`, `searched`, `everything`: see `Discovery`; `heartbeat`: `Tracker`; `failed`: `Troubles`."""
+        self.status = TailStatus(table.log, root.name)
+        self.archive_only = not patterns
+        self._table = table
+        self._history = history
+        self._clock = clock or Clock()
+        self._troubles = Troubles(self._clock, failed)
+        self._tracker = Tracker(table, root, self._clock, self._troubles, most_handles, heartbeat)
+        self._discovery = Discovery(self._tracker, patterns, archive, history, searched, everything)
+        self._caught_up = False
+        table.add_root(root.name)
+
+    @property
+    def log(self) -> LogName:
+        """Which log it is."""
+        return self._table.log
+
+    @property
+    def needs_discovery(self) -> bool:
+        """Whether something was seen to move, so that the next discovery should not wait."""
+        return self._tracker.needs_discovery
+
+    @property
+    def handles(self) -> int:
+        """Files that are open."""
+        return len(self._tracker.open)
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is more to read at once."""
+        return any(file.cursor.busy and not file.failures for file in self._tracker.reading)
+
+    def close(self) -> None:
+        """Let go of all files."""
+        self._tracker.close_all()
+
+    # --- discovery ---------------------------------------------------------------------------------------------------
+
+    def discover(self) -> Iterator[Batch]:
+        """Look for files. Each batch is to be committed before the next is asked for."""
+        self._table.settle(self._tracker.root.name)
+        errors_before = self._troubles.count
+        if marks := self._discovery.first_listings():
+            yield marks
+        batch = self._discovery.run()
+        self._describe(batch, read=self._troubles.count == errors_before)
+        yield batch
+
+    # --- polling -----------------------------------------------------------------------------------------------------
+
+    def poll(self) -> Batch:
+        """Read what is new in the known files, up to about `BATCH_BYTES`. Commit the batch before polling again."""
+        self._table.settle(self._tracker.root.name)
+        batch = self._tracker.new_batch()
+        errors_before, now = self._troubles.count, self._clock.monotonic()
+        for file in self._tracker.open:
+            self._watch(file)
+        self._tracker.look_at_vacant_paths()
+        self._read(now, batch)
+        self._finish_files(now, batch)
+        self._describe(batch, read=self._troubles.count == errors_before)
+        return batch
+
+    def _watch(self, file: LogFile) -> None:
+        """See whether an open file still bears its name."""
+        descriptor = file.cursor.descriptor
+        assert descriptor is not None  # noqa: S101  # it is open
+        self._tracker.heartbeat()
+        file.delete_pending = files.is_delete_pending(descriptor)
+        if file.left_at is not None or not file.identity.known:
+            return
+        try:
+            status = os.stat(file.path)
+        except (FileNotFoundError, NotADirectoryError):
+            self._tracker.leave(file.path)
+            return
+        except OSError:
+            return  # the reading will tell
+        here = files.identity(status)
+        if here.known and here != file.identity:
+            self._tracker.leave(file.path, replaced=True)
+        elif status.st_mtime != file.cursor.modified:
+            file.cursor.suspicious = True
+
+    def _read(self, now: float, batch: Batch) -> None:
+        """Read the files in turns, and hand over their records in the order of their times."""
+        reading = self._tracker.reading
+        merge = Merge()
+        hungry: list[LogFile] = []
+        for file in reading:
+            if file.cursor.parsed is None:
+                hungry.append(file)
+            else:
+                merge.add(file)
+        spent, alone = 0, len(reading) == 1
+        while spent < BATCH_BYTES:
+            most = max(SMALLEST_READ, BATCH_BYTES // max(1, len(hungry)))
+            unfilled: list[LogFile] = []
+            barren: list[LogFile] = []
+            parsed: list[LogFile] = []
+            for file in hungry:
+                if now < file.retry_at:
+                    continue
+                spent += self._fill(file, now, most, batch)
+                if file.cursor.parsed is not None:
+                    parsed.append(file)
+                elif file.cursor.behind and not file.failures:
+                    # Not read far enough to know how old its next record is; but others do not wait for ever.
+                    (unfilled if file.cursor.barren_bytes < TURN_BYTES else barren).append(file)
+            for file in parsed if not alone else ():
+                if file.cursor.parsed is not None:  # else another file needed its handle
+                    merge.add(file)
+            if unfilled:
+                hungry = unfilled
+                continue
+            taken = take_alone(parsed[0]) if alone and parsed else merge.take()
+            self._hand_over(taken, batch)
+            spent += taken.read_bytes
+            hungry = [file for file in taken.files if file.cursor.parsed is None and file.cursor.behind]
+            if not taken.records:
+                hungry = barren
+                if not barren:
+                    break
+
+    def _fill(self, file: LogFile, now: float, most: int, batch: Batch, final: bool = False) -> int:
+        """Read from a file. Whatever goes wrong is handled here, and here alone."""
+        before = file.checkpoint
+        self._tracker.heartbeat()
+        try:
+            if not file.is_open and not self._reopen(file):
+                return 0
+            done = file.fill(now, most, final)
+        except RewrittenError:
+            self._rewritten(file, batch)
+            return 0
+        except NotALogError as error:
+            self._discovery.skip(file.path)
+            self._troubles.add(file.path, error)
+            self._tracker.release(file)
+            return 0
+        except OSError as error:
+            self._fail(file, error, now)
+            return 0
+        self._troubles.remove(file.path)
+        if done:
+            batch.read_bytes += done if before.mark <= before.offset else 0  # history counts nothing
+            self._tracker.save(file, batch)
+        self._tracker.rest(file)
+        return done
+
+    def _reopen(self, file: LogFile) -> bool:
+        """Open a closed file again. False if its path does not hold it any more. Raises OSError."""
+        try:
+            descriptor = self._tracker.open_path(file.path)
+        except FileNotFoundError:
+            self._tracker.needs_discovery = True
+            self._tracker.release(file)
+            return False
+        try:
+            same = file.checkpoint.fingerprint.compare(descriptor) == "same"
+            here = files.identity(os.fstat(descriptor))
+        except OSError:
+            os.close(descriptor)
+            raise
+        if not same and here.known and here != file.identity:
+            os.close(descriptor)
+            self._tracker.needs_discovery = True
+            self._tracker.release(file)
+            return False
+        self._tracker.attach(file, descriptor, file.path)
+        return True
+
+    def _rewritten(self, file: LogFile, batch: Batch) -> None:
+        """The file holds other bytes than were read of it; on a network that is believed only if it is seen again."""
+        file.mismatches += 1
+        file.cursor.behind = False
+        if file.mismatches < (NETWORK_PROOFS if self._tracker.root.network else 1):
+            return
+        try:
+            self._tracker.rewritten(file, batch)
+        except OSError as error:
+            self._fail(file, error, self._clock.monotonic())
+
+    def _fail(self, file: LogFile, error: OSError, now: float) -> None:
+        """A file could not be opened or read: close it and try again, later if its handle went stale."""
+        stale = error.errno in _STALE
+        wait = min(STALE_SECONDS * 2**file.failures, LONGEST_STALE) if stale else 0.0
+        self._troubles.add(file.path, error)
+        self._tracker.fail(file, now + wait)
+
+    def _hand_over(self, taken: Taken, batch: Batch) -> None:
+        """Move records into the batch, with the checkpoints behind them. History is not counted as read."""
+        for file in taken.files:
+            self._tracker.save(file, batch)
+            self._tracker.rest(file)
+        if self._history == "ignore":
+            batch.records.extend(record for record in taken.records if record.counts)
+        else:
+            batch.records.extend(taken.records)
+        batch.read_bytes += taken.read_bytes - taken.history_bytes
+
+    # --- the end of a file -------------------------------------------------------------------------------------------
+
+    def _finish_files(self, now: float, batch: Batch) -> None:
+        """Let go of files that nothing more comes from."""
+        for file in self._tracker.reading:
+            if file.cursor.busy or now < file.retry_at:
+                continue
+            quiet = now - file.cursor.quiet_since
+            if file.left_at is not None:
+                if file.delete_pending or min(quiet, now - file.left_at) >= QUIET_SECONDS:
+                    self._finish(file, now, batch)
+            elif file.is_open and quiet >= (WATCHED_SECONDS if file.cursor.grew else QUIET_SECONDS):
+                self._tracker.close(file)
+
+    def _finish(self, file: LogFile, now: float, batch: Batch) -> None:
+        """Count the unterminated tail of a file that nothing more comes from, and let it go for good (hazard 51)."""
+        while batch.read_bytes < 2 * BATCH_BYTES:
+            self._fill(file, now, BATCH_BYTES, batch, final=True)
+            if not self._tracker.holds(file) or not file.is_open:
+                return  # it could not be read, or proved to be another: later
+            if file.cursor.parsed is not None:
+                records, length = file.take(len(file.cursor.parsed.records))
+                batch.records.extend(records)
+                batch.read_bytes += length
+                self._tracker.save(file, batch)
+            elif not file.cursor.behind:
+                break
+        else:
+            return
+        self._tracker.finish(file, batch)
+
+    def finish_all(self) -> Iterator[Batch]:
+        """For a single reading: take every file as final, its unterminated last line included."""
+        for file in self._tracker.held:
+            batch = self._tracker.new_batch()
+            self._finish(file, self._clock.monotonic(), batch)
+            yield batch
+
+    # --- what is known of it -----------------------------------------------------------------------------------------
+
+    def _describe(self, batch: Batch, read: bool) -> None:
+        """Say in the batch, and in `status`, how far the reading is."""
+        reading, troubles = self._tracker.reading, self._troubles.all
+        listed = self._discovery.folders.complete
+        busy = [file for file in reading if file.cursor.busy]
+        batch.drained = listed and not busy and not self.needs_discovery and not troubles
+        if listed and all(file.failures >= FORGIVEN_FAILURES for file in busy):
+            self._caught_up = True
+        batch.caught_up = self._caught_up
+        self.status = TailStatus(
+            log=self._table.log,
+            root=self._tracker.root.name,
+            listed=listed,
+            files=self._discovery.matched,
+            unread_bytes=sum(file.unread for file in reading),
+            last_read=self._clock.wall() if read else self.status.last_read,
+            troubles=troubles,
+            missing=self._discovery.folders.missing,
+            caught_up=self._caught_up,
+        )
+
+
+def read_once(
+    log: LogName,
+    patterns: Sequence[Pattern],
+    *,
+    archive: str = "",
+    final: bool = True,
+    clock: Clock | None = None,
+) -> Iterator[Batch]:
+    """Everything that the files meant by `patterns` hold now, from the beginning, merged by time; all of it counts.
+
+    Rotated files beside them and in `archive` are read, too. Uses no state and flat memory. `final`: an unterminated
+    last line counts as a record. Files that cannot be read are told in the last batch's `troubles`.
+    """
+    table = FileTable(log)
+    root = Root("", network=False, caseless=bool(patterns) and patterns[0].caseless)
+    tail = Tail(table, patterns, root, archive=archive, history="count", everything=True, clock=clock)
+    try:
+        for batch in tail.discover():
+            yield batch
+        while True:
+            batch = tail.poll()
+            batch.troubles, batch.files = tail.status.troubles, tail.status.files
+            yield batch
+            if batch.empty:
+                break
+        if final:
+            yield from tail.finish_all()
+    finally:
+        tail.close()
