@@ -40,6 +40,9 @@ COMMANDS = {
     "probe": _Command("exporter.commands.probe", "test one connection, stage by stage"),
     "backfill": _Command("exporter.commands.backfill", "write the history in the logs as OpenMetrics for Prometheus"),
     "bundle": _Command("exporter.commands.bundle", "a clean zip for a support case"),
+    "healthy": _Command(
+        "exporter.commands.healthy", "ask whether an exporter answers, with TLS or without", needs_config=False
+    ),
     "assets": _Command(
         "exporter.commands.assets",
         "write the rules, dashboards, runbooks and units of this version to a folder",

@@ -29,6 +29,18 @@ echo "installed: $(inside dpkg-query -W -f '${Status}' $name)"
 inside systemd-analyze verify --man=no /usr/lib/systemd/system/$name.service /usr/lib/systemd/system/$name@node1.service
 echo "units verified"
 
+# As documented: a copy for one more node is read by the service, and by nobody else.
+inside cp /etc/$name/config.yml /etc/$name/node1.yml
+inside setpriv --reuid $name --regid $name --init-groups cat /etc/$name/node1.yml >/dev/null
+if inside setpriv --reuid nobody --regid nogroup --clear-groups cat /etc/$name/node1.yml >/dev/null 2>&1; then exit 1; fi
+rm "$system/etc/$name/node1.yml"
+echo "copies of the configuration are readable: for the service alone"
+# An administrator who removed the configuration can still configure the package, and keeps it removed.
+mv "$system/etc/$name/config.yml" "$system/tmp/config.yml"
+inside env DPKG_MAINTSCRIPT_PACKAGE=$name /var/lib/dpkg/info/$name.postinst configure 0.0 >>"$work/dpkg.log" 2>&1 || { cat "$work/dpkg.log"; exit 1; }
+[ ! -e "$system/etc/$name/config.yml" ] && echo "configured without its configuration file"
+mv "$system/tmp/config.yml" "$system/etc/$name/config.yml"
+
 # As the unit does it: its command, its user, no capability, a state folder, no new rights, no writable code.
 inside install -d -m 700 -o $name -g $name /var/lib/$name
 printf 'probes: []\nweb: {listen_addresses: ["127.0.0.1:%s"]}\n' "$port" >>"$system/etc/$name/config.yml"

@@ -44,8 +44,12 @@ def test_the_package_starts_is_scraped_and_leaves_nothing_behind(tmp_path: Path)
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout.splitlines()
     assert said[:2] == ["installed: install ok installed", "units verified"]
-    assert said[2].startswith("scraped: qlik_license_exporter_build_info{")
-    assert said[3:] == [
+    assert said[2:4] == [
+        "copies of the configuration are readable: for the service alone",
+        "configured without its configuration file",
+    ]
+    assert said[4].startswith("scraped: qlik_license_exporter_build_info{")
+    assert said[5:] == [
         "stopped: 0",
         "state kept: qlik-license-exporter 700",
         "removed: configuration and state stay",

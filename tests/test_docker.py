@@ -48,3 +48,22 @@ def test_the_compose_example_writes_nowhere_but_to_the_state() -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert [volume for volume in service["volumes"] if ":ro" not in volume] == ["state:/state"]
+
+
+def test_every_image_that_is_not_ours_is_pinned_by_digest() -> None:
+    files = [DOCKERFILE, *(PROJECT / "deploy").rglob("*.yml")]
+    images = [
+        (file.name, image)
+        for file in files
+        for image in re.findall(r"^(?:FROM|\s*image:) ([\w./:@-]+)", file.read_text(), re.MULTILINE)
+        if "qlik-license-exporter" not in image
+    ]
+    assert len(images) >= 5
+    assert [(name, image) for name, image in images if not re.search(r":[\w.-]+@sha256:[0-9a-f]{64}$", image)] == []
+
+
+def test_health_checks_need_no_plain_http() -> None:
+    manifests = (PROJECT / "deploy" / "kubernetes" / "qlik-license-exporter.yml").read_text()
+    for text in (DOCKERFILE.read_text(), manifests):
+        assert re.search(r"qlik-license-exporter\"?, \"?healthy", text)
+        assert "/-/healthy" not in text

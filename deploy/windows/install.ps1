@@ -129,15 +129,14 @@ if (-not $NoFirewall) {
 Invoke-Program $environmentPython @('-I', '-m', 'exporter', 'service', 'start')
 $deadline = (Get-Date).AddSeconds($SecondsToStart)
 while ($true) {
-    try {
-        Invoke-WebRequest -UseBasicParsing -Uri "http://127.0.0.1:$Port/-/healthy" -TimeoutSec 5 | Out-Null
+    & $environmentPython -I -m exporter healthy "127.0.0.1:$Port" | Out-Null  # with TLS or without
+    if ($LASTEXITCODE -eq 0) {
         break
-    } catch {
-        if ((Get-Date) -gt $deadline) {
-            throw "No answer on port $Port. See the Application event log and $env:ProgramData\$Name\log."
-        }
-        Start-Sleep -Milliseconds 500
     }
+    if ((Get-Date) -gt $deadline) {
+        throw "No answer on port $Port. See the Application event log and $env:ProgramData\$Name\log."
+    }
+    Start-Sleep -Milliseconds 500
 }
 Write-Output "Done. Metrics: http://${env:COMPUTERNAME}:$Port/metrics  Configuration: $env:ProgramData\$Name\config.yml"
 Write-Output "What it can read and reach: & '$Exporter' check"
