@@ -153,9 +153,9 @@ class Exporter:
     def ready(self) -> tuple[bool, str]:
         """Whether every log has been read to the end found when this process first listed it, and what is amiss."""
         waiting = [log for log, figures in self._ledger.figures().items() if not figures.listed]
-        amiss = [f"not read to their end yet: {', '.join(waiting)}"] if waiting else []
+        amiss = [f"not yet read to the end: {', '.join(waiting)}"] if waiting else []
         if not self._ledger.saves:
-            amiss.append("the state cannot be saved, and counters wait")
+            amiss.append("the state cannot be saved; counters are not updated")
         return not waiting, "; ".join(amiss)
 
     def config_yaml(self) -> str:
@@ -174,7 +174,7 @@ class Exporter:
                 self._catalogue_of(config)
             except ConfigError as error:
                 self._reload_successful = False
-                _log.error("configuration not used: %s", error)
+                _log.error("configuration rejected: %s", error)
                 return _PATH.sub("<path>", f"{error.key}: {error.problem}" if error.key else error.problem)
             self._config_text = text
             if config == self._config and self._reload_successful and not asked:
@@ -193,11 +193,11 @@ class Exporter:
         seen = await_settled([file], self._options.settled)
         text, config = text_of(file), self._options.reread()
         if stamps([file]) != seen:
-            raise ConfigError(file, "", "changed while it was read, expected that nobody writes it")
+            raise ConfigError(file, "", "changed while it was being read")
         if config != self._config:
             refuse_remains(file, self._config_text, text)
             if self._config.probes is not None and config.probes is None:
-                problem = "not found any more, expected a list: the built-in probes begin at a restart only"
+                problem = "no longer found, expected a list: the built-in probes start only at a restart"
                 raise ConfigError(file, "probes", problem)
         return text, config
 
@@ -310,7 +310,7 @@ class Exporter:
             try:
                 await make()
             except Exception as error:  # the one place where a dead source is handled
-                _log.error("%s died and is started anew: %s: %s", component, type(error).__name__, error)
+                _log.error("%s failed and is restarted: %s: %s", component, type(error).__name__, error)
             self._failed(component)
             await asyncio.sleep(RESTART_PAUSE)
 
@@ -335,7 +335,7 @@ class Exporter:
         if before.qrs != config.qrs:
             self._qrs = QrsBoard(config.qrs) if config.qrs.enabled else None
         self._ledger.reconfigure(config, self._rules)
-        _log.info("the new configuration is in force")
+        _log.info("the new configuration has been applied")
 
 
 async def _cancelled(tasks: list["asyncio.Task[None]"]) -> None:

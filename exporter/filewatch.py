@@ -95,9 +95,9 @@ def refuse_remains(file: str, before: str, text: str) -> None:
     """
     remains = text.rstrip()
     if len(remains) < len(before.rstrip()) and before.startswith(remains):
-        problem = "found only the beginning of the settings in force, expected all of them"
+        problem = "found only the beginning of the current settings, expected all of them"
     elif yaml_tree(before, file) and not yaml_tree(text, file):
-        problem = "found no settings, expected those in force or others"
+        problem = "found no settings, expected at least one"
     else:
         return
-    raise ConfigError(file, "", f"{problem}; if it is meant so, restart the exporter")
+    raise ConfigError(file, "", f"{problem}; if this is intended, restart the exporter")

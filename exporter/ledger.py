@@ -197,7 +197,7 @@ class Ledger:
             if tail.log == name and not tail.archive_only
         ]
         problems = [
-            f"nothing has come back from {reader.root.name} for {reader.stuck_seconds:.0f} s"
+            f"no response from {reader.root.name} for {reader.stuck_seconds:.0f} s"
             for reader in list(self._readers.values())
             if reader.root.name in sources and reader.stuck_seconds
         ]
@@ -412,7 +412,7 @@ class Ledger:
                 raise
             self.save_failures += 1
             if self.save_failures == 1 or not self._unsaved:
-                log.error("%s; counters wait, gauges go on", error)
+                log.error("%s; until then gauges are updated, counters are not", error)
             self._unsaved = True
             return False
         return True

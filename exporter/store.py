@@ -195,7 +195,7 @@ class Store:
     def _open_or_begin(self) -> None:
         try:
             if not _is_taken(self.path):
-                self._begin_with_nothing("is gone, though it was saved to before" if self._lock.noted else "")
+                self._begin_with_nothing("is missing, although it was saved to before" if self._lock.noted else "")
             self._connect()
         except _UnusableError as error:
             self.start_anew(str(error))
@@ -203,8 +203,8 @@ class Store:
             raise StoreError(f"the state file {self.path} cannot be used: {_words(error)}") from error
         if self._number < self._lock.noted:
             log.error(
-                "the state file %s is an older copy (save %d of %d): what was counted since is counted anew, as far as "
-                "the logs still hold it",
+                "the state file %s is an older copy (save %d of %d): what was counted since then is counted again, as "
+                "far as the logs still contain it",
                 self.path,
                 self._number,
                 self._lock.noted,
@@ -244,11 +244,11 @@ class Store:
             _sync_folder(self.path.parent)
         except (sqlite3.Error, OSError) as error:
             what = f" {why}, and a new one" if why else ""
-            raise StoreError(f"the state file {self.path}{what} cannot be made: {_words(error)}") from error
+            raise StoreError(f"the state file {self.path}{what} cannot be created: {_words(error)}") from error
         self._lock.note(number)
         if why:
             where = f"it was set aside as {aside}, and " if aside else ""
-            then = "all that is known is written anew" if number else "counting starts anew"
+            then = "all current values are written to a new one" if number else "counters restart at 0"
             log.error("the state file %s %s; %s%s", self.path, why, where, then)
 
     def _connect(self, newest: int = 0) -> None:
@@ -259,7 +259,7 @@ class Store:
         try:
             status = os.stat(self.path)
             if not stat.S_ISREG(status.st_mode):
-                raise _UnusableError("is no file")
+                raise _UnusableError("is not a file")
             if status.st_size == 0:
                 raise _UnusableError("is empty")
             if any(version not in (1, 2) for version in _format_versions(self.path)):
@@ -295,9 +295,9 @@ class Store:
             if old and isinstance(number, int):
                 digest = _note_save(database, number, total)
         if old:
-            log.info("the state file %s was brought from version %d to %d", self.path, version, len(MIGRATIONS))
+            log.info("the state file %s was migrated from version %d to %d", self.path, version, len(MIGRATIONS))
         if not isinstance(number, int):
-            raise _UnusableError("is damaged: its number of saves is no number")
+            raise _UnusableError("is damaged: its number of saves is not a number")
         if digest != _digest(number, total):
             raise _UnusableError("is damaged: its content does not match its digest")
         if number < newest:
@@ -316,7 +316,7 @@ class Store:
             raise _UnusableError("belongs to another program")
         if version > len(MIGRATIONS):
             raise _UnusableError(
-                f"was written by a newer release (version {version}, this one knows {len(MIGRATIONS)})"
+                f"was written by a newer release (version {version}, this one supports {len(MIGRATIONS)})"
             )
         if version < 1:
             raise _UnusableError("is damaged: it has no version")
@@ -437,7 +437,7 @@ def _instant(state: Mapping[str, bytes], name: str) -> float | None:
     try:
         return float(state[name]) if name in state else None
     except ValueError:
-        raise _UnusableError("is damaged: an instant is no number") from None
+        raise _UnusableError("is damaged: a time is not a number") from None
 
 
 def _words(error: BaseException) -> str:

@@ -126,7 +126,7 @@ class TextfileWriter:
                 _log.error("the textfile cannot be written: %s", reason)
             return False
         if not well:
-            _log.info("the textfile is written again")
+            _log.info("the textfile can be written again")
         return True
 
 

@@ -43,9 +43,9 @@ def brief(at: float, now: float) -> str:
 
 
 def ago(at: float, now: float) -> str:
-    """`3 h 10 min ago`, `in 2 h`, `at that moment`."""
+    """`3 h 10 min ago`, `in 2 h`, `just now`."""
     if abs(now - at) < 1:
-        return "at that moment"
+        return "just now"
     return f"{span(now - at)} ago" if now > at else f"in {span(at - now)}"
 
 

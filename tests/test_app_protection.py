@@ -109,12 +109,12 @@ def await_gauges_without_state(exporter: ExporterProcess, verdict: float) -> Non
     assert LAST_SAVE not in seen
     assert seen[SAVE_FAILURES] >= 1
     for page in ("/", "/-/ready"):
-        assert "the state cannot be saved, and counters wait" in exporter.ask(page).text
+        assert "the state cannot be saved; counters are not updated" in exporter.ask(page).text
     assert exporter.ask("/api/v1/status").status == 200
 
 
 def assert_said_once(exporter: ExporterProcess, failure: str) -> None:
-    assert [line.count(failure) for line in exporter.said.splitlines() if "counters wait" in line] == [1]
+    assert [line.count(failure) for line in exporter.said.splitlines() if "counters are not" in line] == [1]
     assert exporter.said.count("can be saved again") == 1
     assert "Traceback" not in exporter.said
 

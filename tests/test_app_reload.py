@@ -167,19 +167,19 @@ def test_no_beginning_of_a_configuration_takes_its_place() -> None:
                 continue
         except ConfigError:
             continue
-        with pytest.raises(ConfigError, match="only the beginning of the settings in force"):
+        with pytest.raises(ConfigError, match="only the beginning of the current settings"):
             refuse_remains("config.yml", WRITTEN, WRITTEN[:end])
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "found only the beginning of the settings in force"),
+        ("", "found only the beginning of the current settings"),
         ("{", "not readable as YAML"),
-        ("# to be written\n", "found no settings, expected those in force or others"),
-        ("{}\n", "found no settings, expected those in force or others"),
+        ("# to be written\n", "found no settings, expected at least one"),
+        ("{}\n", "found no settings, expected at least one"),
         ("probes:\n", "probes: found nothing"),
-        ("license:\n  kind: offline\n", "probes: not found any more"),
+        ("license:\n  kind: offline\n", "probes: no longer found"),
     ],
 )
 def test_what_is_left_of_a_file_is_not_taken(text: str, said: str, site: Site, exporter: ExporterThread) -> None:
@@ -223,7 +223,7 @@ def test_a_touch_of_the_file_starts_nothing_anew(
     site.configured()
     assert exporter.exporter.reload(asked=False) is None
     assert exporter.value(SUCCEEDED) == before
-    assert "the new configuration is in force" not in caplog.text
+    assert "the new configuration has been applied" not in caplog.text
 
 
 def test_only_post_from_this_machine_reloads(site: Site, exporter: ExporterThread) -> None:
@@ -336,7 +336,7 @@ def test_sighup_reloads_and_what_flags_say_stays(site: Site) -> None:
         assert (site.folder / "s.db").exists()
         assert "state.file: takes effect" not in exporter.said, "the flag still overrides the file"
         exporter.process.send_signal(signal.SIGHUP)
-        eventually("the same once more", lambda: exporter.said.count("the new configuration is in force") == 2)
+        eventually("the same once more", lambda: exporter.said.count("the new configuration has been applied") == 2)
         assert not site.state.exists()
 
 

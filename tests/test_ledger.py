@@ -248,7 +248,7 @@ def test_hazard_45_a_stuck_root_delays_only_itself_and_no_stop(folder: Path, mon
     ledger = _ledger(folder)
     ledger.start(_config(folder, "stuck/*.txt", "well/*.txt"))
     _until(lambda: _counted(ledger) == 1, "the other root read")
-    _until(lambda: "nothing has come back from stuck" in ledger.figures()["licenses"].problem, "told")
+    _until(lambda: "no response from stuck" in ledger.figures()["licenses"].problem, "told")
     assert not ledger.figures()["licenses"].listed
     for _ in range(50):
         began = time.monotonic()

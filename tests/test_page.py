@@ -180,7 +180,7 @@ def test_a_probes_certificate_clock_and_stages_and_what_was_bought_are_shown():
         "500 of 1,000 used this month",
         "7 of 100 available",
         "5 of 5",
-        "started anew: tail 2 times",
+        "restarted: tail 2 times",
         "state saved 9 s ago",
     ):
         assert told in text, told

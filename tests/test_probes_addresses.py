@@ -52,11 +52,11 @@ def finding(*addresses: Address) -> Callable[[str, int, int], list[Address]]:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "no such name"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "the name does not exist"),
         (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "no name server"),
         (socket.gaierror(socket.EAI_FAIL, "Non-recoverable failure in name resolution"), "Non-recoverable"),
         (UnicodeError("label empty or too long"), "host name"),
-        (TimeoutError(), "looked up"),
+        (TimeoutError(), "could not be resolved"),
     ],
 )
 def test_hazard_126_a_name_that_cannot_be_looked_up_is_dns(error: Exception, words: str) -> None:
@@ -215,7 +215,7 @@ def test_what_a_real_name_server_answers_is_told() -> None:
     for name in ("nxdomain", "servfail", "refused", "empty", "silent"):
         reason, phases, detail = found[name]
         assert (reason, phases) == ("dns", ["dns"]), detail
-    assert "no such name" in found["nxdomain"][2]
+    assert "the name does not exist" in found["nxdomain"][2]
     assert "no name server" in found["servfail"][2]
     assert "in time" in found["silent"][2]
     assert found["good"][:2] == ["tcp_refused", ["connect", "dns"]]

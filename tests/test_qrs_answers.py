@@ -342,7 +342,7 @@ def test_other_spellings_are_counted_and_never_guessed_and_only_their_form_is_sh
     assert overview.problems == 1
     (note,) = overview.notes
     form = re.sub("[A-Za-z]", "a", re.sub("[0-9]", "0", text[:40]))
-    assert note == f"license.keyDetails: Valid To, of the form `{form}`, is no unambiguous date"
+    assert note == f"license.keyDetails: Valid To, of the form `{form}`, is not an unambiguous date"
 
 
 def test_a_day_that_reads_the_same_both_ways_is_read() -> None:

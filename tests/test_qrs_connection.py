@@ -165,7 +165,7 @@ def test_a_proxy_service_that_does_not_answer_is_named_and_hides_nothing_else(qr
     overview = read(site.settings(qrs.url, sessions_url=qrs.url), timeout=0.5)
     assert (overview.kind, overview.sessions_per_user_max) == ("signed_key", None)
     assert overview.notes == (
-        "sessions: timeout: the Proxy service (qrs.sessions_url) did not answer in full within 0.5 s",
+        "sessions: timeout: the Proxy service (qrs.sessions_url) did not answer completely within 0.5 s",
     )
 
 
@@ -327,7 +327,7 @@ def test_a_key_with_a_password_is_opened_with_it(qrs: FakeQrs, site: Site) -> No
         f"certificate: {site.folder / 'client_key.pem'} is protected by a password: set qrs.key_password"
     )
     wrong = failure(site.settings(qrs.url, key_password="hidden-passwor"))
-    assert str(wrong) == f"certificate: qrs.key_password does not open {site.folder / 'client_key.pem'}"
+    assert str(wrong) == f"certificate: qrs.key_password does not decrypt {site.folder / 'client_key.pem'}"
 
 
 def test_a_password_beside_a_key_without_one_does_no_harm(qrs: FakeQrs, site: Site) -> None:
@@ -346,7 +346,7 @@ def test_a_pfx_file_stands_for_certificate_and_key(
     assert read(settings).kind == "signed_key"
     assert list(scratch.iterdir()) == []
     wrong = failure(site.settings(qrs.url, certificate=str(file), key="", key_password="other"))
-    assert str(wrong) == f"certificate: {file} is no PEM, and no PFX file that qrs.key_password opens"
+    assert str(wrong) == f"certificate: {file} is neither PEM nor a PFX file that qrs.key_password decrypts"
 
 
 def test_a_pfx_file_without_a_password_is_read(qrs: FakeQrs, site: Site) -> None:
@@ -380,11 +380,11 @@ def spoilt(site: Site, name: str, content: bytes) -> Path:
 @pytest.mark.parametrize(
     ("setting", "name", "content", "sentence"),
     [
-        ("ca_file", "root.pem", b"", "{} (qrs.ca_file) holds no CA certificate"),
-        ("ca_file", "root.pem", b"-----BEGIN CERTIFICATE-----\nxx\n", "{} (qrs.ca_file) holds no CA certificate"),
-        ("certificate", "client.pem", b"-----BEGIN NOTHING-----\n", "{} (qrs.certificate) holds no certificate"),
-        ("certificate", "client.pem", b"", "{} is no PEM, and no PFX file that qrs.key_password opens"),
-        ("key", "client_key.pem", b"not a key", "{} (qrs.key) holds no private key"),
+        ("ca_file", "root.pem", b"", "{} (qrs.ca_file) contains no CA certificate"),
+        ("ca_file", "root.pem", b"-----BEGIN CERTIFICATE-----\nxx\n", "{} (qrs.ca_file) contains no CA certificate"),
+        ("certificate", "client.pem", b"-----BEGIN NOTHING-----\n", "{} (qrs.certificate) contains no certificate"),
+        ("certificate", "client.pem", b"", "{} is neither PEM nor a PFX file that qrs.key_password decrypts"),
+        ("key", "client_key.pem", b"not a key", "{} (qrs.key) contains no private key"),
         ("key", "client_key.pem", b"x" * ((1 << 20) + 1), "{} is larger than 1048576 bytes: no certificate"),
     ],
 )
@@ -427,7 +427,7 @@ def test_an_expired_client_certificate_is_named_with_its_day(qrs: FakeQrs, site:
 def test_a_client_certificate_of_the_future_points_at_the_clock(qrs: FakeQrs, site: Site) -> None:
     site.write_client(starts_in_days=2)
     error = failure(site.settings(qrs.url))
-    assert str(error).startswith(f"certificate: {site.folder / 'client.pem'} is valid from 20")
+    assert str(error).startswith(f"certificate: {site.folder / 'client.pem'} is not valid before 20")
     assert "clock" in str(error)
 
 
@@ -436,7 +436,7 @@ def test_a_pfx_file_without_a_key_is_named(qrs: FakeQrs, site: Site) -> None:
     encryption = serialization.NoEncryption()
     file.write_bytes(pkcs12.serialize_key_and_certificates(b"root", None, None, [site.root], encryption))
     assert str(failure(site.settings(qrs.url, certificate=str(file)))) == (
-        f"certificate: {file} holds no private key with its certificate"
+        f"certificate: {file} contains no private key that matches its certificate"
     )
 
 
@@ -445,7 +445,7 @@ def test_a_pfx_file_needs_a_folder_for_temporary_files_and_says_so(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     error = failure(site.settings(qrs.url, certificate=str(site.write_pfx())))
-    assert str(error) == "certificate: a PFX file needs a folder for temporary files: no such file or directory"
+    assert str(error) == "certificate: a PFX file requires a folder for temporary files: no such file or directory"
 
 
 @pytest.mark.parametrize("pfx", [False, True])

@@ -125,7 +125,7 @@ def _with_companions_of_another(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "is empty"),
         (lambda path: path.write_bytes(b'{"offsets": ['), "is damaged"),
         (_torn, "is damaged"),
-        (_folder, "is no file"),
+        (_folder, "is not a file"),
         (_foreign, "another program"),
         (_altered(f"PRAGMA user_version = {len(MIGRATIONS) + 1}"), "newer release"),
         (_altered("PRAGMA user_version = 0"), "is damaged"),
@@ -258,7 +258,7 @@ def test_where_no_new_file_can_be_made_an_unusable_one_stays_where_it_is(path: P
     path.write_bytes(b"damaged")
     (path.parent / "state.db.new").mkdir()  # stands in the way of the draft
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"is damaged: .*, and a new one cannot be made: "):
+        with pytest.raises(StoreError, match=r"is damaged: .*, and a new one cannot be created: "):
             Store(path)
         assert path.read_bytes() == b"damaged"
     (path.parent / "state.db.new").rmdir()
@@ -301,7 +301,7 @@ def test_a_file_that_is_gone_is_a_reset_and_says_so(path: Path, caplog: pytest.L
     store = Store(path, wall=lambda: 5.0)
     store.close()
     assert store.reset == 5.0
-    assert "is gone" in caplog.text
+    assert "is missing" in caplog.text
 
 
 def test_a_restored_older_copy_is_noticed_and_used(path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -176,7 +176,7 @@ def test_hazard_134_a_folder_that_is_missing_is_logged_once_counted_always_and_u
     writer.stop()
     assert caplog.messages == [
         "the textfile cannot be written: No such file or directory",
-        "the textfile is written again",
+        "the textfile can be written again",
     ]
 
 

@@ -124,7 +124,7 @@ def test_hazard_123_a_missing_ip_family_is_a_warning(
     ("refused", "reason"),
     [
         (dict.fromkeys((socket.AF_INET, socket.AF_INET6), errno.EAFNOSUPPORT), "0.0.0.0: address family not supported"),
-        ({socket.AF_INET6: errno.EADDRINUSE}, "found no port that is free for IPv4 and IPv6"),
+        ({socket.AF_INET6: errno.EADDRINUSE}, "no port is free for both IPv4 and IPv6"),
         ({socket.AF_INET: errno.EACCES}, "this account may not use the port"),
     ],
 )
@@ -155,7 +155,7 @@ def test_a_taken_port_is_an_error_that_names_the_address(host: str, monkeypatch:
         with pytest.raises(ListenError) as failure:
             server.start(["127.0.0.1:0", address])
         server.stop()
-    assert str(failure.value) == f"cannot listen on {address}: the port is in use by another program"
+    assert str(failure.value) == f"cannot listen on {address}: another program is using the port"
 
 
 @pytest.mark.parametrize("address", ["no-such-host.invalid:80", "192.0.2.1:0", "a" * 70 + ":1"])
@@ -299,7 +299,7 @@ def test_scrapes_are_answered_while_hundreds_wait_for_a_probe() -> None:
             waiting[-1].sendall(PROBE)
         statuses = [running.ask("/metrics")[0] for _ in range(60)]
         assert statuses == [200] * 60
-        assert running.ask(f"/probe?target={TARGET}")[::2] == (429, b"Too many requests wait for a probe.\n")
+        assert running.ask(f"/probe?target={TARGET}")[::2] == (429, b"Too many requests are waiting for a probe.\n")
         for client in waiting:
             client.close()
         assert running.failures == []
@@ -510,7 +510,7 @@ def test_a_loop_that_ended_is_started_anew_and_counted(caplog: pytest.LogCapture
         loop._loop.call_soon_threadsafe(loop._loop.stop)
         assert eventually(lambda: running.failures == ["web"])
         assert eventually(lambda: _answers(running))
-    assert "the web server no longer answered" in caplog.text
+    assert "the web server does not answer" in caplog.text
 
 
 @pytest.mark.windows
@@ -646,5 +646,5 @@ def test_a_port_that_stays_taken_is_an_error_in_the_end(monkeypatch: pytest.Monk
     monkeypatch.setattr(listener, "TAKEN_PAUSE", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as holder:
         address = f"127.0.0.1:{holder.getsockname()[1]}"
-        with pytest.raises(listener.ListenError, match="in use by another program"):
+        with pytest.raises(listener.ListenError, match="another program is using the port"):
             listener.listening_sockets(address)

@@ -292,7 +292,7 @@ def test_a_web_file_that_became_unusable_leaves_the_last_good_one_in_force(
                 assert (_status(running), _status(running, "alice", "wonder")) == (401, 200)
             _web_file(tmp_path, good)
             assert eventually(lambda: not running.server._security.refused)
-    assert caplog.text.count("the last good version stays in force") == 4
+    assert caplog.text.count("the last valid version stays in force") == 4
     assert "secret" not in caplog.text
 
 
@@ -368,7 +368,7 @@ def test_a_version_that_protects_less_is_refused_until_a_restart(
     security.start()
     _web_file(tmp_path, after)
     assert eventually(lambda: bool(security.refused))
-    assert "protects less than what is in force" in security.refused
+    assert "protects less than the current one" in security.refused
     assert said in security.refused
     assert security.current() is in_force
     assert [record.levelname for record in caplog.records] == ["ERROR"]

@@ -232,7 +232,7 @@ def test_reload_is_done_by_post_or_put_and_says_what_was_wrong() -> None:
         assert running.ask("/-/reload", "PUT", body=b"x" * 100)[0] == 200
         problem = "license.grace: found `5`, expected a duration"
         status, _, body = running.ask("/-/reload", "POST")
-        assert (status, body.decode()) == (500, f"Not reloaded, the settings in force stay: {problem}\n")
+        assert (status, body.decode()) == (500, f"Not reloaded; the current settings stay in force: {problem}\n")
         status, headers, _ = running.ask("/-/reload")
         assert (status, headers["Allow"]) == (405, "POST, PUT, OPTIONS")
 

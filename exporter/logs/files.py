@@ -30,7 +30,7 @@ _ROLLED = re.compile(
 
 
 class NotALogError(OSError):
-    """What the name stands for is no regular file: a folder, a pipe or a device."""
+    """What the name stands for is not a regular file: a folder, a pipe or a device."""
 
 
 class Identity(NamedTuple):
@@ -112,7 +112,7 @@ if sys.platform == "win32":
             raise error
         try:
             if _winapi.GetFileType(handle) != _FILE_TYPE_DISK:
-                raise NotALogError(errno.EINVAL, "is no regular file", path)
+                raise NotALogError(errno.EINVAL, "is not a regular file", path)
             return msvcrt.open_osfhandle(handle, os.O_RDONLY | os.O_BINARY)
         except BaseException:
             _winapi.CloseHandle(handle)
@@ -164,12 +164,12 @@ else:
 def open_shared(path: str) -> int:
     """A descriptor to read `path` with, that lets every other process read, write, rename and delete the file.
 
-    Raises OSError; NotALogError for what is no regular file.
+    Raises OSError; NotALogError for what is not a regular file.
     """
     descriptor = _open(path)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise NotALogError(errno.EINVAL, "is no regular file", path)
+            raise NotALogError(errno.EINVAL, "is not a regular file", path)
     except BaseException:
         os.close(descriptor)
         raise

@@ -79,13 +79,15 @@ class Exchange:
                 continue
             data = await self._stream.receive()
             if not data:
-                raise EndOfStreamError("closed amid the answer" if received else "closed before an answer")
+                raise EndOfStreamError(
+                    "closed before the response was complete" if received else "closed before a response"
+                )
             start = (start + data)[: len(_START)]
             if not _START.startswith(start):
                 raise h11.RemoteProtocolError("it does not begin with HTTP/")
             received += len(data)
             if received > LARGEST_HEAD:
-                raise h11.RemoteProtocolError("its head does not end")
+                raise h11.RemoteProtocolError("its header is not terminated")
             self._connection.receive_data(data)
 
     async def read_body(self) -> None:
@@ -96,7 +98,7 @@ class Exchange:
                 event = self._connection.next_event()
             except h11.RemoteProtocolError:
                 if ended:
-                    raise EndOfStreamError("closed amid the answer") from None
+                    raise EndOfStreamError("closed before the response was complete") from None
                 raise
             if event is h11.NEED_DATA:
                 data = await self._stream.receive()
@@ -129,7 +131,7 @@ def origin(answer: h11.Response) -> str:
         where = printable(urlsplit(location).hostname or "", LONGEST_ISSUER) if location else ""
     except ValueError:
         where = ""
-    return (f" from `{server}`" if server else "") + (f" that leads to {where}" if where else "")
+    return (f" from `{server}`" if server else "") + (f" that redirects to {where}" if where else "")
 
 
 def status_text(status: int | None) -> str:

@@ -17,10 +17,10 @@ ADDRESSES_SHOWN = 4
 
 _TIMED_OUT: dict[Phase, tuple[Reason, str]] = {
     "dns": ("dns", "The name server did not answer in time."),
-    "connect": ("tcp_timeout", "The connection was not answered in time."),
+    "connect": ("tcp_timeout", "The connection attempt got no answer in time."),
     "proxy": ("proxy_connect", "The proxy did not answer in time."),
-    "tls": ("tls_timeout", "The connection opened, but TLS was not agreed on in time."),
-    "http": ("http_timeout", "The answer did not come, or did not end, in time."),
+    "tls": ("tls_timeout", "The connection was opened, but the TLS handshake did not complete in time."),
+    "http": ("http_timeout", "The response did not arrive, or was not complete, in time."),
 }
 _UNREACHABLE = {
     errno.ENETUNREACH,
@@ -39,7 +39,7 @@ _WINDOWS_RESET = {10052, 10053, 10054, 64, 1236}
 _UNCONNECTED: dict[Reason, str] = {
     "tcp_refused": "refused",
     "tcp_timeout": "no answer",
-    "tcp_unreachable": "no way there, or forbidden on this machine",
+    "tcp_unreachable": "no route, or blocked on this machine",
     "reset": "reset",
 }
 _EXPIRED, _NOT_YET_VALID, _WRONG_HOST, _WRONG_ADDRESS = 10, 9, 62, 64
@@ -66,13 +66,13 @@ def stage_failure(phase: Phase, error: Exception, host: str, chain: ServedChain 
     if isinstance(error, ssl.SSLError):
         return Failure("tls_handshake", f"TLS failed: {error_text(error)}.")
     if isinstance(error, h11.RemoteProtocolError):
-        return Failure("http_protocol", f"The answer is not HTTP: {error_text(error)}.")
+        return Failure("http_protocol", f"The response is not HTTP: {error_text(error)}.")
     if isinstance(error, OSError):
         reason = reason_of(error)
         if reason == "tcp_timeout":  # the system's own time-out, before ours
             return time_out(phase)
         return Failure(reason, f"The connection was lost: {error_text(error)}.")
-    return Failure("other", f"The probe cannot be done as it is set: {error_text(error)}.")
+    return Failure("other", f"The probe cannot be run with these settings: {error_text(error)}.")
 
 
 def time_out(phase: Phase) -> Failure:
@@ -127,9 +127,9 @@ def lookup_text(error: Exception) -> str:
     if not isinstance(error, socket.gaierror):
         return error_text(error)
     if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
-        return "the name server knows no such name, or no address for it"
+        return "the name does not exist, or has no address"
     if error.errno == socket.EAI_AGAIN:
-        return "no name server gave an answer"
+        return "no name server answered"
     return error_text(error)
 
 

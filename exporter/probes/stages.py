@@ -169,7 +169,7 @@ class RunningProbe:
     def _failure(self, phase: Phase, error: Exception) -> Failure:
         if phase == "dns":
             peer = f"The proxy {self._proxy.host}" if self._proxy else self._settings.host
-            return self._on_the_way(Failure("dns", f"{peer} could not be looked up: {lookup_text(error)}."))
+            return self._on_the_way(Failure("dns", f"{peer} could not be resolved: {lookup_text(error)}."))
         if phase == "proxy" and isinstance(error, OSError | h11.RemoteProtocolError):
             return Failure("proxy_connect", f"The proxy {self._proxy} could not be used: {error_text(error)}.")
         return stage_failure(phase, error, self._settings.host, self._chain)
@@ -236,7 +236,7 @@ class RunningProbe:
             found = await in_thread(("name", host.casefold()), lambda: list(self._resolver(host, port, wanted)))
             usable = [address for address in dict.fromkeys(found) if wanted in (socket.AF_UNSPEC, address.family)]
             if not usable:
-                raise OSError("it has no address of the wanted kind")
+                raise OSError("it has no address of the requested IP version")
             usable.sort(key=lambda address: address.family != socket.AF_INET)
             more = len(usable) - ADDRESSES_SHOWN
             listed = ", ".join(str(address.place[0]) for address in usable[:ADDRESSES_SHOWN])
@@ -297,7 +297,7 @@ class RunningProbe:
         if self._proxy and first.lstrip().startswith(b"<"):
             return own_page(self._proxy)
         what = "plain HTTP" if first.startswith(b"HTTP/") else "something else"
-        return Failure("tls_handshake", f"What answered speaks {what}, not TLS.")
+        return Failure("tls_handshake", f"The peer speaks {what}, not TLS.")
 
     async def _ask(self, stream: Stream) -> None:
         settings = self._settings
@@ -314,16 +314,16 @@ class RunningProbe:
             told = status_text(answer.status_code)
             if answer.status_code not in settings.expected_statuses:
                 expected = ", ".join(map(str, settings.expected_statuses)) or "none"
-                said = f"The answer was {told}{origin(answer)}, expected {expected}{self._whose(answer)}."
+                said = f"The response was {told}{origin(answer)}, expected {expected}{self._whose(answer)}."
                 raise Failure("http_status", said)
-            self._note(f"the answer was {told}, as expected.")
+            self._note(f"the response was {told}, as expected.")
 
     def _whose(self, answer: h11.Response) -> str:
         """Who seems to have given an answer that was not expected, as the end of a sentence."""
         if self._chain and not self._unexpected_issuer() and is_server_error(answer.status_code):
-            return ": an error of the server itself, as far as its certificate shows"
+            return ": apparently an error of the server itself, judging by its certificate"
         if header(answer, b"content-type").casefold().startswith("text/html"):
-            return ": an HTML page, as filters and login pages send"
+            return ": an HTML page, such as a filter or a login page sends"
         return ""
 
     def _unexpected_issuer(self) -> bool:

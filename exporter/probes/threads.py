@@ -85,5 +85,5 @@ async def in_thread(
         threading.Thread(target=work, name="probe-call", daemon=True).start()
     except RuntimeError as error:
         _left(about)
-        raise OSError("this machine starts no more threads") from error
+        raise OSError("this machine cannot start more threads") from error
     return await outcome

@@ -89,7 +89,7 @@ class _Part:
         if value is None:
             return None
         if not isinstance(value, dict):
-            self.findings.problem(f"{self.path}.{name} is no object")
+            self.findings.problem(f"{self.path}.{name} is not an object")
             return None
         part = _Part(value, f"{self.path}.{name}", self.findings)
         return part if part.flag("enabled") else None
@@ -146,7 +146,7 @@ def overview_of(
     elif sessions_answer is not None:
         sessions = _most_sessions(sessions_answer, findings)
     if license_answer is None:
-        findings.note("no license is set, or qrs.user may not see it")
+        findings.note("no license is set, or qrs.user cannot see it")
         return LicenseOverview(
             read_at=read_at,
             sessions_per_user_max=sessions,
@@ -181,7 +181,7 @@ def overview_of(
 
 def _object(answer: object, path: str) -> dict[str, object]:
     if not isinstance(answer, dict):
-        raise no_json(repository("", path), "JSON that is no object")
+        raise no_json(repository("", path), "JSON that is not an object")
     return answer
 
 
@@ -247,7 +247,7 @@ def _product(license_: _Part) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER:
         return str(value)
     if value is not None:
-        license_.findings.problem("license.product is not understood")
+        license_.findings.problem("license.product cannot be parsed")
     return None
 
 
@@ -259,7 +259,7 @@ def _form_of(text: str) -> str:
 def _most_sessions(answer: object, findings: _Findings) -> float | None:
     """The most open sessions that any one user holds at this proxy: a lower bound, since a site has several."""
     if not isinstance(answer, list):
-        findings.problem(f"GET {SESSIONS} answered with JSON that is no list")
+        findings.problem(f"GET {SESSIONS} answered with JSON that is not a list")
         return None
     held: Counter[tuple[str, str]] = Counter()
     for entry in answer:
@@ -282,12 +282,12 @@ def _updated(license_: _Part, read_at: float) -> float | None:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        license_.findings.problem("license.updated is no instant with a time zone")
+        license_.findings.problem("license.updated is not a time with a time zone")
         return None
     if moment.year < FIRST_YEAR:  # Qlik writes 1753-01-01 for "never"
         return None
     if moment.timestamp() > read_at + FURTHEST_AHEAD:
-        license_.findings.problem("license.updated lies in the future: compare the clocks")
+        license_.findings.problem("license.updated is in the future: compare the clocks")
         return None
     return moment.timestamp()
 
@@ -302,9 +302,9 @@ def _expiry(license_: _Part, kind: LicenseKind | None) -> float | None:
         return None
     ending = ending_of(details)
     for text in ending.not_understood:
-        findings.problem(f"license.keyDetails: Valid To, of the form `{_form_of(text)}`, is no unambiguous date")
+        findings.problem(f"license.keyDetails: Valid To, of the form `{_form_of(text)}`, is not an unambiguous date")
     if ending.other_name:
         findings.problem(f"license.keyDetails has no Valid To, but `{ending.other_name}`: expiry not known")
     elif not ending.named:
-        findings.note("license.keyDetails has no Valid To: taken as perpetual")
+        findings.note("license.keyDetails has no Valid To: considered perpetual")
     return ending.at

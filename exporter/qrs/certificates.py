@@ -55,7 +55,7 @@ def tls_context(settings: QrsConfig) -> ssl.SSLContext:
         else:
             context.load_verify_locations(cadata=ca)
     except (OSError, ValueError):  # ssl.SSLError is an OSError
-        raise QrsError("certificate", f"{settings.ca_file} (qrs.ca_file) holds no CA certificate") from None
+        raise QrsError("certificate", f"{settings.ca_file} (qrs.ca_file) contains no CA certificate") from None
     certificate = _file(settings.certificate)
     if _is_pem(certificate):
         _load_pem(context, certificate, settings)
@@ -100,7 +100,7 @@ def _unusable_pem(certificate: bytes, key: bytes, settings: QrsConfig) -> QrsErr
     try:
         own = x509.load_pem_x509_certificate(certificate)
     except ValueError:
-        return QrsError("certificate", f"{settings.certificate} (qrs.certificate) holds no certificate")
+        return QrsError("certificate", f"{settings.certificate} (qrs.certificate) contains no certificate")
     try:
         private = serialization.load_pem_private_key(key, password=None)
     except TypeError:  # protected by a password
@@ -109,9 +109,9 @@ def _unusable_pem(certificate: bytes, key: bytes, settings: QrsConfig) -> QrsErr
         try:
             private = serialization.load_pem_private_key(key, password=settings.key_password.encode())
         except (ValueError, UnsupportedAlgorithm):
-            return QrsError("certificate", f"qrs.key_password does not open {settings.key}")
+            return QrsError("certificate", f"qrs.key_password does not decrypt {settings.key}")
     except (ValueError, UnsupportedAlgorithm):
-        return QrsError("certificate", f"{settings.key} (qrs.key) holds no private key")
+        return QrsError("certificate", f"{settings.key} (qrs.key) contains no private key")
     if private.public_key() != own.public_key():
         return QrsError("certificate", f"the key in {settings.key} is not the key of {settings.certificate}")
     return QrsError("certificate", f"{settings.certificate} with {settings.key} cannot be used: key or hash too weak?")
@@ -126,10 +126,10 @@ def _load_pfx(context: ssl.SSLContext, certificate: bytes, settings: QrsConfig) 
         key, own, others = pkcs12.load_key_and_certificates(certificate, password)
     except (ValueError, UnsupportedAlgorithm):
         raise QrsError(
-            "certificate", f"{settings.certificate} is no PEM, and no PFX file that qrs.key_password opens"
+            "certificate", f"{settings.certificate} is neither PEM nor a PFX file that qrs.key_password decrypts"
         ) from None
     if key is None or own is None:
-        raise QrsError("certificate", f"{settings.certificate} holds no private key with its certificate")
+        raise QrsError("certificate", f"{settings.certificate} contains no private key that matches its certificate")
     _check_dates(own, settings.certificate)
     once = secrets.token_urlsafe(32)
     bundle = key.private_bytes(
@@ -146,7 +146,9 @@ def _load_pfx(context: ssl.SSLContext, certificate: bytes, settings: QrsConfig) 
     except ssl.SSLError as error:
         raise QrsError("certificate", f"{settings.certificate} cannot be used: {openssl_word(error)}") from None
     except OSError as error:
-        raise QrsError("certificate", f"a PFX file needs a folder for temporary files: {system_word(error)}") from None
+        raise QrsError(
+            "certificate", f"a PFX file requires a folder for temporary files: {system_word(error)}"
+        ) from None
 
 
 def _check_dates(certificate: x509.Certificate, name: str) -> None:
@@ -156,4 +158,4 @@ def _check_dates(certificate: x509.Certificate, name: str) -> None:
         raise QrsError("certificate", f"{name} expired on {ended}: export a new one from the QMC")
     if certificate.not_valid_before_utc > now:
         begins = certificate.not_valid_before_utc.date().isoformat()
-        raise QrsError("certificate", f"{name} is valid from {begins} only: is this machine's clock right?")
+        raise QrsError("certificate", f"{name} is not valid before {begins}: check the clock of this machine")

@@ -50,7 +50,7 @@ async def _within(seconds: float, asked: Endpoint) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise QrsError(
-            "timeout", f"{asked.service} ({asked.setting}) did not answer in full within {seconds:g} s"
+            "timeout", f"{asked.service} ({asked.setting}) did not answer completely within {seconds:g} s"
         ) from None
 
 
@@ -146,4 +146,4 @@ async def _get(
     try:
         return json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError):
-        raise no_json(asked, "something that is no JSON") from None
+        raise no_json(asked, "something that is not JSON") from None

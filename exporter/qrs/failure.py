@@ -26,8 +26,8 @@ def unwanted_status(asked: Endpoint, status: int) -> QrsError:
     if status in (401, 403):
         return QrsError(
             "forbidden",
-            f"{asked} answered {status}: {asked.service} does not let this exporter read. Check that qrs.user exists "
-            "and has a role that may read this, and that qrs.certificate is the site's own client certificate",
+            f"{asked} answered {status}: {asked.service} denies access. Check that qrs.user exists "
+            "and has a role that can read this, and that qrs.certificate is the site's own client certificate",
         )
     if status in (301, 302, 303, 307, 308):
         return QrsError("http", f"{asked} answered {status}, a redirect: {_is_it(asked)}")
@@ -42,7 +42,7 @@ def no_json(asked: Endpoint, found: str) -> QrsError:
 
 
 def _is_it(asked: Endpoint) -> str:
-    return f"does {asked.setting} name {asked.service} (port {asked.port})?"
+    return f"is {asked.setting} the address of {asked.service} (port {asked.port})?"
 
 
 def connection_failure(asked: Endpoint, error: Exception, settings: QrsConfig) -> QrsError:
@@ -60,11 +60,13 @@ def connection_failure(asked: Endpoint, error: Exception, settings: QrsConfig) -
             )
         return QrsError("tls", f"no TLS connection for {asked}: {openssl_word(cause)}")
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return QrsError("dns", f"the host in {asked.setting} has no address")
+        return QrsError("dns", f"the host in {asked.setting} cannot be resolved")
     if isinstance(cause, ConnectionRefusedError):
-        return QrsError("refused", f"nothing listens for {asked}: is {asked.service} running, is the port right?")
+        return QrsError(
+            "refused", f"connection refused for {asked}: is {asked.service} running, and is the port right?"
+        )
     if isinstance(error, aiohttp.ClientPayloadError):
-        return QrsError("reset", f"the connection was closed before {asked} was answered in full")
+        return QrsError("reset", f"the connection was closed before {asked} was answered completely")
     if isinstance(error, aiohttp.ServerDisconnectedError) or isinstance(cause, ConnectionError):
         # TLS 1.3 often shows no more than this of a refused client certificate.
         return QrsError(
@@ -73,7 +75,7 @@ def connection_failure(asked: Endpoint, error: Exception, settings: QrsConfig) -
             f"accept the client certificate {settings.certificate}",
         )
     if isinstance(error, aiohttp.ClientResponseError):
-        return QrsError("http", f"{asked} was answered with something that is no HTTP")
+        return QrsError("http", f"{asked} was answered with something that is not HTTP")
     if isinstance(cause, TimeoutError):
         return QrsError("timeout", f"no connection for {asked}")
     return QrsError("other", f"{asked} failed: {system_word(cause)}")
@@ -96,12 +98,11 @@ def _untrusted(error: ssl.SSLCertVerificationError, asked: Endpoint, settings: Q
     if error.verify_code in _OTHER_NAME:
         return QrsError(
             "tls",
-            f"{whose} carries another host name than the one asked for: set qrs.server_name to the name that Qlik's "
-            "certificate carries",
+            f"{whose} is for another host name: set qrs.server_name to the name in Qlik's certificate",
         )
     if error.verify_code in _UNKNOWN_ISSUER:
         return QrsError("tls", f"{whose} was not issued by the CA in {settings.ca_file} (qrs.ca_file)")
-    return QrsError("tls", f"{whose} does not verify: {error.verify_message}")
+    return QrsError("tls", f"{whose} cannot be verified: {error.verify_message}")
 
 
 def openssl_word(error: BaseException) -> str:

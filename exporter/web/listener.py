@@ -100,7 +100,7 @@ def listening_sockets(address: str) -> list[socket.socket]:
             return _bound(address, host.strip("[]"), int(port))
         except _OtherFamilyTakenError:
             continue
-    raise ListenError(f"cannot listen on {address}: found no port that is free for IPv4 and IPv6")
+    raise ListenError(f"cannot listen on {address}: no port is free for both IPv4 and IPv6")
 
 
 class _OtherFamilyTakenError(Exception):
@@ -112,7 +112,7 @@ def _bound(address: str, host: str, port: int) -> list[socket.socket]:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except (OSError, UnicodeError) as error:
-            raise ListenError(f"cannot listen on {address}: the host is not known here: {_reason(error)}") from None
+            raise ListenError(f"cannot listen on {address}: the host cannot be resolved: {_reason(error)}") from None
         places = list(dict.fromkeys((family, place) for family, _, _, _, place in found))
     else:
         places = [(socket.AF_INET, ("0.0.0.0", port)), (socket.AF_INET6, ("::", port, 0, 0))]
@@ -147,7 +147,7 @@ def _freed(family: int, place: tuple[Any, ...], only_v6: bool) -> socket.socket:
             if error.errno not in _TAKEN:
                 raise
             if left == TAKEN_TRIES - 1:
-                _log.warning("port %d is in use; waiting for it to be free", place[1])
+                _log.warning("port %d is in use; waiting for it", place[1])
         time.sleep(TAKEN_PAUSE)
     return _listening(family, place, only_v6)
 
@@ -174,9 +174,9 @@ def _listening(family: int, place: tuple[Any, ...], only_v6: bool) -> socket.soc
 def _reason(error: Exception) -> str:
     code = getattr(error, "errno", None)
     if code == errno.EADDRINUSE:
-        return "the port is in use by another program"
+        return "another program is using the port"
     if code == errno.EACCES:
-        return "this account may not use the port, or another program holds it"
+        return "this account may not use the port, or another program is using it"
     return str(getattr(error, "strerror", None) or error).lower()
 
 
@@ -261,7 +261,7 @@ class Listener:
             self._loop.stop(STOP_TIMEOUT / 3)
             self._loop = None
             self._failed()
-            _log.error("the web server no longer answered: starting it anew")
+            _log.error("the web server does not answer; restarting it")
         sockets: list[socket.socket] = []
         try:
             for family, place, only_v6 in self._places:
@@ -269,7 +269,7 @@ class Listener:
         except OSError as error:
             for opened in sockets:
                 opened.close()
-            _log.debug("the web server cannot be started anew yet: %s", _reason(error))
+            _log.debug("the web server cannot be restarted yet: %s", _reason(error))
             return False
         self._loop = _LoopThread(sockets, self._handle, self._security)
         if self._stopping.is_set():

@@ -105,9 +105,9 @@ _BADGES: dict[Severity, str] = {
     "unknown": "Cannot tell",
 }
 _SOURCES = {
-    "message": "told by a message of the log",
-    "qrs": "read from the Repository API",
-    "inferred": "inferred: nothing spoke against it",
+    "message": "from a log message",
+    "qrs": "from the Repository API",
+    "inferred": "inferred: no failure followed",
 }
 _REASONS = {
     "no_access_pass": "No access pass",
@@ -210,7 +210,7 @@ def _clock(status: Status) -> str:
     elif license.stale:
         clock = '<p class="clock no">Locked out</p><p class="soft">until a sync succeeds</p>'
     elif license.lockout is None:
-        clock = '<p class="clock">Not known</p><p class="soft">No sync is known to have succeeded.</p>'
+        clock = '<p class="clock">Not known</p><p class="soft">No successful sync is known.</p>'
     elif license.lockout > now:
         clock = (
             f'<p class="clock">{span(license.lockout - now)}</p>'
@@ -218,18 +218,18 @@ def _clock(status: Status) -> str:
             "latest</p>"
         )
     else:
-        clock = f'<p class="clock no">Due {ago(license.lockout, now)}</p><p class="soft">The lockout may be on.</p>'
+        clock = f'<p class="clock no">Due {ago(license.lockout, now)}</p><p class="soft">Users may be locked out.</p>'
     rows = [
         ("Last success", _when(license.last_success, now)),
-        ("Known how", _SOURCES[license.success_source] if license.success_source else "–"),
+        ("Source", _SOURCES[license.success_source] if license.success_source else "–"),
         ("Last attempt", _when(license.last_attempt, now)),
         ("Last failure", _when(license.last_failure, now)),
-        ("Failures in a row", str(license.consecutive_failures)),
-        ("Last called stale", _when(license.stale_verdict, now)),
-        ("Since counting began", f"{license.sync_attempts:,} attempts, {license.sync_failures:,} failures"),
+        ("Consecutive failures", str(license.consecutive_failures)),
+        ("Last reported stale", _when(license.stale_verdict, now)),
+        ("In total", f"{license.sync_attempts:,} attempts, {license.sync_failures:,} failures"),
         ("Grace", span(license.grace)),
     ]
-    return f'<section aria-labelledby="clock"><h2 id="clock">Lockout clock</h2>{clock}{_rows(rows)}</section>'
+    return f'<section aria-labelledby="clock"><h2 id="clock">Time until lockout</h2>{clock}{_rows(rows)}</section>'
 
 
 def _when(at: float | None, now: float) -> str:
@@ -359,12 +359,10 @@ def _events(status: Status) -> str:
             heads.insert(3, "User")
             for row, kind in zip(body, status.events, strict=True):
                 row.insert(3, kind.user)
-        table = _table(
-            "Entries that mean something, those that say the same as one, newest first; times are UTC", heads, body
-        )
+        table = _table("Notable log entries, newest first; repeated entries are grouped; times are UTC", heads, body)
     else:
         table = '<p class="soft">None since the exporter started.</p>'
-    note = "" if status.people_shown else '<p class="soft">People, hosts, keys and numbers are masked.</p>'
+    note = "" if status.people_shown else '<p class="soft">Users, hosts, keys and numbers are masked.</p>'
     return (
         '<section class="wide" aria-labelledby="events"><h2 id="events">Recent notable entries</h2>'
         f"{table}{note}</section>"
@@ -404,11 +402,11 @@ def _probe(probe: Probe, now: float) -> str:
         expected = {True: "expected", False: "NOT expected", None: ""}[probe.issuer_expected]
         rows.append(("Certificate", ", ".join(part for part in (probe.tls_version or "", issuer, expected) if part)))
     if probe.certificate_expiry is not None:
-        rows.append(("Certificate ends", _when(probe.certificate_expiry, now)))
+        rows.append(("Certificate expires", _when(probe.certificate_expiry, now)))
     if probe.clock_skew is not None:
         rows.append(("Clock", f"differs by {span(probe.clock_skew)}"))
     results = _table(
-        "The last probes, newest first",
+        "Most recent probes, newest first",
         ("Time", "Result", "Stages"),
         [(instant(result.at), _outcome(result), _stages(result.phases)) for result in probe.results],
     )
@@ -448,20 +446,20 @@ def _sources(status: Status) -> str:
         for source in status.sources
     ]
     heads = ("Log", "Files", "Newest entry", "Last read", "Unread bytes", "Records", "Malformed", "Unknown", "Problem")
-    table = _table("The logs that are read", heads, body, numbers={1, 4, 5, 6, 7})
+    table = _table("Log files and their state", heads, body, numbers={1, 4, 5, 6, 7})
     unknown = ""
     if status.unknown:
         unknown = (
-            '<details id="unknown"><summary id="unknown-head">Unknown wordings of the Licenses log</summary>'
+            '<details id="unknown"><summary id="unknown-head">Unknown messages of the Licenses log</summary>'
             + _table(
-                "What no message of the catalogue knows, most frequent first; masked",
-                ("Count", "Wording"),
+                "Messages that were not recognised, most frequent first; masked",
+                ("Count", "Message"),
                 [(f"{wording.count:,}", wording.template) for wording in status.unknown],
                 numbers={0},
             )
             + "</details>"
         )
-    return f'<section class="wide" aria-labelledby="sources"><h2 id="sources">Sources</h2>{table}{unknown}</section>'
+    return f'<section class="wide" aria-labelledby="sources"><h2 id="sources">Logs</h2>{table}{unknown}</section>'
 
 
 def _qrs(qrs: Qrs, now: float) -> str:
@@ -480,7 +478,7 @@ def _qrs(qrs: Qrs, now: float) -> str:
     if qrs.tokens is not None and qrs.tokens_available is not None:
         rows.append(("Tokens", f"{qrs.tokens_available:,.0f} of {qrs.tokens:,.0f} available"))
     if qrs.sessions_per_user_max is not None:
-        rows.append(("Most sessions of one user", f"{qrs.sessions_per_user_max:,.0f} of 5"))
+        rows.append(("Highest number of sessions of one user", f"{qrs.sessions_per_user_max:,.0f} of 5"))
     seats = _table(
         "Licenses by access type",
         ("Type", "Owned", "Allocated", "Used", "Available", "Quarantined", "Excess"),
@@ -491,7 +489,7 @@ def _qrs(qrs: Qrs, now: float) -> str:
         ],
         numbers=range(1, 7),
     ) if qrs.seats else ""  # fmt: skip
-    return f'<section aria-labelledby="qrs"><h2 id="qrs">What was bought</h2>{_rows(rows)}{seats}</section>'
+    return f'<section aria-labelledby="qrs"><h2 id="qrs">License</h2>{_rows(rows)}{seats}</section>'
 
 
 def _footer(status: Status) -> str:
@@ -511,8 +509,8 @@ def _footer(status: Status) -> str:
     if status.state_last_save is not None:
         facts.append(f"state saved {ago(status.state_last_save, status.now)}")
     elif status.started is not None:
-        facts.append("the state cannot be saved, and counters wait")
+        facts.append("the state cannot be saved; counters are not updated")
     failed = {part: number for part, number in status.component_failures.items() if number}
     if failed:
-        facts.append("started anew: " + ", ".join(f"{part} {count(number, 'time')}" for part, number in failed.items()))
-    return f'<footer><nav aria-label="Elsewhere">{links}</nav><p>{" · ".join(facts)}</p></footer>'
+        facts.append("restarted: " + ", ".join(f"{part} {count(number, 'time')}" for part, number in failed.items()))
+    return f'<footer><nav aria-label="More">{links}</nav><p>{" · ".join(facts)}</p></footer>'

@@ -23,7 +23,7 @@ class Security:
             await_settled([file], settled)
         self._rules = load(file)
         if stamps([name for name, _ in self._rules.read_from]) != self._rules.read_from:
-            raise ConfigError(self._file, "", "changed while it was read, expected that nobody writes it")
+            raise ConfigError(self._file, "", "changed while it was being read")
         self._watch = FileWatch(self._rules.read_from, settled)
         self.refused = ""
         """What is wrong with the newest version, while an older one stays in force."""
@@ -53,16 +53,16 @@ class Security:
         try:
             rules = load(self._file, self._rules)
             if weaker := weakened(self._rules, rules):
-                said = f"protects less than what is in force: {'; '.join(weaker)}"
-                problem = ConfigError(self._file, "", f"{said}; if it is meant so, restart the exporter")
+                said = f"protects less than the current one: {'; '.join(weaker)}"
+                problem = ConfigError(self._file, "", f"{said}; if this is intended, restart the exporter")
         except ConfigError as error:
             problem = error
         if not self._watch.rests():
             return  # it is being written again: what was read may be a part
         if problem:
             self.refused = str(problem)
-            _log.error("%s; the last good version stays in force", problem)
+            _log.error("%s; the last valid version stays in force", problem)
             return
         self._rules, self.refused = rules, ""
         self._watch = FileWatch(rules.read_from, self._settled)
-        _log.info("%s: read again", self._file)
+        _log.info("%s: reloaded", self._file)

@@ -54,7 +54,7 @@ _OFFERED = re.compile(
 """What an Accept header may ask for; anything else would confuse the client library (hazard 108)."""
 _WEIGHT = re.compile(r";\s*q=(0(?:\.\d*)?|1(?:\.0*)?)\s*(?:;|$)")
 
-_LOCAL_ONLY = "While no web users are set, only a program of this machine may ask for this, and without a proxy."
+_LOCAL_ONLY = "Without web users, only programs on this machine may request this, and not through a proxy."
 
 _log = logging.getLogger(__name__)
 
@@ -294,16 +294,16 @@ class WebServer:
     async def _probe(self, request: web.BaseRequest, _: bool) -> web.StreamResponse:
         target = request.query.get("target", "")
         if not target:
-            return _refusal(HTTPStatus.BAD_REQUEST, "Which target? Ask for /probe?target=host:port.")
+            return _refusal(HTTPStatus.BAD_REQUEST, "No target given: use /probe?target=host:port.")
         waiting, group = self._under_way().probes, group_of(_peer(request))
         if waiting.total() >= MOST_PROBES or waiting[group] >= MOST_PROBES_EACH:
-            refusal = "Too many requests wait for a probe."
+            refusal = "Too many requests are waiting for a probe."
             return _refusal(HTTPStatus.TOO_MANY_REQUESTS, refusal, {"Retry-After": str(RETRY_AFTER)})
         waiting[group] += 1
         try:
             return await self._probed(request, target)
         except KeyError:
-            return _refusal(HTTPStatus.FORBIDDEN, "Only targets of the configuration are probed.")
+            return _refusal(HTTPStatus.FORBIDDEN, "Only configured targets can be probed.")
         finally:
             waiting -= Counter((group,))  # which also forgets those of whom none is left
 
@@ -335,7 +335,7 @@ class WebServer:
 
     async def _reload(self, *_: object) -> web.StreamResponse:
         if self._reloading and self._reloading.is_alive():
-            return _refusal(HTTPStatus.CONFLICT, "A reload is under way.")
+            return _refusal(HTTPStatus.CONFLICT, "A reload is in progress.")
         outcome: Future[str | None] = Future()
         outcome.set_running_or_notify_cancel()  # a client that goes away does not undo it
         # A thread that hangs on a dead share may hold up neither the loop nor the end of the process (hazard 121).
@@ -344,10 +344,12 @@ class WebServer:
         try:
             problem = await asyncio.wait_for(asyncio.wrap_future(outcome), RELOAD_TIMEOUT)
         except TimeoutError:
-            return _refusal(HTTPStatus.GATEWAY_TIMEOUT, "The reload takes long; it goes on.")
+            return _refusal(HTTPStatus.GATEWAY_TIMEOUT, "The reload is taking long and continues in the background.")
         if problem is None:
             return _plain("Reloaded.\n", _TEXT)
-        return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, f"Not reloaded, the settings in force stay: {problem}")
+        return _refusal(
+            HTTPStatus.INTERNAL_SERVER_ERROR, f"Not reloaded; the current settings stay in force: {problem}"
+        )
 
 
 def _settle(outcome: "Future[str | None]", function: Callable[[], str | None]) -> None:
