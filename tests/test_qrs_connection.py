@@ -142,7 +142,7 @@ def test_every_refusal_names_the_setting_the_service_and_the_path(asked: Endpoin
         assert f"GET {path} ({setting}) answered {status}" in said
         assert service in said or status == 500
         assert port in said or status in (401, 403, 500)
-    assert f"{setting} name {service} (port {port})?" in str(no_json(asked, "no JSON"))
+    assert f"{setting} the address of {service} (port {port})?" in str(no_json(asked, "no JSON"))
     other = {"the Repository", "the Proxy service"} - {service}
     settings = QrsConfig(url="https://h", sessions_url="https://h")
     for error in (
@@ -202,7 +202,7 @@ def test_sessions_that_cannot_be_read_hide_nothing_else_and_are_counted(qrs: Fak
     overview = read(site.settings(qrs.url, sessions_url=qrs.url))
     assert (overview.kind, overview.sessions_per_user_max, overview.problems) == ("signed_key", None, 1)
     assert overview.notes[0].startswith(
-        "sessions: forbidden: GET /qps/session (qrs.sessions_url) answered 403: the Proxy service does not let"
+        "sessions: forbidden: GET /qps/session (qrs.sessions_url) answered 403: the Proxy service denies access"
     )
 
 
