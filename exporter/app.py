@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
 from exporter.commands.probe import told
-from exporter.config import Config, ConfigError, masked_yaml, probes_of, state_file_of, text_of
+from exporter.config import Config, ConfigError, ProbeConfig, masked_yaml, probes_of, state_file_of, text_of
 from exporter.events import LOG_NAMES, ProbeFinished
 from exporter.examination import rules_of
 from exporter.filewatch import SETTLED, FileWatch, await_settled, refuse_remains, stamps
@@ -29,6 +29,7 @@ from exporter.logs.messages import Catalogue, catalogue_of
 from exporter.metrics import COMPONENTS, LicenseCollector, ProbeCollector, process_collectors
 from exporter.observation import Observation
 from exporter.probes import ProbeBoard, Prober, ProbeResult, run_probe
+from exporter.products import PRODUCTS
 from exporter.qrs import LicenseOverview, QrsBoard, run_qrs, sync_seen
 from exporter.status import events_of, status_of
 from exporter.textfile import TextfileWriter
@@ -116,6 +117,7 @@ class Exporter:
         seen = Observation(
             now=time.time(),
             rules=self._rules,
+            product=PRODUCTS[self._config.product],
             state=published.state,
             counted=published.counted,
             messages={log: self._catalogue.names(log) for log in LOG_NAMES},
@@ -226,7 +228,7 @@ class Exporter:
 
     async def _probe_now(self, target: str, seconds: float) -> ProbeResult:
         settings = self._board.histories[target].settings
-        return await self._prober.probe(settings, min(seconds, settings.timeout))
+        return await self._prober.probe(settings, min(seconds, settings.timeout), PRODUCTS[self._config.product])
 
     # --- running
 
@@ -296,10 +298,12 @@ class Exporter:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _tasks(self) -> list["asyncio.Task[None]"]:
-        sources: list[tuple[str, Callable[[], Coroutine[Any, Any, Any]]]] = [
-            ("probe", lambda settings=history.settings: run_probe(settings, self._probed))  # type: ignore[misc]  # binds the loop's value
-            for history in self._board.histories.values()
-        ]
+        product = PRODUCTS[self._config.product]
+
+        def probing(settings: ProbeConfig) -> Callable[[], Coroutine[Any, Any, Any]]:
+            return lambda: run_probe(settings, self._probed, product)
+
+        sources = [("probe", probing(history.settings)) for history in self._board.histories.values()]
         if board := self._qrs:
             sources.append(("qrs", lambda: run_qrs(board, self._qrs_read)))
         return [asyncio.create_task(self._kept_alive(component, make)) for component, make in sources]

@@ -18,6 +18,7 @@ from exporter.logs.sources import Source
 from exporter.masking import masked_name
 from exporter.observation import LogFigures, Observation
 from exporter.probes import ProbeHistory, ProbeResult, probe
+from exporter.products import PRODUCTS
 from exporter.qrs import QrsBoard, read_into, sync_seen
 
 _log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ def examine(
     return Observation(
         now=now,
         rules=rules,
+        product=PRODUCTS[config.product],
         state=state,
         counted=state,
         messages={log: catalogue.names(log) for log in LOG_NAMES},
@@ -141,7 +143,10 @@ class _Reading:
 async def _asked(config: Config, environ: Mapping[str, str]) -> tuple[tuple[ProbeHistory, ...], QrsBoard | None]:
     """One round of probes and of the Repository API."""
     histories = tuple(ProbeHistory(settings) for settings in probes_of(config, environ))
-    results = await asyncio.gather(*(probe(history.settings, environ=environ) for history in histories))
+    product = PRODUCTS[config.product]
+    results = await asyncio.gather(
+        *(probe(history.settings, environ=environ, product=product) for history in histories)
+    )
     for history, result in zip(histories, results, strict=True):
         history.record(result)
     direct = [

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from exporter.events import LogName
 from exporter.license import LicenseState, Rules
+from exporter.products import SENSE, Product
 
 if TYPE_CHECKING:
     from exporter.journal import Journal
@@ -50,6 +51,7 @@ class Observation:
     probes: "Sequence[ProbeHistory]" = ()
     qrs: "QrsBoard | None" = None
     """None where the Repository API is not enabled."""
+    product: Product = SENSE
     verdict: str | None = None
     started: float | None = None
     """When this process started; None in one-shot commands."""

@@ -1,7 +1,8 @@
-"""The Service Dispatcher's `services.conf`: which proxy the Licenses service itself uses. It alone reads that file.
+"""Which proxy the Licenses service itself uses: Qlik Sense's `services.conf`, and its kin of other products.
 
-The section `[licenses.parameters]` is known from Qlik's help; the parameter names are inferred from NPrinting's names
-for the same service (qlik-facts 5). So what was found is always told in a sentence, for `check` and the status page.
+It alone reads these files. In `services.conf` the section `[licenses.parameters]` is known from Qlik's help, the names
+of its parameters are inferred from NPrinting's `license.config`, where they are known (qlik-facts 5). So what was found
+is always told in a sentence, for `check` and the status page.
 """
 
 import os
@@ -11,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
 
 from exporter.config import local_path
 from exporter.printable import printable
+from exporter.products import SENSE, Product
 
-SERVICES_CONF = r"%ProgramFiles%\Qlik\Sense\ServiceDispatcher\services.conf"
-SERVICE_KEY = r"SYSTEM\CurrentControlSet\Services\QlikSenseServiceDispatcher"
-"""Where Windows keeps the Service Dispatcher's program (the service's name: qlik-facts 1)."""
+SERVICES_KEY = r"SYSTEM\CurrentControlSet\Services"
+"""Where Windows keeps the program of each service."""
 LARGEST_FILE = 1 << 20
 """Bytes that are read at most; the real file has a few thousand."""
 
@@ -55,34 +57,44 @@ class ServiceProxy:
     refuses the probe's login does not speak against the service."""
 
 
-def licenses_service_proxy(environ: Mapping[str, str] = os.environ) -> ServiceProxy:
+def licenses_service_proxy(environ: Mapping[str, str] = os.environ, product: Product = SENSE) -> ServiceProxy:
     """The proxy that the Licenses service on this machine is set to use. Reads a file; never raises for it."""
-    file = _beside_the_service() or local_path(SERVICES_CONF, environ)
-    try:
-        with open(file, "rb") as stream:
-            data = stream.read(LARGEST_FILE)
-    except (FileNotFoundError, NotADirectoryError):
-        return ServiceProxy(file, "missing", "", f"{file} does not exist, so no proxy is taken from it.")
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "it is no path"
-        return ServiceProxy(file, "unreadable", "", f"{file} could not be read ({why}), so no proxy is taken from it.")
-    return _understood(file, _parameters(_text(data)))
+    beside = _beside_the_service(product)
+    files = [file for file in beside if os.path.exists(file)]
+    files += [local_path(file, environ) for file in product.proxy_files if "\\" in file]
+    for file in files:
+        try:
+            with open(file, "rb") as stream:
+                data = stream.read(LARGEST_FILE)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or "it is no path"
+            sentence = f"{file} could not be read ({why}), so no proxy is taken from it."
+            return ServiceProxy(file, "unreadable", "", sentence)
+        return _understood(file, _text(data), product)
+    if files or beside:
+        missing = (files or beside)[0]
+        return ServiceProxy(missing, "missing", "", f"{missing} does not exist, so no proxy is taken from it.")
+    sentence = f"It is unknown where {product.title} keeps its {product.proxy_file}, so no proxy is taken from it."
+    return ServiceProxy(product.proxy_file, "missing", "", sentence)
 
 
-def _beside_the_service() -> str | None:
-    """The file beside the installed Service Dispatcher's program, for sites that put Qlik on another drive."""
-    if sys.platform == "win32":
+def _beside_the_service(product: Product) -> list[str]:
+    """The files beside the installed service's program, for sites that put Qlik on another drive."""
+    if sys.platform == "win32" and product.proxy_service:
         import winreg
 
         try:
-            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, SERVICE_KEY) as key:
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, rf"{SERVICES_KEY}\{product.proxy_service}") as key:
                 command = os.path.expandvars(str(winreg.QueryValueEx(key, "ImagePath")[0]))
         except OSError:
-            return None
+            return []
         program = command.split('"')[1] if command.startswith('"') else command.partition(".exe")[0]
-        file = os.path.join(os.path.dirname(program), "services.conf")
-        return file if os.path.isabs(file) and os.path.exists(file) else None
-    return None
+        if os.path.isabs(program):
+            names = [file.rpartition("\\")[2] for file in product.proxy_files]
+            return [os.path.join(os.path.dirname(program), name) for name in names]
+    return []
 
 
 def _text(data: bytes) -> str:
@@ -94,16 +106,30 @@ def _text(data: bytes) -> str:
         return data.decode("cp1252", "replace")
 
 
-def _parameters(text: str) -> dict[str, str]:
-    """The proxy parameters of `[licenses.parameters]`: with or without dashes, `=` or a space, quotes or none."""
+def _parameters(text: str, product: Product) -> dict[str, str]:
+    """The proxy parameters in the text of a file, by their names in small letters. Raises ElementTree.ParseError."""
+    return _of_xml(text) if text.lstrip().startswith("<") else _of_lines(text, any_section=product is not SENSE)
+
+
+def _of_xml(text: str) -> dict[str, str]:
+    """Those of NPrinting: `<add key="proxy-uri" value="…"/>`, wherever it stands."""
+    root = ElementTree.fromstring(text.lstrip())  # noqa: S314  # an administrator's file, of a limited size
+    elements = [element.attrib for element in root.iter() if element.tag.rpartition("}")[2].casefold() == "add"]
+    pairs = [(each.get("key", "").strip().casefold(), each.get("value", "").strip()) for each in elements]
+    return {key: value for key, value in pairs if key.startswith("proxy-")}
+
+
+def _of_lines(text: str, *, any_section: bool) -> dict[str, str]:
+    """Those of `[licenses.parameters]`: with or without dashes, `=` or a space, quotes or none."""
     found: dict[str, str] = {}
-    section = ""
+    wanted = any_section
     for line in text.splitlines():
         if line.lstrip().startswith(_COMMENT):
             continue
         if header := _SECTION.match(line):
             section = header[1].casefold()
-        elif section == "licenses.parameters":
+            wanted = section == "licenses.parameters" or (any_section and "license" in section)
+        elif wanted:
             pieces = _PARAMETER.split(line.strip())
             for quote_before, name, value in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
                 found[name.casefold()] = _unquoted(quote_before + value.strip())
@@ -115,7 +141,13 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
 
 
-def _understood(file: str, parameters: Mapping[str, str]) -> ServiceProxy:
+def _understood(file: str, text: str, product: Product) -> ServiceProxy:
+    try:
+        parameters = _parameters(text, product)
+    except ElementTree.ParseError as error:
+        line, column = error.position
+        sentence = f"{file} is no valid XML (line {line}, column {column + 1}), so no proxy is taken from it."
+        return ServiceProxy(file, "not understood", "", sentence)
     uri = parameters.get("proxy-uri", "")
     if not uri:
         return ServiceProxy(file, "no setting", "", f"{file} sets no proxy for the Licenses service.")

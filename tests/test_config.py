@@ -64,7 +64,7 @@ def test_the_reference_holds_every_field_at_its_default() -> None:
     ("text", "said"),
     [
         ("logs: {licenzes: {}}", "f.yml: logs.licenzes: unknown key; did you mean `licenses`?"),
-        ("zzz: 1", "f.yml: zzz: unknown key; expected one of logs, poll_interval"),
+        ("zzz: 1", "f.yml: zzz: unknown key; expected one of product, logs, poll_interval"),
         ("probes: [{target: 'h:1', intervl: 3s}]", "f.yml: probes[0].intervl: unknown key; did you mean `interval`?"),
         ("poll_interval: 5", "f.yml: poll_interval: found the number `5`, expected a duration with its unit"),
         ("poll_interval: 5 s", "found `5 s`, expected a duration"),
@@ -445,6 +445,27 @@ def test_a_login_at_a_proxy_is_data_and_never_shows(tmp_path: Path) -> None:
 )
 def test_half_a_login_at_a_proxy_or_two_are_refused(keys: str, said: str) -> None:
     assert said in refusal(f"probes: [{{target: 'h:1', {keys}}}]")
+
+
+@pytest.mark.parametrize("product", ["nprinting", "qlikview"])
+def test_another_product_has_the_logs_that_are_configured_and_no_repository(product: str) -> None:
+    config = parse(f"{{product: {product}, logs: {{licenses: {{paths: ['/l/*.log']}}}}}}", "f.yml", {})
+    assert [name for name, _ in config.logs.enabled()] == ["licenses"]
+    assert probes_of(config, {}) == (BACKEND_PROBE,)
+    with_audit = (
+        f"{{product: {product}, logs: {{licenses: {{enabled: false}}, repository_audit: {{paths: ['/a/*']}}}}}}"
+    )
+    assert [name for name, _ in parse(with_audit, "f.yml", {}).logs.enabled()] == ["repository_audit"]
+    for text in (f"product: {product}", f"{{product: {product}, logs: {{licenses: {{archive: /x}}}}}}"):
+        said = refusal(text)
+        assert "logs.licenses.paths: not found, expected the files of the Licenses log of" in said
+    said = refusal(f"{{product: {product}, logs: {{licenses: {{paths: ['/l/*.log']}}}}, qrs: {{enabled: true}}}}")
+    assert "qrs.enabled: found true, expected false" in said
+    assert "has no Repository" in said
+
+
+def test_a_product_that_is_not_known_is_refused() -> None:
+    assert "product: found `qliksense`, expected one of" in refusal("product: qliksense")
 
 
 def test_a_missing_variable_or_secret_file_is_named(tmp_path: Path) -> None:

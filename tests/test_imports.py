@@ -12,7 +12,7 @@ ALLOWED: dict[str, set[str]] = {
     "config.errors": {"printable"},
     "config.strict_yaml": {"config.errors"},
     "config.variables": {"config.errors"},
-    "config.settings": {"config.variables", "events"},
+    "config.settings": {"config.variables", "events", "products"},
     "license": {"events", "sync_clock"},
     "sync_clock": set(),
     "log": {"printable"},
@@ -44,14 +44,15 @@ ALLOWED: dict[str, set[str]] = {
     "tail.listing": {"logs", "logs.files", "tail.batch", "tail.checkpoint", "tail.logfile", "tail.tracker"},
     "locks": set(),
     "store": {"locks"},
-    "services_conf": {"config", "printable"},
+    "products": set(),
+    "services_conf": {"config", "printable", "products"},
     "textfile": {"locks"},
 }
 """What each module of the core may import of the product. The purer it is, the less."""
 
 PACKAGES: dict[str, set[str]] = {
-    "config": {"config", "events", "printable"},
-    "probes": {"printable", "config", "services_conf", "probes"},
+    "config": {"config", "events", "printable", "products"},
+    "probes": {"printable", "products", "config", "services_conf", "probes"},
     "qrs": {"printable", "config", "events", "qrs"},
     "verdict": {"config", "events", "license", "observation", "probes", "qrs", "verdict", "wording", "masking"},
 }

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.products import NPRINTING, QLIKVIEW
 from exporter.services_conf import LARGEST_FILE, ServiceProxy, licenses_service_proxy
 
 
@@ -123,3 +124,68 @@ def test_a_missing_and_an_unreadable_file_are_told_apart(tmp_path: Path) -> None
     for proxy in (missing, unreadable):
         assert "services.conf" in proxy.file
         assert proxy.file in proxy.sentence
+
+
+# --- other products ---------------------------------------------------------------------------------------------------
+
+NPRINTING_FILE = """<?xml version="1.0" encoding="utf-8"?>
+<!-- <add key="proxy-uri" value="http://old:1"/> -->
+<configuration><appSettings>
+  <add key="port" value="4747"/>
+  <add value="http://proxy.example:3128" key="Proxy-Uri" />
+  <add key="proxy-username" value="svc &amp; co"></add>
+  <add key='proxy-password' value='p"&lt;'/>
+</appSettings></configuration>
+"""
+LICENSE = ("NPrintingServer", "NPrinting", "License")
+
+
+def of_nprinting(folder: Path, content: bytes, name: str = "license.config") -> ServiceProxy:
+    file = folder.joinpath(*LICENSE, name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return licenses_service_proxy({"ProgramFiles": str(folder)}, NPRINTING)
+
+
+@pytest.mark.parametrize("name", ["license.config", "service.conf"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_nprintings_own_file_is_understood_under_both_its_names(name: str, encoding: str, tmp_path: Path) -> None:
+    proxy = of_nprinting(tmp_path, NPRINTING_FILE.encode(encoding), name)
+    assert (proxy.state, proxy.url) == ("understood", "http://proxy.example:3128")
+    assert (proxy.user, proxy.password) == ("svc & co", 'p"<')
+    assert proxy.file.endswith(name)
+    assert "svc" not in proxy.sentence
+
+
+@pytest.mark.parametrize(
+    ("content", "state", "words"),
+    [
+        (b"<configuration><add key='proxy-uri' value=''/></configuration>", "no setting", "sets no proxy"),
+        (b"<configuration/>", "no setting", "sets no proxy"),
+        (
+            b"<configuration><add key='proxy-uri' value='http://p:1'",
+            "not understood",
+            "is no valid XML (line 1, column",
+        ),
+        (b"<a><add key='proxy-uri' value='http://p:1'/>\n<b></a>", "not understood", "line 2"),
+        (b"<!DOCTYPE a [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><a><add key='proxy-uri' value='&x;'/></a>", "", ""),
+        (b"proxy-uri=http://p:1\n", "understood", "http://p:1"),
+    ],
+)
+def test_what_is_no_setting_of_nprinting_is_said(content: bytes, state: str, words: str, tmp_path: Path) -> None:
+    proxy = of_nprinting(tmp_path, content)
+    assert proxy.state == state or (not state and proxy.state in ("not understood", "no setting"))
+    assert words in proxy.sentence
+    assert "root:" not in proxy.sentence
+
+
+def test_each_product_reads_its_own_file_only(tmp_path: Path) -> None:
+    found(tmp_path, f"{REST}-proxy-uri=http://sense:1".encode())
+    environ = {"ProgramFiles": str(tmp_path)}
+    assert licenses_service_proxy(environ).url == "http://sense:1"
+    nprinting = licenses_service_proxy(environ, NPRINTING)
+    assert (nprinting.state, nprinting.url) == ("missing", "")
+    assert "license.config does not exist" in nprinting.sentence
+    qlikview = licenses_service_proxy(environ, QLIKVIEW)
+    assert (qlikview.state, qlikview.url) == ("missing", "")
+    assert qlikview.sentence == "It is unknown where QlikView keeps its service.conf, so no proxy is taken from it."

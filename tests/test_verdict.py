@@ -1,6 +1,7 @@
 """The verdict: one judgement for each state that a site can be in, the worst first, contradictions said."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,7 @@ from shipped import conditions
 from exporter.config import LicenseConfig, MessageConfig, ProbeConfig, duration
 from exporter.observation import LogFigures
 from exporter.probes import REASONS
+from exporter.products import NPRINTING, QLIKVIEW
 from exporter.qrs import AccessType, LicenseOverview
 from exporter.status import Status
 from exporter.verdict import LIMITS, VERDICTS, WORST_FIRST, Judgement, judge, limits_of, rules, sync
@@ -294,6 +296,43 @@ def test_a_backend_that_comes_and_goes_is_flapping_and_not_averaged_away():
     assert (judgement.verdict, judgement.alert) == ("backend_flapping", "QlikLicenseBackendFlapping")
     steady = [result(NOON - age * MINUTE, "tcp_timeout" if age == 100 else None) for age in range(180, 0, -1)]
     assert judge(observation(GOOD, probes=[history(steady)], started=NOON - DAY)).verdict == "well"
+
+
+# --- other products -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("product", [NPRINTING, QLIKVIEW])
+def test_the_verdict_speaks_of_the_product_that_is_there(product):
+    def of(lines):
+        return judge(replace(observation(lines), product=product))
+
+    stale = [licenses_line(NOON - 60, STALE)]
+    silent = syncs(NOON - 60 * HOUR, NOON - 50 * HOUR)
+    old = [licenses_line(NOON - 80 * HOUR, STALE)]
+    locked = syncs(NOON - 130 * HOUR, NOON - 100 * HOUR) + syncs(NOON - 99 * HOUR, NOON - MINUTE, error=NO_SUCH_HOST)
+    for lines, verdict in (
+        (stale, "license_stale"),
+        (old, "license_stale"),
+        (failing(NO_SUCH_HOST), "sync_failing_network"),
+        (failing(PROXY_407), "sync_failing_proxy"),
+        (locked, "lockout_coming"),
+        (silent, "service_silent"),
+    ):
+        judgement = of(lines)
+        findings = (judgement, *judgement.also)
+        assert verdict in [each.verdict for each in findings]
+        told = " ".join(said(each) for each in findings)
+        for word in ("Sense", "QMC", "hub", "services.conf", "Service Dispatcher, which"):
+            assert word not in told, (verdict, word, told)
+    assert of(stale).users_see == product.everyone_sees
+    assert product.restart in of(stale).cure
+
+
+def test_nprinting_stops_when_its_service_does_not_answer_and_the_verdict_says_so():
+    silent = syncs(NOON - 60 * HOUR, NOON - 50 * HOUR)
+    judgement = judge(replace(observation(silent), product=NPRINTING))
+    found = next(each for each in (judgement, *judgement.also) if each.verdict == "service_silent")
+    assert "Qlik NPrinting stops as with an expired license" in found.users_see
 
 
 # --- the lockout -----------------------------------------------------------------------------------------------------

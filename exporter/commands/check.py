@@ -16,6 +16,7 @@ from exporter.logs.files import Listing, NotALogError, Pattern, open_shared, roo
 from exporter.logs.messages import catalogue_of
 from exporter.printable import printable
 from exporter.probes import ProbeResult, probe
+from exporter.products import PRODUCTS, Product
 from exporter.qrs import QrsError
 from exporter.qrs.client import read_overview
 from exporter.services_conf import licenses_service_proxy
@@ -49,11 +50,12 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     for name, log in config.logs.enabled():
         _check_log(report, name, log, getattr(usual.logs, name))
     _check_state(report, config)
-    report.tell("proxy", "found", licenses_service_proxy().sentence)
+    product = PRODUCTS[config.product]
+    report.tell("proxy", "found", licenses_service_proxy(product=product).sentence)
     probes = probes_of(config)
     for index, settings in enumerate(config.probes or ()):
         _check_ca(report, f"probes[{index}].ca_file", settings.ca_file)
-    for settings, result in asyncio.run(_probed(probes)):
+    for settings, result in asyncio.run(_probed(probes, product)):
         _tell_probe(report, settings, result)
     if config.qrs.enabled:
         _check_qrs(report, config)
@@ -254,8 +256,9 @@ def _check_ca(report: _Report, key: str, file: str) -> None:
         report.fault("probe", "failed", found or f"{key}: {file}: no answer within {PATIENCE:.0f} s")
 
 
-async def _probed(probes: tuple[ProbeConfig, ...]) -> list[tuple[ProbeConfig, ProbeResult]]:
-    return list(zip(probes, await asyncio.gather(*(probe(settings) for settings in probes)), strict=True))
+async def _probed(probes: tuple[ProbeConfig, ...], product: Product) -> list[tuple[ProbeConfig, ProbeResult]]:
+    results = await asyncio.gather(*(probe(settings, product=product) for settings in probes))
+    return list(zip(probes, results, strict=True))
 
 
 def _tell_probe(report: _Report, settings: ProbeConfig, result: ProbeResult) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from exporter.config import BACKEND_PROBE, Config, ProbeConfig, parse, probes_of
 from exporter.printable import printable
 from exporter.probes import ProbeResult, probe
+from exporter.products import PRODUCTS
 
 _REACHED, _NOT_REACHED, _INCONCLUSIVE = 0, 1, 3
 
@@ -33,7 +34,7 @@ def run(arguments: argparse.Namespace, config: Config, environ: Mapping[str, str
     """Probe once and print what happened: 0 reached, 1 not, 3 inconclusive. Raises ConfigError for bad options."""
     settings = _settings(arguments, config, environ)
     print(f"{settings.target} by {settings.protocol}, within {settings.timeout}", flush=True)
-    result = asyncio.run(probe(settings, environ=environ))
+    result = asyncio.run(probe(settings, environ=environ, product=PRODUCTS[config.product]))
     print(told(result))
     return {True: _REACHED, False: _NOT_REACHED, None: _INCONCLUSIVE}[result.success]
 

@@ -22,6 +22,7 @@ from exporter.config.settings import (
 )
 from exporter.config.strict_yaml import text_of
 from exporter.config.variables import Provenance, Variables
+from exporter.products import PRODUCTS
 
 SHORTEST_POLL = 0.1
 """Seconds: shorter intervals would only burn the Qlik node's processor (hazard 132)."""
@@ -49,9 +50,9 @@ class Checks:
             raise self._error("web.listen_addresses", "found an empty list, expected at least one address")
         settings = msgspec.structs.asdict(keys) | {
             "messages": self._messages(keys.messages),
-            "logs": self._logs(keys.logs),
+            "logs": self._logs(self._product_logs(keys)),
             "probes": probes,
-            "qrs": self._qrs(keys.qrs),
+            "qrs": self._qrs(self._product_qrs(keys)),
             "state": StateConfig(file=self._path("state.file", keys.state.file)),
         }
         return Config(**settings, provenance=Provenance(self._variables.written, self._variables.values))
@@ -90,6 +91,29 @@ class Checks:
                 raise self._refused(f"{key}.match", match, "no repeat of what itself repeats or has alternatives")
             checked.append(msgspec.structs.replace(message, match=match))
         return tuple(checked)
+
+    def _product_logs(self, keys: Keys) -> LogsConfig:
+        """The logs of the product. Where their folders are unknown, only those are read that are configured."""
+        product, logs = PRODUCTS[keys.product], keys.logs
+        if product.has_repository:
+            return logs
+        if logs.licenses.enabled and found_at(self._tree, "logs.licenses.paths") is None:
+            problem = (
+                f"not found, expected the files of the Licenses log of {product.title}: Qlik does not document them"
+            )
+            raise self._error("logs.licenses.paths", problem)
+        absent = {
+            name: msgspec.structs.replace(getattr(logs, name), enabled=False)
+            for name in ("repository_audit", "repository_trace")
+            if found_at(self._tree, f"logs.{name}") is None
+        }
+        return msgspec.structs.replace(logs, **absent)
+
+    def _product_qrs(self, keys: Keys) -> QrsConfig:
+        if keys.qrs.enabled and not PRODUCTS[keys.product].has_repository:
+            problem = f"found true, expected false: {PRODUCTS[keys.product].title} has no Repository"
+            raise self._error("qrs.enabled", problem)
+        return keys.qrs
 
     def _logs(self, logs: LogsConfig) -> LogsConfig:
         checked = {}

@@ -12,6 +12,7 @@ import msgspec
 
 from exporter.config.variables import Provenance
 from exporter.events import LogName
+from exporter.products import ProductName
 
 LONGEST_DURATION = 100 * 365 * 86400
 """Seconds: what lies beyond is no instant that could be shown."""
@@ -188,6 +189,7 @@ class WebConfig(_Settings, frozen=True, kw_only=True):
 class Keys(_Settings, frozen=True, kw_only=True):
     """Everything that can be set: the keys of the configuration file."""
 
+    product: ProductName = "sense"
     logs: LogsConfig = LogsConfig()
     poll_interval: Duration = Duration(1)
     discovery_interval: Duration = Duration(10)
@@ -211,6 +213,8 @@ def probes_of(config: Config, environ: Mapping[str, str] = os.environ) -> tuple[
     """The probes to run: those configured, else the backend, and the local Repository where its folder exists."""
     if config.probes is not None:
         return config.probes
+    if config.product != "sense":
+        return (BACKEND_PROBE,)
     sense = Path(local_path(r"%ProgramData%\Qlik\Sense", environ))
     if (sense / "Repository").is_dir() or (sense / "Log" / "Repository").is_dir():
         return (BACKEND_PROBE, REPOSITORY_PROBE)

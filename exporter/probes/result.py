@@ -44,7 +44,7 @@ CURES: dict[Reason, str] = {
     "tcp_unreachable": "There is no route to this address: check the network, default gateway and local firewall of "
     "this machine.",
     "proxy_connect": "Check the proxy's address, that it is running, and that it allows CONNECT to this host and port "
-    "from this machine. Qlik upgrades overwrite services.conf: check it, too.",
+    "from this machine. Qlik upgrades overwrite the service's own proxy setting: check it, too.",
     "proxy_auth": "Check the user name and password for the proxy. They may have changed, or the proxy may have begun "
     "to require a login.",
     "tls_untrusted": "If the issuer is your own company, a proxy inspects TLS: exclude this host from inspection, or "

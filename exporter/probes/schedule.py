@@ -9,6 +9,7 @@ from typing import Never
 from exporter.config import ProbeConfig
 from exporter.probes.result import ProbeResult
 from exporter.probes.stages import RunningProbe, probe
+from exporter.products import SENSE, Product
 
 SPREAD = 0.1
 """Part of the interval within which the first probe starts, so that not all targets and nodes probe at once."""
@@ -16,13 +17,13 @@ LONGEST_SPREAD = 5.0
 """Seconds of that at most."""
 
 
-async def run_probe(settings: ProbeConfig, on_result: Callable[[ProbeResult], None]) -> Never:
+async def run_probe(settings: ProbeConfig, on_result: Callable[[ProbeResult], None], product: Product = SENSE) -> Never:
     """Probes for ever on `settings.interval`, never beside itself: rounds that a long probe has missed are left out."""
     loop = asyncio.get_running_loop()
     due = loop.time() + random.uniform(0, min(settings.interval * SPREAD, LONGEST_SPREAD))  # noqa: S311  # no secret
     while True:
         await asyncio.sleep(due - loop.time())
-        on_result(await probe(settings))
+        on_result(await probe(settings, product=product))
         missed = max(0, math.floor((loop.time() - due) / settings.interval))
         due += settings.interval * (missed + 1)
 
@@ -33,16 +34,18 @@ class Prober:
     def __init__(self) -> None:
         self._running: dict[str, tuple[ProbeConfig, RunningProbe, asyncio.Task[ProbeResult]]] = {}
 
-    async def probe(self, settings: ProbeConfig, seconds: float | None = None) -> ProbeResult:
+    async def probe(self, settings: ProbeConfig, seconds: float | None = None, product: Product = SENSE) -> ProbeResult:
         """The result of the probe in flight, started if there is none; after `seconds` what is known by then."""
-        _, running, task = self._started(settings)
+        _, running, task = self._started(settings, product)
         done, _ = await asyncio.wait({task}, timeout=seconds)  # cancels nothing: others may wait for it, too
         return task.result() if done else running.timed_out()
 
-    def _started(self, settings: ProbeConfig) -> tuple[ProbeConfig, RunningProbe, asyncio.Task[ProbeResult]]:
+    def _started(
+        self, settings: ProbeConfig, product: Product
+    ) -> tuple[ProbeConfig, RunningProbe, asyncio.Task[ProbeResult]]:
         entry = self._running.get(settings.target)
         if entry is None or entry[0] != settings:
-            running = RunningProbe(settings)
+            running = RunningProbe(settings, product=product)
             task = asyncio.create_task(running.run(settings.timeout))
             entry = self._running[settings.target] = (settings, running, task)
             task.add_done_callback(lambda task: self._forget(settings.target, task))

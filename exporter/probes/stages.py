@@ -32,6 +32,7 @@ from exporter.probes.proxy import Proxy, own_page, proxy_of, tunnel
 from exporter.probes.result import Phase, ProbeResult, is_server_error
 from exporter.probes.stream import Address, Stream, TcpStream, TlsStream, connected_socket, trust
 from exporter.probes.threads import in_thread
+from exporter.products import SENSE, Product
 from exporter.services_conf import ServiceProxy, licenses_service_proxy
 
 MOST_ADDRESSES = 64
@@ -60,21 +61,28 @@ async def probe(
     timeout: float | None = None,  # noqa: ASYNC109  # part of what is promised, and kept by asyncio.timeout
     resolver: Resolver = look_up,
     environ: Mapping[str, str] = os.environ,
+    product: Product = SENSE,
 ) -> ProbeResult:
     """One probe of `settings.target` within `timeout` seconds (default: its own), over everything from DNS to body.
 
     Never raises for what a network can do: that is in the result.
     """
-    return await RunningProbe(settings, resolver, environ).run(settings.timeout if timeout is None else timeout)
+    return await RunningProbe(settings, resolver, environ, product).run(
+        settings.timeout if timeout is None else timeout
+    )
 
 
 class RunningProbe:
     """A probe under way: what it has found so far can be told at any time."""
 
     def __init__(
-        self, settings: ProbeConfig, resolver: Resolver = look_up, environ: Mapping[str, str] = os.environ
+        self,
+        settings: ProbeConfig,
+        resolver: Resolver = look_up,
+        environ: Mapping[str, str] = os.environ,
+        product: Product = SENSE,
     ) -> None:
-        self._settings, self._resolver, self._environ = settings, resolver, environ
+        self._settings, self._resolver, self._environ, self._product = settings, resolver, environ, product
         self._at = time.time()
         self._phase: Phase | None = None
         self._phase_started = 0.0
@@ -205,7 +213,8 @@ class RunningProbe:
             self._proxy = proxy_of(settings.proxy, self._configured())
             self._note(f"through the proxy {self._proxy}, as configured.")
         elif settings.proxy == "auto" and settings.role not in ("repository", "local", "proxy"):
-            found = await in_thread(("file", "services.conf"), licenses_service_proxy, self._environ)
+            about = ("file", self._product.proxy_file)
+            found = await in_thread(about, licenses_service_proxy, self._environ, self._product)
             self._proxy = self._services_own(found) if found.url else None
             self._note(found.sentence)
         else:

@@ -25,6 +25,7 @@ class Evidence:
     def __init__(self, seen: "Observation") -> None:
         self.seen, self.now, self.state, self.rules = seen, seen.now, seen.state, seen.rules
         self.limits = limits_of(seen.rules.grace)
+        self.product = seen.product
         self.one_shot = seen.started is None
         self.offline = seen.rules.kind in ("offline", "lef")
         self.expected = seen.state.sync_expected(seen.rules)

@@ -9,12 +9,7 @@ from exporter.verdict.evidence import Evidence, failed_probe, were
 from exporter.verdict.finding import Finding
 from exporter.verdict.phrases import (
     CONFIRM,
-    EVERYONE,
-    FORCE,
     NOTHING,
-    REFUSAL,
-    RESTART,
-    SERVICE_PROXY,
     TRY_THE_WAY,
 )
 from exporter.verdict.sync import way_cure
@@ -41,16 +36,16 @@ def _license_stale(seen: Evidence) -> list[Finding]:
             "are let in again and no such verdict comes, or a message or the Repository API tells of a success."
         )
     if seen.dead:
-        cure = [*way_cure(seen), RESTART, FORCE, CONFIRM]
+        cure = [*way_cure(seen), seen.product.restart, *seen.product.force, CONFIRM]
         if seen.good is not None and seen.bad is None:
             evidence.append("So the network is not the obstacle now: no sync has taken place since it came back.")
-            cure = [RESTART, FORCE, SERVICE_PROXY, CONFIRM]
+            cure = [seen.product.restart, *seen.product.force, seen.product.service_proxy, CONFIRM]
         return [
             Finding(
                 verdict="license_stale",
                 severity="critical",
                 summary="The license is stale: Qlik has not verified it for too long, and refuses everyone.",
-                users_see=EVERYONE,
+                users_see=seen.product.everyone_sees,
                 evidence=tuple(evidence),
                 cure=tuple(cure),
                 alert="QlikLicenseStale",
@@ -61,13 +56,13 @@ def _license_stale(seen: Evidence) -> list[Finding]:
             verdict="license_stale",
             severity="warning",
             summary=f"The license was called stale {span(age)} ago and never confirmed good since.",
-            users_see=f"Perhaps nothing, perhaps {REFUSAL} Ask one.",
+            users_see=f"Perhaps nothing, perhaps {seen.product.refusal} Ask one.",
             evidence=tuple(evidence),
             cure=(
-                "Open the hub as a user. If that works, a sync has succeeded in a wording that is not known yet.",
+                f"{seen.product.try_it} If that works, a sync has succeeded in a wording that is not known yet.",
                 "Then run `qlik-license-exporter explain --unknown` on the Licenses log and teach the wording under "
                 "`messages:`.",
-                "If it does not work, restart the Qlik Sense Service Dispatcher and open the way to the backend.",
+                f"If it does not work, open the way to the backend. {seen.product.restart}",
             ),
             alert="QlikLicenseStaleUnconfirmed",
         )
@@ -92,7 +87,7 @@ def _license_expired(seen: Evidence) -> list[Finding]:
             verdict="license_expired",
             severity="critical",
             summary="Qlik calls the license invalid." if invalid else "The license has expired.",
-            users_see=EVERYONE,
+            users_see=seen.product.everyone_sees,
             evidence=(*evidence, *seen.refused_sentences()),
             cure=(
                 "Ask your Qlik partner for the renewed license, and apply it in the QMC, License management.",
@@ -148,7 +143,7 @@ def _refusals(seen: Evidence) -> list[Finding]:
                 verdict="everyone_refused",
                 severity="critical",
                 summary=f"Qlik refuses everyone, though the license is good: {seen.refused} users within the hour.",
-                users_see=f"{REFUSAL[:-1]}, whatever they were assigned.",
+                users_see=f"{seen.product.refusal[:-1]}, whatever they were assigned.",
                 evidence=(*seen.refused_sentences(), good, *seats, *seen.probe_sentences()),
                 cure=(
                     "In the QMC, License management: do users still have their licenses? A changed allocation rule, or "
@@ -182,7 +177,7 @@ def _refusals(seen: Evidence) -> list[Finding]:
                 summary=f"{who} {were(seen.refused or 1)} refused within the hour, though the license is not stale."
                 if seen.refused or denials
                 else "A license could not be allocated to a user within the hour.",
-                users_see=f"Those users: {REFUSAL} The others work.",
+                users_see=f"Those users: {seen.product.refusal} The others work.",
                 evidence=(*evidence, good, *seats),
                 cure=(
                     "In the QMC, License management: have these users an access license? If not, assign one.",
@@ -251,7 +246,7 @@ def _seats_exhausted(seen: Evidence) -> list[Finding]:
             verdict="seats_exhausted",
             severity="warning",
             summary=f"No {listed(gone)} seat is left, and users are refused.",
-            users_see=f"New users: {REFUSAL}",
+            users_see=f"New users: {seen.product.refusal}",
             evidence=(*_seat_sentences(seen), *seen.refused_sentences()),
             cure=(
                 "In the QMC, License management: take seats from users who have left or never come. They are free "

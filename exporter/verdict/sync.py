@@ -15,12 +15,7 @@ from exporter.verdict.phrases import (
     CONFIRM,
     EXEMPT,
     FIX_CLOCK,
-    FORCE,
-    NOTHING_YET,
     OPEN_THE_WAY,
-    REFUSAL,
-    RESTART,
-    SERVICE_PROXY,
     SHOW_UNKNOWN,
     TRY_THE_WAY,
 )
@@ -71,7 +66,7 @@ def _cause(seen: Evidence) -> _Cause:
             "sync_failing_proxy",
             f"{works} works, {fails} does not",
             tuple(evidence),
-            (*way_cure(seen), SERVICE_PROXY),
+            (*way_cure(seen), seen.product.service_proxy),
         )
     if error == "proxy":
         if good is not None and not good.proxied:
@@ -80,7 +75,11 @@ def _cause(seen: Evidence) -> _Cause:
             "sync_failing_proxy",
             "the proxy that the Licenses service uses refuses or fails",
             tuple(evidence),
-            (SERVICE_PROXY, "Check the proxy's user and password, and that it allows CONNECT to port 443.", RESTART),
+            (
+                seen.product.service_proxy,
+                "Check the proxy's user and password, and that it allows CONNECT to port 443.",
+                seen.product.restart,
+            ),
         )
     if seen.stranger:
         return _Cause(
@@ -91,7 +90,7 @@ def _cause(seen: Evidence) -> _Cause:
                 "Look for a filter, a proxy or a login page between this node and license.qlikcloud.com, and "
                 "exempt it.",
                 *way_cure(seen),
-                SERVICE_PROXY,
+                seen.product.service_proxy,
             ),
         )
     if error == "http":
@@ -102,7 +101,7 @@ def _cause(seen: Evidence) -> _Cause:
             (
                 "Ask Qlik's status page or support whether the license backend has a disruption.",
                 *way_cure(seen),
-                SERVICE_PROXY,
+                seen.product.service_proxy,
             ),
         )
     if error == "tls":
@@ -133,7 +132,7 @@ def _cause(seen: Evidence) -> _Cause:
                 "sync_failing_proxy",
                 "the service does not use the proxy that works",
                 tuple(evidence),
-                (SERVICE_PROXY, RESTART),
+                (seen.product.service_proxy, seen.product.restart),
             )
         evidence.append(
             "The network is fine and the sync is not: the two contradict each other, unless the service is set wrongly."
@@ -142,20 +141,20 @@ def _cause(seen: Evidence) -> _Cause:
             "sync_failing_service",
             "although the backend can be reached",
             tuple(evidence),
-            (RESTART, SERVICE_PROXY, FORCE, CONFIRM),
+            (seen.product.restart, seen.product.service_proxy, *seen.product.force, CONFIRM),
         )
     if error in NETWORK_ERRORS:
         return _Cause(
             "sync_failing_network",
             f"{_ERROR_WORDS[error]}",
             tuple(evidence),
-            (TRY_THE_WAY, OPEN_THE_WAY, RESTART),
+            (TRY_THE_WAY, OPEN_THE_WAY, seen.product.restart),
         )
     return _Cause(
         "sync_failing_service",
         "the log gives no reason that is understood",
         tuple(evidence),
-        (TRY_THE_WAY, RESTART, SERVICE_PROXY, FORCE),
+        (TRY_THE_WAY, seen.product.restart, seen.product.service_proxy, *seen.product.force),
     )
 
 
@@ -230,7 +229,7 @@ def _sync_finding(seen: Evidence, cause: _Cause, failing: bool, overdue: bool, a
         verdict=cause.verdict,
         severity="warning",
         summary=summary,
-        users_see=NOTHING_YET,
+        users_see=seen.product.not_yet,
         evidence=tuple(evidence),
         cure=cause.cure,
         alert=alert or ("QlikLicenseBackendUnreachable" if seen.bad is not None else "QlikLicenseSyncFailing"),
@@ -278,10 +277,10 @@ def _silence(seen: Evidence) -> Finding:
         verdict="service_silent",
         severity="warning",
         summary=f"The Licenses service has written nothing for {span(seen.now - silent_since)}.",
-        users_see=NOTHING_YET,
+        users_see=seen.product.silent,
         evidence=(*evidence, *seen.probe_sentences()),
         cure=(
-            RESTART,
+            seen.product.restart,
             "If it stays silent, see in the task manager whether its process runs, and whether the disk is full.",
             "If the logs were copied, copy the newest ones too.",
         ),
@@ -320,7 +319,7 @@ def _lockout(seen: Evidence, cause: _Cause, findings: list[Finding]) -> Finding 
         verdict="lockout_coming",
         severity="critical",
         summary=summary,
-        users_see=f"Nothing yet. At the lockout everyone is refused: {REFUSAL}",
+        users_see=f"Nothing yet. At the lockout everyone is refused: {seen.product.refusal}",
         evidence=tuple(dict.fromkeys((*evidence, *cause.evidence, *seen.refused_sentences()))),
         cure=tuple(dict.fromkeys(cures)),
         alert="QlikLicenseLockoutImminent",
@@ -338,7 +337,7 @@ def _interception(seen: Evidence) -> list[Finding]:
             verdict="sync_failing_interception",
             severity="warning",
             summary="TLS to the license backend is intercepted on the way; syncs fail if the service distrusts that.",
-            users_see=NOTHING_YET,
+            users_see=seen.product.not_yet,
             evidence=(
                 f"The certificate served for {good.target} was issued{issuer}, which is none of `expected_issuers`.",
                 seen.success_sentence(),

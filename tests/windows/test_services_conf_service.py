@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.services_conf import SERVICE_KEY, licenses_service_proxy
+from exporter.services_conf import SERVICES_KEY, licenses_service_proxy
+
+SERVICE_KEY = rf"{SERVICES_KEY}\QlikSenseServiceDispatcher"
 
 pytestmark = pytest.mark.windows
 
