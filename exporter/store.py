@@ -79,13 +79,16 @@ class Store:
     files: dict[str, bytes]
     """The rows that are kept."""
 
-    def __init__(self, path: Path, wall: Callable[[], float] = time.time) -> None:
-        """Lock and open `path`, made where there is none. Raises StoreLockedError, StoreError."""
+    def __init__(self, path: Path, wall: Callable[[], float] = time.time, busy: float = BUSY_SECONDS) -> None:
+        """Lock and open `path`, made where there is none. Raises StoreLockedError, StoreError.
+
+        `busy`: how many seconds another program may keep the file busy before opening or saving fails.
+        """
         # The lock and SQLite's own files lie beside the file itself, whichever way leads to it.
         path = Path(os.path.realpath(path)) if os.path.islink(path) else path
         self.path = path
         self.state, self.files = {}, {}
-        self._wall = wall
+        self._wall, self._busy = wall, busy
         self._database: sqlite3.Connection | None = None
         self._number = 0
         """The number of the last save."""
@@ -265,7 +268,7 @@ class Store:
             if any(version not in (1, 2) for version in _format_versions(self.path)):
                 # SQLite would take it for a file that may be read only.
                 raise _UnusableError("is damaged: its file format has an unknown version")
-            database = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            database = sqlite3.connect(self.path, timeout=self._busy, isolation_level=None, check_same_thread=False)
             try:
                 self._read(database, newest)
             except BaseException:

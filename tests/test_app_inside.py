@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
-from exporter import cli
+from exporter import cli, signals
 from exporter.commands import check as check_command
 from exporter.commands import run
 from exporter.textfile import FILE_NAME
@@ -79,24 +80,27 @@ def test_what_hinders_the_start_is_one_sentence_and_code_1(site: Site, capfd: py
 def test_hazard_115_signals_are_heeded_without_the_loops_own_handlers(number: int) -> None:
     """The event loop's own handlers do not exist on Windows."""
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    stop, reload_asked = threading.Event(), threading.Event()
+    came: SimpleQueue[int] = SimpleQueue()
     try:
-        run._heed_signals(stop, reload_asked)
+        signals.heed(came.put)
         signal.raise_signal(number)
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
-    assert (stop.is_set(), reload_asked.is_set()) == ((False, True) if number == signal.SIGHUP else (True, False))
+    assert came.get_nowait() == number
+    assert signals.is_reload(number) == (number == signal.SIGHUP)
 
 
 def test_hazard_121_the_process_ends_even_where_stopping_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
     monkeypatch.setattr(run, "LONGEST_STOP", 0.01)
-    stop = threading.Event()
-    stop.set()
-    run._end_at_last(stop)
-    assert codes == [0]
+    came: SimpleQueue[int] = SimpleQueue()
+    stop, reload_asked = threading.Event(), threading.Event()
+    came.put(signal.SIGHUP)
+    came.put(signal.SIGTERM)
+    run.obey(came, stop, reload_asked)
+    assert (stop.is_set(), reload_asked.is_set(), codes) == (True, True, [0])
 
 
 def test_everything_that_can_be_asked_is_answered_from_here_too(site: Site) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from exporter.account import account
 from exporter.config import Config, ConfigError, LogConfig, ProbeConfig, advice_on, load, probes_of
 from exporter.events import LogName
-from exporter.ledger import account
 from exporter.logs.files import Listing, NotALogError, Pattern, open_shared, root_of
 from exporter.logs.messages import catalogue_of
 from exporter.printable import printable

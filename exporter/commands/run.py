@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.stop is None:  # first of all: a signal may come while the rest is still loaded
         came: SimpleQueue[int] = SimpleQueue()
         signals.heed(came.put)
-        threading.Thread(target=_obey, args=(came, stop, reload_asked), name="signals", daemon=True).start()
+        threading.Thread(target=obey, args=(came, stop, reload_asked), name="signals", daemon=True).start()
     from exporter.app import Exporter, Options  # --once needs neither the web server nor the state file
     from exporter.store import StoreError, StoreLockedError
     from exporter.textfile import TextfileHeldError
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     return STOPPED
 
 
-def _obey(came: "SimpleQueue[int]", stop: threading.Event, reload_asked: threading.Event) -> None:
+def obey(came: "SimpleQueue[int]", stop: threading.Event, reload_asked: threading.Event) -> None:
     """Do what signals ask for. Once asked to stop, end the process after `LONGEST_STOP` where stopping hangs.
 
     Python would wait for threads that a dead file system may hold (hazard 121). What was counted is safe: nothing is

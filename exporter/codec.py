@@ -1,0 +1,114 @@
+"""What the state file holds: the state as named values, and how far each log file was read. No files, no clocks.
+
+Fields that a state file lacks take their defaults, and fields that this release does not know are left alone: so a
+state survives upgrades.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from exporter.events import LogName
+from exporter.license import LicenseState
+from exporter.tail.batch import Batch
+from exporter.tail.checkpoint import FileCheckpoint, LogCheckpoint
+from exporter.tail.table import FileTable
+
+_BOOK = "book:"
+_FILE = "file:"
+_STATE = "license."
+_REFUSED = "license.refused."
+
+
+class Checkpoints:
+    """How far each file of each log was read, and what of it is still to be saved."""
+
+    def __init__(self) -> None:
+        self.unsaved: dict[str, bytes] = {}
+        """Rows that are to be saved with the state."""
+        self.forgotten: set[str] = set()
+        """Keys of rows that are to be dropped."""
+        self._files: dict[LogName, dict[str, FileCheckpoint]] = {}
+        self._logs: dict[LogName, LogCheckpoint] = {}
+
+    def table(self, log: LogName) -> FileTable:
+        """A table of what is known of the files of `log`, for its readers."""
+        return FileTable(log, self._files.get(log, {}).values(), self._logs.get(log, LogCheckpoint()))
+
+    def keep(self, batch: Batch) -> None:
+        """Remember how far `batch` has read."""
+        name = batch.log
+        files = self._files.setdefault(name, {})
+        for key in batch.forgotten:
+            files.pop(key, None)
+            self.unsaved.pop(_FILE + key, None)
+            self.forgotten.add(_FILE + key)
+        for key, checkpoint in batch.checkpoints.items():
+            files[key] = checkpoint
+            self.unsaved[_FILE + key] = _encoded_with_names(checkpoint)
+            self.forgotten.discard(_FILE + key)
+        if batch.log_checkpoint is not None:
+            self._logs[name] = self._logs.get(name, LogCheckpoint()).merged(batch.log_checkpoint)
+            self.unsaved[_BOOK + name] = _encoded_with_names(self._logs[name])
+
+    def saved(self) -> None:
+        """Everything is saved now."""
+        self.unsaved, self.forgotten = {}, set()
+
+    def restore(self, values: Mapping[str, bytes]) -> None:
+        """Take what a state file holds. Raises ValueError, msgspec's errors included."""
+        for key, value in values.items():
+            if key.startswith(_FILE):
+                checkpoint = msgspec.convert(json.loads(value), FileCheckpoint)
+                self._files.setdefault(checkpoint.log, {})[checkpoint.key] = checkpoint
+            elif key.startswith(_BOOK):
+                log = msgspec.convert(key.removeprefix(_BOOK), LogName)
+                self._logs[log] = msgspec.convert(json.loads(value), LogCheckpoint)
+
+
+def restored(values: Mapping[str, bytes], files: Mapping[str, bytes]) -> tuple[LicenseState, Checkpoints] | None:
+    """The state and the checkpoints as they were saved; None where none were yet.
+
+    Raises ValueError, msgspec's errors included, for what cannot be decoded.
+    """
+    checkpoints = Checkpoints()
+    checkpoints.restore(files)
+    fields: dict[str, Any] = {}
+    refused: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        if name.startswith(_REFUSED):
+            reason = name.removeprefix(_REFUSED).partition(".")[0]
+            refused.setdefault(reason, {}).update(msgspec.json.decode(value))
+        elif name.startswith(_STATE):
+            fields[name.removeprefix(_STATE)] = msgspec.json.decode(value)
+    if not fields:
+        if files:
+            raise ValueError("it tells what was read, but not what was counted")
+        return None
+    return msgspec.convert({**fields, "refused": refused}, LicenseState), checkpoints
+
+
+def encoded(state: LicenseState, kept: Iterable[str] = ()) -> dict[str, bytes]:
+    """The state as named values, so small that a save writes only what it changed.
+
+    `kept`: the names that are saved already; refused users are spread over 256 for each reason, and one whose users are
+    gone is saved as empty.
+    """
+    values = {
+        _STATE + field: msgspec.json.encode(getattr(state, field))
+        for field in state.__struct_fields__
+        if field != "refused"
+    }
+    shards: dict[str, dict[str, Any]] = {name: {} for name in kept if name.startswith(_REFUSED)}
+    for reason, users in state.refused.items():
+        for digest, times in users.items():
+            shards.setdefault(f"{_REFUSED}{reason}.{digest[:2]}", {})[digest] = times
+    values.update((name, msgspec.json.encode(users)) for name, users in shards.items())
+    return values
+
+
+def _encoded_with_names(value: FileCheckpoint | LogCheckpoint) -> bytes:
+    """As JSON of ASCII only: a file's name need not be text, and msgspec encodes none that is not."""
+    return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode("ascii")
