@@ -1,57 +1,70 @@
 """The command line: arguments become a configuration and one command. Turns every error into a sentence and a code."""
 
 import argparse
+import difflib
 import importlib
 import os
+import re
 import sys
 import threading
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, NoReturn
 
 import msgspec
 
 from exporter import __version__, signals
-from exporter.commands.terminal import complain
+from exporter.commands.terminal import NO_JUDGEMENT, complain
 from exporter.config import Config, ConfigError, StateConfig, is_address, load, local_path, redaction_of
 from exporter.last_words import reason
 from exporter.log import FORMATS, LEVELS, redact_log, start_logging
 
 STOPPED, FAILED, UNUSABLE = 0, 1, 2
 """Exit codes: stopped as asked; failed; the configuration or the command line cannot be used."""
+_CODES = (STOPPED, FAILED, UNUSABLE)
 
 
 class _Command(NamedTuple):
     module: str
     """Where `add_arguments(parser)` and `run(arguments, config) -> exit code` are; imported only when needed."""
     sentence: str
-    needs_config: bool = True
+    flags: tuple[str, ...] = ("config", "log")
+    """Which of the common options it uses; others are not offered."""
+    no_result: int | None = None
+    """The exit code for all that is no result, where the codes above are results of the command."""
 
 
 COMMANDS = {
-    "run": _Command("exporter.commands.run", "follow the logs, probe, and serve the metrics (the default)"),
+    "run": _Command(
+        "exporter.commands.run",
+        "follow the logs, probe, and serve the metrics (the default)",
+        flags=("config", "log", "state"),
+    ),
     "check": _Command(
         "exporter.commands.check",
         "check the configuration, and whether logs, probe targets and the Repository API can be reached",
     ),
-    "explain": _Command("exporter.commands.explain", "explain what each log line means, and which series it changes"),
+    "explain": _Command(
+        "exporter.commands.explain",
+        "explain what each log line means, and which series it changes",
+        flags=("config", "log", "people"),
+    ),
     "diagnose": _Command(
-        "exporter.commands.diagnose", "diagnose this machine or copied logs: one verdict, with its cure"
+        "exporter.commands.diagnose",
+        "diagnose this machine or copied logs: one verdict, with its cure",
+        flags=("config", "log", "people"),
+        no_result=NO_JUDGEMENT,
     ),
-    "probe": _Command("exporter.commands.probe", "test one connection, stage by stage"),
+    "probe": _Command("exporter.commands.probe", "test one connection, stage by stage", flags=("config",)),
     "backfill": _Command("exporter.commands.backfill", "write the history in the logs as OpenMetrics for Prometheus"),
-    "bundle": _Command("exporter.commands.bundle", "a clean zip for a support case"),
-    "healthy": _Command(
-        "exporter.commands.healthy", "ask whether an exporter answers, with TLS or without", needs_config=False
-    ),
+    "bundle": _Command("exporter.commands.bundle", "a clean zip for a support case", flags=("config", "log", "state")),
+    "healthy": _Command("exporter.commands.healthy", "ask whether an exporter answers, with TLS or without", flags=()),
     "assets": _Command(
         "exporter.commands.assets",
         "write the rules, dashboards, runbooks and units of this version to a folder",
-        needs_config=False,
+        flags=(),
     ),
-    "demo": _Command("exporter.commands.demo", "play a license incident with artificial logs", needs_config=False),
-    "service": _Command(
-        "exporter.commands.service", "install, remove, start or stop the Windows service", needs_config=False
-    ),
+    "demo": _Command("exporter.commands.demo", "play a license incident with artificial logs", flags=()),
+    "service": _Command("exporter.commands.service", "install, remove, start or stop the Windows service", flags=()),
 }
 _VALUED = {
     "--config.file",
@@ -76,17 +89,19 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
         if hasattr(stream := getattr(sys, name), "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a Windows pipe speaks cp1252
     words = list(sys.argv[1:] if argv is None else argv)
-    name = _command_in(words)
+    name, named = _command_in(words)
     command = COMMANDS[name]
+    stopped, failed, unusable = [code if command.no_result is None else command.no_result for code in _CODES]
     module = importlib.import_module(command.module)
-    parser = _parser(name, command)
-    module.add_arguments(parser)
+    parser = _parser(name, named)
     try:
-        arguments = parser.parse_args(words)
-    except SystemExit as ended:  # argparse has said what is wrong, or has shown the help
-        return ended.code if isinstance(ended.code, int) else UNUSABLE
+        arguments, left = parser.parse_known_args(words)
+        if left:
+            parser.error(_not_known(left[0], name, named, parser))
+    except SystemExit as ended:  # what is wrong has been said, or the help has been shown
+        return ended.code if isinstance(ended.code, int) else unusable
     arguments.stop = stop
-    start_logging(arguments.log_level, arguments.log_format)
+    start_logging(getattr(arguments, "log_level", "info"), getattr(arguments, "log_format", "logfmt"))
     arguments.redact = str
     try:
         if name != "run":
@@ -96,22 +111,24 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
         return int(module.run(arguments, config))
     except ConfigError as error:
         complain(error)
-        return UNUSABLE
+        return unusable
     except KeyboardInterrupt:
-        return STOPPED
+        return stopped
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return STOPPED
+        return stopped
     except OSError as error:
         complain(arguments.redact(reason(error)))
-        return FAILED
+        return failed
 
 
-def _command_in(words: list[str]) -> str:
-    """The command among `words`, which is taken out of them; flags may stand before it. `run` where there is none."""
-    if words[:1] in (["-h"], ["--help"], ["help"]):
-        words[:] = ["--help"]
-        return "run"
+def _command_in(words: list[str]) -> tuple[str, bool]:
+    """The command among `words`, which is taken out of them, or `run` where there is none; and whether there is one.
+
+    Flags may stand before it.
+    """
+    if words[:1] == ["help"]:
+        words[:] = [*words[1:], "--help"]
     value_follows = False
     for place, word in enumerate(words):
         if value_follows:
@@ -120,44 +137,86 @@ def _command_in(words: list[str]) -> str:
             value_follows = word in _VALUED
         elif word in COMMANDS:
             del words[place]
-            return word
+            return word, True
         else:
-            return "run"  # whose parser says that it does not know this word
-    return "run"
+            break  # the parser of `run` says that it does not know this word
+    return "run", False
 
 
-def _parser(name: str, command: _Command) -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    unusable = UNUSABLE
+
+    def error(self, message: str) -> NoReturn:
+        """Say in one line what is wrong, and where the options are listed; then exit."""
+        if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            message += _hint(choice[1], re.findall(r"[\w.-]+", choice[2]))
+        complain(f"{message}. `{self.prog} --help` lists the options")
+        raise SystemExit(self.unusable)
+
+
+def _parser(name: str, named: bool = True) -> _Parser:
+    """The parser of a command; where none was named, that of `run` that tells of the others, too."""
+    command = COMMANDS[name]
     commands = "\n".join(f"  {name:<10}{command.sentence}" for name, command in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog="qlik-license-exporter" if name == "run" else f"qlik-license-exporter {name}",
-        description="Prometheus exporter for Qlik Sense licensing." if name == "run" else command.sentence,
-        epilog=f"commands:\n{commands}\n\nRun `qlik-license-exporter COMMAND --help` for the options of a command."
-        if name == "run"
-        else None,
+    parser = _Parser(
+        prog=f"qlik-license-exporter {name}" if named else "qlik-license-exporter",
+        usage=None if named else "%(prog)s [COMMAND] [OPTIONS]",
+        description=f"{command.sentence[0].upper()}{command.sentence[1:]}."
+        if named
+        else f"Prometheus exporter for Qlik Sense licensing.\n\ncommands:\n{commands}\n\n"
+        "Run `qlik-license-exporter COMMAND --help` for the options of a command; these are the options of `run`:",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.unusable = UNUSABLE if command.no_result is None else command.no_result
     parser.set_defaults(command=name)
-    parser.add_argument("--config.file", dest="config_file", metavar="FILE", help="the configuration file; optional")
-    parser.add_argument("--log.level", dest="log_level", choices=LEVELS, default="info", help="default: info")
-    parser.add_argument("--log.format", dest="log_format", choices=FORMATS, default="logfmt", help="default: logfmt")
-    parser.add_argument("--state.file", dest="state_file", metavar="FILE", help="where offsets and counters are kept")
-    parser.add_argument(
-        "--show-people",
-        action="store_true",
-        help="do not mask users, hosts, keys and license numbers; on a terminal only",
-    )
-    parser.add_argument("--version", action="version", version=f"qlik-license-exporter {__version__}")
+    add = parser.add_argument
+    if "config" in command.flags:
+        add("--config.file", dest="config_file", metavar="FILE", help="the configuration file; optional")
+    if "log" in command.flags:
+        add("--log.level", dest="log_level", choices=LEVELS, default="info", help="default: info")
+        add("--log.format", dest="log_format", choices=FORMATS, default="logfmt", help="default: logfmt")
+    if "state" in command.flags:
+        add("--state.file", dest="state_file", metavar="FILE", help="where offsets and counters are kept")
+    if "people" in command.flags:
+        text = "do not mask users, hosts, keys and license numbers; on a terminal only"
+        add("--show-people", action="store_true", help=text)
+    add("--version", action="version", version=f"qlik-license-exporter {__version__}")
+    importlib.import_module(command.module).add_arguments(parser)
     return parser
+
+
+def _not_known(word: str, name: str, named: bool, parser: argparse.ArgumentParser) -> str:
+    """What to say of a word that the command does not take."""
+    if not word.startswith("-"):
+        if named:
+            return f"`{name}` takes no `{word}`"
+        return f"unknown command `{word}`" + (_hint(word, COMMANDS) or f"; expected one of {', '.join(COMMANDS)}")
+    option = word.partition("=")[0]
+    owners = [other for other in COMMANDS if other != name and option in _options(_parser(other))]
+    if owners:
+        return f"`{name}` has no option `{option}`; it is an option of {' and '.join(f'`{one}`' for one in owners)}"
+    return f"unknown option `{option}`{_hint(option, _options(parser))}"
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    return [option for action in parser._actions for option in action.option_strings]
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word.lower(), list(known), 1, cutoff=0.6)
+    return f"; did you mean `{near[0]}`?" if near else ""
 
 
 def _config(arguments: argparse.Namespace, command: _Command) -> Config:
     """The configuration with what the flags override."""
+    if "config" not in command.flags:
+        return Config()
     arguments.config_file = arguments.config_file or _default_file()
-    config = load(arguments.config_file) if command.needs_config else Config()
+    config = load(arguments.config_file)
     arguments.redact = redaction_of(config)
     redact_log(arguments.redact)
-    if arguments.state_file:
+    if getattr(arguments, "state_file", None):
         state, provenance = StateConfig(file=arguments.state_file), config.provenance.without("state")
         config = msgspec.structs.replace(config, state=state, provenance=provenance)
     if addresses := getattr(arguments, "listen_addresses", None):
@@ -169,7 +228,7 @@ def _config(arguments: argparse.Namespace, command: _Command) -> Config:
         web = msgspec.structs.replace(config.web, listen_addresses=tuple(addresses))
         provenance = config.provenance.without("web.listen_addresses")
         config = msgspec.structs.replace(config, web=web, provenance=provenance)
-    if arguments.show_people and not sys.stdout.isatty():
+    if getattr(arguments, "show_people", False) and not sys.stdout.isatty():
         complain("--show-people works on a terminal only: users stay masked")
         arguments.show_people = False
     return config

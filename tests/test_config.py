@@ -65,6 +65,14 @@ def test_the_reference_holds_every_field_at_its_default() -> None:
     [
         ("logs: {licenzes: {}}", "f.yml: logs.licenzes: unknown key; did you mean `licenses`?"),
         ("zzz: 1", "f.yml: zzz: unknown key; expected one of product, logs, poll_interval"),
+        ("grace: 5d", "f.yml: grace: unknown key; did you mean `license.grace`?"),
+        ("listen-addresses: []", "f.yml: listen-addresses: unknown key; did you mean `web.listen_addresses`?"),
+        ("poll-interval: 5s", "f.yml: poll-interval: unknown key; did you mean `poll_interval`?"),
+        (
+            "expected_statuses: [1]",
+            "f.yml: expected_statuses: unknown key; did you mean `probes[…].expected_statuses`?",
+        ),
+        ("qrs: {proxy: x}", "f.yml: qrs.proxy: unknown key; did you mean `probes[…].proxy`?"),
         ("probes: [{target: 'h:1', intervl: 3s}]", "f.yml: probes[0].intervl: unknown key; did you mean `interval`?"),
         ("poll_interval: 5", "f.yml: poll_interval: found the number `5`, expected a duration with its unit"),
         ("poll_interval: 5 s", "found `5 s`, expected a duration"),

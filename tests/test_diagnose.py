@@ -121,7 +121,7 @@ def test_now_judges_as_of_another_instant(tmp_path, capsys):
     assert diagnosed(capsys, folder, "--now", str(NOON + 60))[1]["severity"] == "critical"
     code, told = diagnosed(capsys, folder, "--now", "2026-11-10T12:00:00+01:00")
     assert (code, told["alert"]) == (1, "QlikLicenseStaleUnconfirmed")
-    assert main(["diagnose", str(folder), "--now", "noon"]) == 3
+    assert main(["diagnose", str(folder), "--now", "noon"]) == 64
     assert "--now: found `noon`, expected" in capsys.readouterr().err
 
 
@@ -163,7 +163,7 @@ def test_other_services_logs_do_not_disturb(tmp_path, capsys):
 def test_nothing_given_that_is_a_log_is_not_enough_evidence(tmp_path, capsys):
     code, told = diagnosed(capsys, tmp_path)
     assert (code, told["verdict"]) == (3, "not_enough_evidence")
-    assert main(["diagnose", str(tmp_path / "missing")]) == 3
+    assert main(["diagnose", str(tmp_path / "missing")]) == 64
     assert "No such file" in capsys.readouterr().err
 
 

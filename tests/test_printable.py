@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from exporter.dispatcher import licenses_service_proxy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from exporter.masking import masked, masked_name
 from exporter.printable import REPLACEMENT, printable, printable_lines, printable_tree
 from exporter.probes import ProbeResult
 from exporter.qrs.answers import overview_of
+from exporter.services_conf import licenses_service_proxy
 from exporter.status import events_of, status_of
 from exporter.web.page import page_of
 from tests.exporting import TRACE_HEADER

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from exporter.commands.terminal import Colour, Paint, ProgressBar, complain
+from exporter.commands.terminal import NO_JUDGEMENT, Colour, Paint, ProgressBar, complain
 from exporter.config import Config
 from exporter.examination import examine
 from exporter.journal import Journal
@@ -22,7 +22,6 @@ from exporter.wording import count, listed, size
 from exporter.wording import instant as instant_text
 
 EXIT_CODES: dict[Severity, int] = {"ok": 0, "warning": 1, "critical": 2, "unknown": 3}
-CANNOT_TELL = EXIT_CODES["unknown"]
 
 _COLOURS: dict[Severity, Colour] = {"ok": "green", "warning": "yellow", "critical": "red", "unknown": "magenta"}
 
@@ -54,7 +53,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     except (ValueError, OSError) as error:
         what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         complain(what)
-        return CANNOT_TELL
+        return NO_JUDGEMENT
     bar = ProgressBar(sum(source.size for source in given.sources))
     try:
         seen = examine(

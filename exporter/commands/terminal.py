@@ -8,6 +8,8 @@ from typing import Literal, TextIO
 
 from exporter.printable import printable
 
+NO_JUDGEMENT = 64
+"""Exit code of `diagnose` where it judged nothing (EX_USAGE of sysexits.h): none of its severities, 0 to 3."""
 BAR = 30
 """Characters of a full bar."""
 REDRAW = 0.2

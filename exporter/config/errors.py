@@ -63,7 +63,10 @@ def explained(error: msgspec.ValidationError, tree: Any, name: str, root: type) 
     if unknown := re.search(r"unknown field `(.*)`", text):
         full = f"{key}.{unknown[1]}".lstrip(".")
         known = _fields(root, key)
-        near = difflib.get_close_matches(unknown[1].lower(), known, 1, cutoff=0.5)
+        wanted = unknown[1].lower().replace("-", "_")
+        near = difflib.get_close_matches(wanted, known, 1, cutoff=0.5)
+        if not difflib.get_close_matches(wanted, known, 1, cutoff=0.75):  # rather a key of another section
+            near = [place for place in _places(root) if place.rpartition(".")[2] == wanted][:1] or near
         hint = f"did you mean `{near[0]}`?" if near else f"expected one of {', '.join(known)}"
         return ConfigError(name, full, f"unknown key; {hint}")
     if missing := re.search(r"missing required field `(.*)`", text):
@@ -143,6 +146,18 @@ def _struct(type_: Any) -> Any:
 
 def _fields(root: type, key: str) -> list[str]:
     return list(typing.get_type_hints(_struct(_type_at(root, key))))
+
+
+def _places(type_: Any, key: str = "") -> list[str]:
+    """Every key of a section and of those within it, as errors name them."""
+    found = []
+    for name, inner in typing.get_type_hints(type_).items():
+        place = f"{key}.{name}".lstrip(".")
+        item = _struct(_item(inner))
+        found.append(place)
+        if isinstance(item, type) and issubclass(item, msgspec.Struct):
+            found += _places(item, place if item is inner else f"{place}[…]")
+    return found
 
 
 def _choices(root: type, key: str) -> list[str]:
