@@ -311,7 +311,7 @@ def test_a_configuration_on_a_dead_share_holds_up_neither_probes_nor_the_stop(si
         exporter.await_ready()
         switch.touch()
         exporter.process.send_signal(signal.SIGHUP)
-        time_to_look = time.monotonic() + app.CONFIG_WATCH + 2 * app.WAKE
+        time_to_look = time.monotonic() + app.SETTLED + 2 * app.WAKE
         attempts = f'qlik_license_probe_attempts_total{{role="other",target="{target}"}}'
         eventually("it has looked", lambda: time.monotonic() > time_to_look)
         before = exporter.value(attempts) or 0

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from web_stand_in import DEADLINE, Site, eventually, site, until_closed
 
 from exporter.config import ConfigError
-from exporter.web import listener
 from exporter.web.callers import Logins
+from exporter.web.limits import Limits
 from exporter.web.webfile import Rules, load
 
 ANSWER = re.compile(rb"HTTP/1\.[01] (\d{3}) [A-Za-z ]+\r\n")
@@ -47,11 +47,8 @@ query = st.text(max_size=40) | st.sampled_from(["?target=%", "?name[]=%00&name[]
 @pytest.fixture(scope="module")
 def running() -> Iterator[Site]:
     """A server that soon tires of clients who owe it the rest of a request."""
-    with pytest.MonkeyPatch.context() as patience:
-        for limit in ("HEAD_TIMEOUT", "IDLE_TIMEOUT", "LINGERING", "SWEEP_INTERVAL"):
-            patience.setattr(listener, limit, 0.2)
-        with site() as started:
-            yield started
+    with site(limits=Limits(head=0.2, idle=0.2, lingering=0.2, sweep=0.2)) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +148,7 @@ def test_after_all_that_the_servers_are_as_they_were(running: Site, patient: Sit
 @given(header=st.text(max_size=60) | st.binary(max_size=60).map(lambda data: "Basic " + data.decode("latin-1")))
 def test_any_authorization_header_is_no_login(header: str) -> None:
     rules = Rules(users={"alice": bcrypt.hashpw(b"wonder", bcrypt.gensalt(4)).decode()})
-    logins = Logins()
+    logins = Logins(Limits())
     try:
         assert asyncio.run(logins.admitted(rules, header)) is False
     finally:

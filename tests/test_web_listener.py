@@ -21,11 +21,16 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.registry import Collector
 from web_stand_in import DEADLINE, TARGET, Site, StandIn, eventually, site, until_closed
 
-from exporter.web import listener
+from exporter.web import listener, sockets
 from exporter.web.callers import group_of
-from exporter.web.listener import Listener, ListenError, listening_sockets
+from exporter.web.connection import Connections, Heads
+from exporter.web.limits import Limits
+from exporter.web.listener import Listener
 from exporter.web.security import Security
-from exporter.web.server import LARGEST_BODY, MOST_PROBES, MOST_PROBES_EACH, WebServer
+from exporter.web.server import WebServer
+from exporter.web.sockets import ListenError, listening_sockets
+
+LIMITS = Limits()
 
 FLOOD = """
 import resource, socket, sys
@@ -59,7 +64,7 @@ def _is_healthy(client: socket.socket) -> bool:
     return answer.startswith(b"HTTP/1.1 200")
 
 
-def _held(running: Site) -> listener._Connections:
+def _held(running: Site) -> Connections:
     """The connections that the server holds now."""
     loop = running.server._listener._loop
     assert loop
@@ -113,8 +118,8 @@ def test_hazard_123_a_missing_ip_family_is_a_warning(
     missing: int, on: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     code = errno.EAFNOSUPPORT if on == "make" else errno.EADDRNOTAVAIL
-    monkeypatch.setattr(listener.socket, "socket", _sockets_that_refuse({missing: code}, on))
-    (opened,) = listening_sockets(":0")
+    monkeypatch.setattr(sockets.socket, "socket", _sockets_that_refuse({missing: code}, on))
+    (opened,) = listening_sockets(":0", LIMITS)
     with opened:
         assert {opened.family, missing} == {socket.AF_INET, socket.AF_INET6}
     assert "not listening on" in caplog.text
@@ -131,9 +136,9 @@ def test_hazard_123_a_missing_ip_family_is_a_warning(
 def test_what_cannot_be_bound_at_all_is_one_line(
     refused: dict[int, int], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listener.socket, "socket", _sockets_that_refuse(refused))
+    monkeypatch.setattr(sockets.socket, "socket", _sockets_that_refuse(refused))
     with pytest.raises(ListenError, match=f"^cannot listen on :0: {reason}"):
-        listening_sockets(":0")
+        listening_sockets(":0", LIMITS)
 
 
 def test_a_host_name_is_served_at_every_address_it_has() -> None:
@@ -144,14 +149,13 @@ def test_a_host_name_is_served_at_every_address_it_has() -> None:
 
 @pytest.mark.windows
 @pytest.mark.parametrize("host", ["", "127.0.0.1", "[::1]", "localhost"])
-def test_a_taken_port_is_an_error_that_names_the_address(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "TAKEN_PAUSE", 0.01)
+def test_a_taken_port_is_an_error_that_names_the_address(host: str) -> None:
     taken = socket.socket(socket.AF_INET6 if host == "[::1]" else socket.AF_INET)
     with taken:
         taken.bind((host.strip("[]").replace("localhost", "127.0.0.1"), 0))
         taken.listen()
         address = f"{host}:{taken.getsockname()[1]}"
-        server = WebServer(StandIn(), Security(None), lambda: None)
+        server = WebServer(StandIn(), Security(None), lambda: None, limits=Limits(taken_pause=0.01))
         with pytest.raises(ListenError) as failure:
             server.start(["127.0.0.1:0", address])
         server.stop()
@@ -161,7 +165,7 @@ def test_a_taken_port_is_an_error_that_names_the_address(host: str, monkeypatch:
 @pytest.mark.parametrize("address", ["no-such-host.invalid:80", "192.0.2.1:0", "a" * 70 + ":1"])
 def test_an_address_that_is_not_ours_is_an_error_that_names_it(address: str) -> None:
     with pytest.raises(ListenError, match=address):
-        listening_sockets(address)
+        listening_sockets(address, LIMITS)
 
 
 def test_after_a_failed_start_nothing_is_left_open() -> None:
@@ -187,10 +191,10 @@ def test_thousands_of_clients_that_never_finish_leave_scrapes_working(opening: s
             while flood.poll() is None and not _readable(flood.stdout.fileno()):
                 assert running.ask("/metrics")[0] == 200
             held = int(flood.stdout.readline())
-            assert held > listener.MOST_CONNECTIONS
+            assert held > LIMITS.connections
             for _ in range(5):
                 assert running.ask("/metrics")[0] == 200
-            assert len(_held(running)) <= listener.MOST_CONNECTIONS
+            assert len(_held(running)) <= LIMITS.connections
             flood.stdin.close()
         assert running.failures == []
 
@@ -200,9 +204,8 @@ def _readable(descriptor: int) -> bool:
 
 
 @pytest.mark.windows
-def test_the_client_that_has_waited_longest_makes_room_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 16)  # 8 of one address
-    with site() as running:
+def test_the_client_that_has_waited_longest_makes_room_for_a_new_one() -> None:
+    with site(limits=Limits(connections=16)) as running:  # 8 of one address
         waiting = [_connect(running) for _ in range(8)]
         waiting[0].sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
         assert _is_healthy(waiting[0])  # has been touched last
@@ -214,10 +217,9 @@ def test_the_client_that_has_waited_longest_makes_room_for_a_new_one(monkeypatch
             client.close()
 
 
-def test_a_connection_that_has_to_make_room_before_it_is_open_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 1)
+def test_a_connection_that_has_to_make_room_before_it_is_open_is_closed() -> None:
     released = threading.Event()
-    with site() as running:
+    with site(limits=Limits(connections=1)) as running:
         loop = running.server._listener._loop
         assert loop
         loop._loop.call_soon_threadsafe(released.wait, DEADLINE)
@@ -227,7 +229,7 @@ def test_a_connection_that_has_to_make_room_before_it_is_open_is_closed(monkeypa
             assert until_closed(client) == b""
         for client in clients:
             client.close()
-        assert eventually(lambda: not _held(running) and not loop._openings)
+        assert eventually(lambda: not _held(running) and len(asyncio.all_tasks(loop._loop)) == 0)
 
 
 class _Waiting(StandIn):
@@ -246,11 +248,8 @@ def _from(address: str, running: Site) -> socket.socket:
     return socket.create_connection(("127.0.0.1", running.port), timeout=DEADLINE, source_address=(address, 0))
 
 
-def test_a_newcomer_takes_the_place_of_the_longest_waiting_whatever_that_waits_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 8)  # 4 of one address
-    with site(exporter=_Waiting()) as running:
+def test_a_newcomer_takes_the_place_of_the_longest_waiting_whatever_that_waits_for() -> None:
+    with site(exporter=_Waiting(), limits=Limits(connections=8)) as running:  # 4 of one address
         probing = [_connect(running) for _ in range(4)]
         for client in probing:
             client.sendall(PROBE)
@@ -262,9 +261,8 @@ def test_a_newcomer_takes_the_place_of_the_longest_waiting_whatever_that_waits_f
             client.close()
 
 
-def test_an_address_with_many_connections_costs_another_address_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 8)
-    with site() as running:
+def test_an_address_with_many_connections_costs_another_address_none() -> None:
+    with site(limits=Limits(connections=8)) as running:
         kept = _from("127.0.0.2", running)
         crowd = [_from("127.0.0.3", running) for _ in range(20)]
         others = [_from(f"127.0.1.{number}", running) for number in range(1, 6)]
@@ -350,18 +348,16 @@ def test_answers_that_are_asked_for_at_once_are_made_once() -> None:
 
 
 @pytest.mark.windows
-def test_a_client_gets_only_so_long_to_send_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "HEAD_TIMEOUT", 0.3)
-    with site() as running, _connect(running) as client:
+def test_a_client_gets_only_so_long_to_send_a_request() -> None:
+    with site(limits=Limits(head=0.3)) as running, _connect(running) as client:
         client.sendall(b"GET /metrics HTTP/1.1\r\n")
         begun = time.monotonic()
         assert until_closed(client) == b""
         assert time.monotonic() - begun < DEADLINE / 2
 
 
-def test_a_client_that_drips_its_second_request_is_cut_off_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "HEAD_TIMEOUT", 0.3)
-    with site() as running, _connect(running) as client:
+def test_a_client_that_drips_its_second_request_is_cut_off_as_well() -> None:
+    with site(limits=Limits(head=0.3)) as running, _connect(running) as client:
         client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
         assert _is_healthy(client)
         client.sendall(b"GET ")
@@ -369,11 +365,8 @@ def test_a_client_that_drips_its_second_request_is_cut_off_as_well(monkeypatch: 
 
 
 @pytest.mark.parametrize("more", [b"GET", b"\r\nGET /-/healthy HTTP/1.1\r\nHost: x\r\n", b"GET /"])
-def test_half_a_head_that_came_with_the_request_before_it_is_cut_off_as_well(
-    more: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(listener, "HEAD_TIMEOUT", 0.3)
-    with site() as running, _connect(running) as client:
+def test_half_a_head_that_came_with_the_request_before_it_is_cut_off_as_well(more: bytes) -> None:
+    with site(limits=Limits(head=0.3)) as running, _connect(running) as client:
         client.sendall(HEALTH * 2 + more)
         begun = time.monotonic()
         assert until_closed(client).count(b"Healthy.") == 2
@@ -382,7 +375,7 @@ def test_half_a_head_that_came_with_the_request_before_it_is_cut_off_as_well(
 
 @given(st.lists(st.sampled_from([HEALTH, b"GET / HTTP/1.1\r\n\r\n", b"\r\n"]), max_size=5), st.data())
 def test_heads_are_counted_however_they_are_cut(heads: list[bytes], data: st.DataObject) -> None:
-    sent, counted = b"".join(heads), listener._Heads()
+    sent, counted = b"".join(heads), Heads()
     while sent:
         size = data.draw(st.integers(1, len(sent)))
         counted.take(sent[:size])
@@ -393,10 +386,8 @@ def test_heads_are_counted_however_they_are_cut(heads: list[bytes], data: st.Dat
     assert counted.begun == len(b"GET /")
 
 
-def test_a_connection_may_rest_between_two_scrapes_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "HEAD_TIMEOUT", 0.1)
-    monkeypatch.setattr(listener, "IDLE_TIMEOUT", 2.0)
-    with site() as running, _connect(running) as client:
+def test_a_connection_may_rest_between_two_scrapes_but_not_for_ever() -> None:
+    with site(limits=Limits(head=0.1, idle=2.0)) as running, _connect(running) as client:
         begun = time.monotonic()
         client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
         assert _is_healthy(client)
@@ -405,9 +396,11 @@ def test_a_connection_may_rest_between_two_scrapes_but_not_for_ever(monkeypatch:
 
 
 @pytest.mark.windows
-def test_a_client_that_does_not_take_its_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "WRITE_TIMEOUT", 0.3)
-    with site(exporter=StandIn(html="x" * 30_000_000)) as running, _connect(running) as client:
+def test_a_client_that_does_not_take_its_answer_is_cut_off() -> None:
+    with (
+        site(exporter=StandIn(html="x" * 30_000_000), limits=Limits(write=0.3)) as running,
+        _connect(running) as client,
+    ):
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert client.recv(1)  # the answer has begun
         assert eventually(lambda: not _held(running))
@@ -459,7 +452,7 @@ def test_when_descriptors_run_out_waiting_clients_make_room(monkeypatch: pytest.
                 raise OSError(errno.EMFILE, "Too many open files")
             return super().accept()
 
-    monkeypatch.setattr(listener.socket, "socket", Exhausted)
+    monkeypatch.setattr(sockets.socket, "socket", Exhausted)
     with site() as running:
         assert running.ask("/metrics")[0] == 200
         assert Exhausted.refusals == 0
@@ -468,20 +461,20 @@ def test_when_descriptors_run_out_waiting_clients_make_room(monkeypatch: pytest.
 
 def test_the_documentation_states_the_limits_in_force() -> None:
     page = (Path(__file__).parent.parent / "docs/security.md").read_text(encoding="utf-8")
-    assert listener.MOST_CONNECTIONS == 512
+    assert LIMITS.connections == 512
     for row in (
         "| concurrent connections | 512 (Windows: 200), half of them from one address; a further one is always "
         "accepted, and closes the one that has waited longest: of the same address, or of the address with the most "
         "connections |",
-        f"| requests waiting for `/probe` | {MOST_PROBES}, of which {MOST_PROBES_EACH} from one address; beyond it, status "
+        f"| requests waiting for `/probe` | {LIMITS.probes}, of which {LIMITS.probes_each} from one address; beyond it, status "
         "429 with `Retry-After` |",
-        f"| request header | {round(listener.LARGEST_LINE / 1024)} KiB per line, "
-        f"{listener.LARGEST_HEAD // 1024} KiB in total, complete within {listener.HEAD_TIMEOUT:.0f} s of its first byte |",
-        f"| TLS handshake | {listener.HEAD_TIMEOUT:.0f} s |",
-        f"| idle connection | {listener.IDLE_TIMEOUT / 60:.0f} min |",
-        f"| request body | {LARGEST_BODY // 1024} KiB; no request needs one |",
-        f"| reading the response | {listener.WRITE_TIMEOUT:.0f} s |",
-        f"| shutdown | {listener.STOP_TIMEOUT:.0f} s, even with clients connected |",
+        f"| request header | {round(LIMITS.line_bytes / 1024)} KiB per line, "
+        f"{LIMITS.head_bytes // 1024} KiB in total, complete within {LIMITS.head:.0f} s of its first byte |",
+        f"| TLS handshake | {LIMITS.head:.0f} s |",
+        f"| idle connection | {LIMITS.idle / 60:.0f} min |",
+        f"| request body | {LIMITS.body_bytes // 1024} KiB; no request needs one |",
+        f"| reading the response | {LIMITS.write:.0f} s |",
+        f"| shutdown | {LIMITS.stop:.0f} s, even with clients connected |",
     ):
         assert row in page
 
@@ -491,7 +484,7 @@ def test_the_documentation_states_the_limits_in_force() -> None:
 
 @pytest.mark.windows
 def test_hazard_118_a_listener_closed_behind_its_back_is_opened_again_and_counted() -> None:
-    with site(watch_interval=0.05) as running:
+    with site(limits=Limits(watch=0.05)) as running:
         bound = running.server.bound
         loop = running.server._listener._loop
         assert loop
@@ -504,7 +497,7 @@ def test_hazard_118_a_listener_closed_behind_its_back_is_opened_again_and_counte
 
 @pytest.mark.windows
 def test_a_loop_that_ended_is_started_anew_and_counted(caplog: pytest.LogCaptureFixture) -> None:
-    with site(watch_interval=0.05) as running:
+    with site(limits=Limits(watch=0.05)) as running:
         loop = running.server._listener._loop
         assert loop
         loop._loop.call_soon_threadsafe(loop._loop.stop)
@@ -514,11 +507,10 @@ def test_a_loop_that_ended_is_started_anew_and_counted(caplog: pytest.LogCapture
 
 
 @pytest.mark.windows
-def test_a_loop_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "KNOCK_TIMEOUT", 0.3)
+def test_a_loop_that_hangs_is_replaced() -> None:
     release = threading.Event()
     exporter = StandIn()
-    with site(watch_interval=0.05, exporter=exporter) as running:
+    with site(exporter=exporter, limits=Limits(watch=0.05, knock=0.3)) as running:
         loop = running.server._listener._loop
         assert loop
         loop._loop.call_soon_threadsafe(release.wait, DEADLINE)
@@ -527,11 +519,8 @@ def test_a_loop_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
         release.set()
 
 
-def test_a_port_that_another_program_took_meanwhile_is_opened_once_it_is_free(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(listener, "KNOCK_TIMEOUT", 0.1)
-    with site(watch_interval=0.05) as running:
+def test_a_port_that_another_program_took_meanwhile_is_opened_once_it_is_free() -> None:
+    with site(limits=Limits(watch=0.05, knock=0.1)) as running:
         loop = running.server._listener._loop
         assert loop
         port = running.port
@@ -549,7 +538,7 @@ def test_a_port_that_another_program_took_meanwhile_is_opened_once_it_is_free(
 
 @pytest.mark.windows
 def test_the_watchdog_leaves_a_healthy_server_alone() -> None:
-    with site(watch_interval=0.01, address=":0") as running:
+    with site(address=":0", limits=Limits(watch=0.01)) as running:
         loop = running.server._listener._loop
         assert loop
         assert eventually(lambda: min(loop.accepted) >= 20)
@@ -566,7 +555,7 @@ def test_a_knock_that_fails_on_this_side_proves_nothing(monkeypatch: pytest.Monk
         knocks += 1
         raise OSError(errno.EMFILE, "Too many open files")
 
-    with site(watch_interval=0.01) as running:
+    with site(limits=Limits(watch=0.01)) as running:
         monkeypatch.setattr(listener.socket, "create_connection", without_descriptors)
         assert eventually(lambda: knocks > 5)
         assert running.failures == []
@@ -583,7 +572,7 @@ def test_whatever_fails_inside_is_one_line_of_log_and_the_server_goes_on(caplog:
             return Unsendable()
         raise ZeroDivisionError(request.path)
 
-    alone = Listener(failing, Security(None), lambda: None)
+    alone = Listener(failing, Security(None), lambda: None, LIMITS)
     alone.start(["127.0.0.1:0"])
     try:
         port = int(alone.bound[0].rpartition(":")[2])
@@ -631,20 +620,16 @@ def test_a_process_with_a_server_that_nobody_stops_still_ends(tmp_path: Path) ->
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_a_port_that_a_killed_program_still_holds_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "TAKEN_TRIES", 100)
-    monkeypatch.setattr(listener, "TAKEN_PAUSE", 0.05)
+def test_a_port_that_a_killed_program_still_holds_is_waited_for() -> None:
     holder = socket.create_server(("127.0.0.1", 0))
     address = f"127.0.0.1:{holder.getsockname()[1]}"
     threading.Timer(0.3, holder.close).start()
-    for opened in listener.listening_sockets(address):
+    for opened in listening_sockets(address, Limits(taken_tries=100, taken_pause=0.05)):
         opened.close()
 
 
-def test_a_port_that_stays_taken_is_an_error_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "TAKEN_TRIES", 3)
-    monkeypatch.setattr(listener, "TAKEN_PAUSE", 0.01)
+def test_a_port_that_stays_taken_is_an_error_in_the_end() -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         address = f"127.0.0.1:{holder.getsockname()[1]}"
-        with pytest.raises(listener.ListenError, match="another program is using the port"):
-            listener.listening_sockets(address)
+        with pytest.raises(ListenError, match="another program is using the port"):
+            listening_sockets(address, Limits(taken_tries=3, taken_pause=0.01))

@@ -23,8 +23,9 @@ from web_stand_in import DEADLINE, SETTLED, Site, StandIn, eventually, site, unt
 
 from exporter.config import ConfigError
 from exporter.filewatch import await_settled
-from exporter.web import callers, webfile
+from exporter.web import webfile
 from exporter.web.callers import RateLimit, is_local, is_local_host
+from exporter.web.limits import Limits
 from exporter.web.security import Security
 from exporter.web.server import WebServer
 from exporter.web.webfile import Rules, load, weakened
@@ -148,10 +149,9 @@ def test_a_password_is_hashed_once_and_then_remembered(tmp_path: Path, monkeypat
         assert hashed == [b"wonder", *[b"wrong", b"wonder"] * 2]
 
 
-def test_only_so_many_logins_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers, "MOST_LOGINS_REMEMBERED", 1)
+def test_only_so_many_logins_are_remembered(tmp_path: Path) -> None:
     text = f"basic_auth_users:\n  alice: {ALICE}\n  bob: {_hash('builder')}\n"
-    with site(_web_file(tmp_path, text)) as running:
+    with site(_web_file(tmp_path, text), limits=Limits(logins_remembered=1)) as running:
         for _ in range(2):
             assert running.ask("/metrics", headers=_login("alice", "wonder"))[0] == 200
             assert running.ask("/metrics", headers=_login("bob", "builder"))[0] == 200
@@ -211,7 +211,7 @@ def test_a_login_flood_from_one_address_turns_nobody_else_away(tmp_path: Path) -
         for client in flood:
             client.close()
     assert set(answers) == {b"401", b"429"}
-    assert answers.count(b"401") <= callers.MOST_CHECKS_WAITING_EACH + callers.CHECKS_AT_ONCE + 5
+    assert answers.count(b"401") <= Limits().logins_waiting_each + Limits().logins_checked + 5
     assert waited < lasted, "it did not wait for all of them"
 
 
@@ -239,7 +239,7 @@ def test_guessing_delays_no_one_who_is_logged_in(tmp_path: Path) -> None:
             threading.Thread(
                 target=lambda guess=guess: statuses.append(running.ask("/", headers=_login("alice", str(guess)))[0])
             )
-            for guess in range(callers.MOST_CHECKS_WAITING_EACH + 8)
+            for guess in range(Limits().logins_waiting_each + 8)
         ]
         for guesser in guessers:
             guesser.start()
@@ -552,10 +552,9 @@ def test_versions_and_ciphers_are_those_of_the_file(
                 _ask_tls(running, context)
 
 
-def test_a_handshake_that_never_ends_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporter.web.listener.HEAD_TIMEOUT", 0.3)
+def test_a_handshake_that_never_ends_is_cut_off(tmp_path: Path) -> None:
     with (
-        site(_web_file(_with_certificates(tmp_path), TLS)) as running,
+        site(_web_file(_with_certificates(tmp_path), TLS), limits=Limits(head=0.3)) as running,
         socket.create_connection(("127.0.0.1", running.port), timeout=DEADLINE) as client,
     ):
         client.sendall(b"\x16\x03\x01")

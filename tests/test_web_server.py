@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from web_stand_in import DEADLINE, TARGET, Site, StandIn, eventually, site, until_closed
 
 from exporter.web import server
+from exporter.web.limits import Limits
 from exporter.web.server import Isolated, probe_timeout
 
 pytestmark = pytest.mark.windows
@@ -256,10 +257,11 @@ def test_hazard_122_a_reload_that_hangs_delays_no_scrape_and_runs_once() -> None
         assert statuses == [200]
 
 
-def test_a_reload_that_takes_too_long_is_said_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "RELOAD_TIMEOUT", 0.05)
+def test_a_reload_that_takes_too_long_is_said_to_go_on() -> None:
     release = threading.Event()
-    with site(exporter=StandIn(reload_problem=lambda: str(release.wait(DEADLINE)))) as running:
+    with site(
+        exporter=StandIn(reload_problem=lambda: str(release.wait(DEADLINE))), limits=Limits(reload=0.05)
+    ) as running:
         assert running.ask("/-/reload", "POST")[0] == 504
         release.set()
 
@@ -320,15 +322,15 @@ def test_only_so_many_requests_of_one_address_wait_for_a_probe() -> None:
                 assert asked.acquire(timeout=DEADLINE)
             return clients
 
-        clients = waiting(server.MOST_PROBES_EACH, "127.0.0.1")
+        clients = waiting(Limits().probes_each, "127.0.0.1")
         status, headers, _ = running.ask(f"/probe?target={TARGET}")
         assert (status, headers["Retry-After"]) == (429, "5")
-        clients += waiting(server.MOST_PROBES - server.MOST_PROBES_EACH, "127.0.0.2")
+        clients += waiting(Limits().probes - Limits().probes_each, "127.0.0.2")
         with socket.create_connection(("127.0.0.1", running.port), DEADLINE, source_address=("127.0.0.3", 0)) as third:
             third.sendall(ask)
             assert until_closed(third).startswith(b"HTTP/1.1 429")
         clients.pop().close()  # whoever goes away makes room
-        assert eventually(lambda: _pending(running).probes.total() < server.MOST_PROBES)
+        assert eventually(lambda: _pending(running).probes.total() < Limits().probes)
         clients += waiting(1, "127.0.0.3")
         loop = running.server._listener._loop
         assert loop
@@ -351,7 +353,7 @@ def test_probe_tells_its_story_when_asked_to() -> None:
      ("inf", 120.0), ("-3", 120.0), ("0", 120.0)],
 )  # fmt: skip
 def test_hazard_125_a_probe_ends_half_a_second_before_prometheus_gives_up(header: str, seconds: float) -> None:
-    assert probe_timeout({"X-Prometheus-Scrape-Timeout-Seconds": header}) == seconds
+    assert probe_timeout({"X-Prometheus-Scrape-Timeout-Seconds": header}, 120.0) == seconds
     with site() as running:
         running.ask(f"/probe?target={TARGET}", headers={"X-Prometheus-Scrape-Timeout-Seconds": header})
         assert running.exporter.asked == [(TARGET, seconds)]

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.registry import Collector
 
+from exporter.web.limits import Limits
 from exporter.web.security import Security
-from exporter.web.server import WebServer
+from exporter.web.server import DEFAULT_LIMITS, WebServer
 
 DEADLINE = 20.0
 SETTLED = 0.05
@@ -112,16 +113,14 @@ def site(
     web_file: str | None = None,
     exporter: StandIn | None = None,
     address: str = "127.0.0.1:0",
-    watch_interval: float = 5.0,
     styles: tuple[str, ...] = (),
     scripts: tuple[str, ...] = (),
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Iterator[Site]:
     """A server that answers while the block runs."""
     failures: list[str] = []
     exporter = exporter or StandIn()
-    server = WebServer(
-        exporter, Security(web_file, SETTLED), lambda: failures.append("web"), styles, scripts, watch_interval
-    )
+    server = WebServer(exporter, Security(web_file, SETTLED), lambda: failures.append("web"), styles, scripts, limits)
     server.start([address])
     try:
         yield Site(server, exporter, failures)

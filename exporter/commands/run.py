@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     from exporter.app import Exporter, Options  # --once needs neither the web server nor the state file
     from exporter.store import StoreError, StoreLockedError
     from exporter.textfile import TextfileHeldError
-    from exporter.web.listener import ListenError
+    from exporter.web.sockets import ListenError
 
     options = Options(
         reread=arguments.reread,

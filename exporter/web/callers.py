@@ -13,15 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from exporter.web.limits import Limits
 from exporter.web.webfile import Rules, TlsRules
 
-CHECKS_AT_ONCE = 2
-"""Passwords hashed at the same time: each keeps one core busy."""
-MOST_CHECKS_WAITING_EACH = 8
-"""Logins of one address that may wait for their check; more are turned away, so that guessing cannot pile up work."""
-MOST_GROUPS_WAITING = 256
-"""Addresses whose logins wait."""
-MOST_LOGINS_REMEMBERED = 128
 LONGEST_PASSWORD = 72
 """Bytes: bcrypt looks at no more."""
 
@@ -63,8 +57,9 @@ class Logins:
     Addresses take turns: whoever tries many logins waits for its own.
     """
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(CHECKS_AT_ONCE, thread_name_prefix="web login")
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._pool = ThreadPoolExecutor(limits.logins_checked, thread_name_prefix="web login")
         self._key = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -94,7 +89,7 @@ class Logins:
             self._next()
         if right:
             self._right[digest] = None
-            if len(self._right) > MOST_LOGINS_REMEMBERED:
+            if len(self._right) > self._limits.logins_remembered:
                 self._right.popitem(last=False)
         return right
 
@@ -103,11 +98,11 @@ class Logins:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:  # the listener was replaced, and nobody of the old loop waits any more
             self._loop, self._checking, self._waiting = loop, 0, OrderedDict()
-        if self._checking < CHECKS_AT_ONCE:
+        if self._checking < self._limits.logins_checked:
             self._checking += 1
             return True
         queue = self._waiting.get(group, ())
-        if len(queue) >= MOST_CHECKS_WAITING_EACH or len(self._waiting) >= MOST_GROUPS_WAITING:
+        if len(queue) >= self._limits.logins_waiting_each or len(self._waiting) >= self._limits.addresses_waiting:
             return False
         turn = loop.create_future()
         self._waiting.setdefault(group, deque()).append(turn)

@@ -21,25 +21,16 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from exporter.web.callers import GUARDED_PATHS, Logins, RateLimit, group_of, is_from_elsewhere, is_local
-from exporter.web.listener import WATCH_INTERVAL, Listener
+from exporter.web.limits import Limits
+from exporter.web.listener import Listener
 from exporter.web.security import Security
 from exporter.web.webfile import DEFAULT_HEADERS, Rules
 
 GZIP_LEVEL = 6
-LARGEST_BODY = 65536
-"""Bytes: nothing here needs a body; a small one is overlooked."""
 PROBE_MARGIN = 0.5
 """Seconds kept back from Prometheus' own time-out for the way there and back (hazard 125)."""
-LONGEST_PROBE = 120.0
-"""Seconds, also where no time-out is given."""
-MOST_PROBES = 16
-"""Requests for a probe that wait at once; a probe may take two minutes, and each keeps a connection."""
-MOST_PROBES_EACH = 8
-"""The same, of one address."""
 RETRY_AFTER = 5
 """Seconds after which one that was refused may ask again."""
-RELOAD_TIMEOUT = 60.0
-"""Seconds that an answer to a reload waits; the reload itself goes on."""
 
 _RELOAD = "/-/reload"
 _TEXT = "text/plain; charset=utf-8"
@@ -53,6 +44,8 @@ _OFFERED = re.compile(
 )
 """What an Accept header may ask for; anything else would confuse the client library (hazard 108)."""
 _WEIGHT = re.compile(r";\s*q=(0(?:\.\d*)?|1(?:\.0*)?)\s*(?:;|$)")
+
+DEFAULT_LIMITS = Limits()
 
 _LOCAL_ONLY = "Without web users, only programs on this machine may request this, and not through a proxy."
 
@@ -156,12 +149,12 @@ class WebServer:
         failed: Callable[[], None],
         styles: Sequence[str] = (),
         scripts: Sequence[str] = (),
-        watch_interval: float = WATCH_INTERVAL,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         """`styles` and `scripts`: the texts of the page's `<style>` and `<script>` elements, all that it may use."""
-        self._application, self._security = application, security
-        self._listener = Listener(self._answer, security, failed, watch_interval)
-        self._logins, self._rate = Logins(), RateLimit()
+        self._application, self._security, self._limits = application, security, limits
+        self._listener = Listener(self._answer, security, failed, limits)
+        self._logins, self._rate = Logins(limits), RateLimit()
         self._page_policy = _page_policy(styles, scripts)
         self._reloading: threading.Thread | None = None
         self._pending: _Pending | None = None
@@ -228,7 +221,7 @@ class WebServer:
             return _refusal(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(allowed)})
         if not request.raw_path.startswith("/"):  # meant for a proxy; the host in it would count instead of Host
             return _refusal(HTTPStatus.BAD_REQUEST)
-        if (request.content_length or 0) > LARGEST_BODY:
+        if (request.content_length or 0) > self._limits.body_bytes:
             return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         route = self._routes.get(path)
         if route is None:
@@ -296,7 +289,7 @@ class WebServer:
         if not target:
             return _refusal(HTTPStatus.BAD_REQUEST, "No target given: use /probe?target=host:port.")
         waiting, group = self._under_way().probes, group_of(_peer(request))
-        if waiting.total() >= MOST_PROBES or waiting[group] >= MOST_PROBES_EACH:
+        if waiting.total() >= self._limits.probes or waiting[group] >= self._limits.probes_each:
             refusal = "Too many requests are waiting for a probe."
             return _refusal(HTTPStatus.TOO_MANY_REQUESTS, refusal, {"Retry-After": str(RETRY_AFTER)})
         waiting[group] += 1
@@ -308,7 +301,7 @@ class WebServer:
             waiting -= Counter((group,))  # which also forgets those of whom none is left
 
     async def _probed(self, request: web.BaseRequest, target: str) -> web.StreamResponse:
-        timeout = probe_timeout(request.headers)
+        timeout = probe_timeout(request.headers, self._limits.probe)
         if request.query.get("debug", "").lower() in ("true", "1"):
             return _plain(await self._application.probe_story(target, timeout), _TEXT)
         metrics = await self._application.probe(target, timeout)
@@ -342,7 +335,7 @@ class WebServer:
         self._reloading = threading.Thread(target=_settle, args=(outcome, self._application.reload), daemon=True)
         self._reloading.start()
         try:
-            problem = await asyncio.wait_for(asyncio.wrap_future(outcome), RELOAD_TIMEOUT)
+            problem = await asyncio.wait_for(asyncio.wrap_future(outcome), self._limits.reload)
         except TimeoutError:
             return _refusal(HTTPStatus.GATEWAY_TIMEOUT, "The reload is taking long and continues in the background.")
         if problem is None:
@@ -359,15 +352,15 @@ def _settle(outcome: "Future[str | None]", function: Callable[[], str | None]) -
         outcome.set_exception(error)
 
 
-def probe_timeout(headers: Mapping[str, str]) -> float:
+def probe_timeout(headers: Mapping[str, str], longest: float) -> float:
     """Seconds that a probe may take for Prometheus to still get its result (hazard 125)."""
     try:
         given = float(headers.get("X-Prometheus-Scrape-Timeout-Seconds", ""))
     except ValueError:
-        return LONGEST_PROBE
+        return longest
     if not math.isfinite(given) or given <= 0:
-        return LONGEST_PROBE
-    return min(LONGEST_PROBE, max(given - PROBE_MARGIN, given / 2))
+        return longest
+    return min(longest, max(given - PROBE_MARGIN, given / 2))
 
 
 def _peer(request: web.BaseRequest) -> Any:

@@ -1,0 +1,240 @@
+"""The connections of clients: deadlines for all that takes time, and which of them goes when there are too many."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import cast
+
+from aiohttp import web
+from aiohttp.http import HttpProcessingError
+
+from exporter.web.callers import certificate_admitted, group_of
+from exporter.web.limits import Limits
+from exporter.web.webfile import DEFAULT_HEADERS, TlsRules
+
+_log = logging.getLogger(__name__)
+_silent = logging.getLogger(f"{__name__}.aiohttp")
+_silent.disabled = True  # aiohttp would log tracebacks and clients' addresses; what matters is logged here
+
+
+class Connections:
+    """The open connections, in the order in which they have waited, for each group of addresses."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, OrderedDict[Connection, None]] = {}
+        self._number = 0
+
+    def __len__(self) -> int:
+        return self._number
+
+    def __iter__(self) -> Iterator["Connection"]:
+        return itertools.chain.from_iterable(self._groups.values())
+
+    def number_of(self, group: str) -> int:
+        """How many a group has."""
+        return len(self._groups.get(group, ()))
+
+    def add(self, connection: "Connection") -> None:
+        """It is open."""
+        self._groups.setdefault(connection.group, OrderedDict())[connection] = None
+        self._number += 1
+
+    def touch(self, connection: "Connection") -> None:
+        """It begins to wait for something else."""
+        group = self._groups.get(connection.group)
+        if group is not None and connection in group:
+            group.move_to_end(connection)
+
+    def remove(self, connection: "Connection") -> None:
+        """It is closed, or is to be."""
+        group = self._groups.get(connection.group)
+        if group is not None and connection in group:
+            del group[connection]
+            self._number -= 1
+            if not group:
+                del self._groups[connection.group]
+
+    def longest_waiting(self, group: str | None = None) -> "Connection | None":
+        """That of the group, or of the group that has the most connections; None where there is none."""
+        if group is None:
+            group = max(self._groups, key=self.number_of, default="")
+        return next(iter(self._groups.get(group, ())), None)
+
+
+class Heads:
+    """Follows the heads of requests in what a client sends; bodies, which no request here needs, look like heads."""
+
+    def __init__(self) -> None:
+        self.complete = 0
+        """Heads that were sent to their end and not answered yet."""
+        self.begun = 0
+        """Bytes of the head that was not sent to its end."""
+        self._last = b""
+
+    def take(self, data: bytes) -> None:
+        """These bytes came."""
+        while data := data if self.begun else data.lstrip(b"\r\n"):
+            seen = self._last + data
+            end = seen.find(b"\r\n\r\n")
+            if end < 0:
+                self.begun += len(data)
+                self._last = seen[-3:]
+                return
+            self.complete += 1
+            self.begun, self._last, data = 0, b"", seen[end + 4 :]
+
+
+class Connection(web.RequestHandler):
+    """One client: aiohttp's protocol with a deadline for each thing that takes time, and plain refusals."""
+
+    def __init__(
+        self,
+        server: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        wire: asyncio.Transport,
+        tls: TlsRules | None,
+        connections: Connections,
+        limits: Limits,
+    ) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=limits.idle,
+            logger=_silent,
+            access_log=_silent,
+            max_line_size=limits.line_bytes,
+            max_field_size=limits.line_bytes,
+            lingering_time=limits.lingering,
+            auto_decompress=False,  # nobody reads a body here, least of all one that unfolds to gigabytes
+        )
+        self.tls, self.group = tls, group_of(wire.get_extra_info("peername"))
+        self.answering = False
+        self.pipelined = False
+        """Whether the request being answered was sent before the answer to the one before it."""
+        self._wire, self._limits, self._connections = wire, limits, connections
+        self.deadline = loop.time() + limits.head
+        self._heads, self._sends_body, self._answered = Heads(), False, False
+        self._early: list[bytes] | None = []
+        """What came before the connection was made, that is with the end of a TLS handshake; then None."""
+        connections.add(self)
+
+    def drop(self) -> None:
+        """Close at once, whatever is under way."""
+        self._wire.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The client may be answered, after a TLS handshake where there is one, if its certificate is let in."""
+        self._wire = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
+        early, self._early = self._early or [], None
+        if self.tls and not certificate_admitted(self.tls, transport.get_extra_info("peercert")):
+            self.force_close()  # what it has sent already is not looked at
+            self.drop()
+            return
+        for data in early:
+            self.data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """It is closed, by either side."""
+        self._connections.remove(self)
+        if self._early is None:
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """The client has sent this."""
+        if self._early is not None:
+            self._early.append(data)
+            return
+        if not self._sends_body:
+            waits = not self._heads.complete and not self._heads.begun and self._answered
+            self._heads.take(data)
+            if waits and self._heads.begun:
+                self.deadline = self._loop.time() + self._limits.head
+            if not self._heads.complete and self._heads.begun > self._limits.head_bytes:
+                self.drop()
+                return
+        super().data_received(data)
+
+    def answer_begins(self, sends_body: bool) -> None:
+        """A request's head is complete: from here on the time is ours."""
+        self._sends_body = sends_body  # then this is its last request
+        self.answering, self.deadline = True, self._loop.time() + self._limits.answer
+        self._connections.touch(self)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; then it is the client's turn again."""
+        self.deadline = self._loop.time() + self._limits.write
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self.answering, self._answered = False, True
+            self._heads.complete = max(0, self._heads.complete - 1)
+            self.pipelined = self._heads.complete > 0
+            if resp.keep_alive:  # else what still comes is the unread rest, until LINGERING is over
+                self.deadline = self._loop.time() + (self._limits.head if self._heads.begun else self._limits.idle)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """A refusal that repeats nothing of the request."""
+        if exc is not None and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            _log.error("a web answer failed: %s", type(exc).__name__)
+        refusal = web.Response(status=status, text=f"{HTTPStatus(status).phrase}.\n")
+        refusal.headers.update(DEFAULT_HEADERS)
+        refusal.force_close()
+        return refusal
+
+    def log_exception(self, *args: object, **kw: object) -> None:
+        """The kind of an error, without its text, which may be the client's."""
+        error = kw.get("exc_info")
+        if not isinstance(error, HttpProcessingError):  # a client that speaks no HTTP fills no log
+            _log.error("a web connection failed: %s", type(error).__name__)
+
+
+class Opening(asyncio.Protocol):
+    """A connection that was just accepted: becomes a `Connection`, by way of a TLS handshake where the rules say so.
+
+    It hears nothing itself: the loop reads in the turn after `connection_made`, and there the handshake begins first.
+    """
+
+    def __init__(self, opened: Callable[[asyncio.Transport], Connection], limits: Limits) -> None:
+        self._opened, self._limits = opened, limits
+        self._securing: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Go on as a `Connection`."""
+        wire = cast(asyncio.Transport, transport)
+        connection = self._opened(wire)
+        if connection.tls:
+            securing = self._secured(wire, connection, connection.tls)
+            self._securing = asyncio.get_running_loop().create_task(securing)
+        else:
+            wire.set_protocol(connection)
+            connection.connection_made(wire)
+
+    async def _secured(self, wire: asyncio.Transport, connection: Connection, tls: TlsRules) -> None:
+        secured = None
+        with contextlib.suppress(OSError):  # the client went away, took too long, or speaks no TLS that we do
+            secured = await asyncio.get_running_loop().start_tls(
+                wire,
+                connection,
+                tls.context,
+                server_side=True,
+                ssl_handshake_timeout=self._limits.head,
+                ssl_shutdown_timeout=self._limits.lingering,
+            )
+        if secured is None or secured.is_closing():
+            wire.abort()
+            connection.connection_lost(None)
+        else:
+            connection.connection_made(secured)
