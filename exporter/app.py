@@ -320,7 +320,8 @@ class Exporter:
 
     def _probed(self, result: ProbeResult) -> None:
         self._board.record(result)
-        self._ledger.submit_event(ProbeFinished(result.target, result.role, result.ended, result.success))
+        if result.tried:  # else it says nothing about now
+            self._ledger.submit_event(ProbeFinished(result.target, result.role, result.ended, result.success))
 
     def _qrs_read(self, overview: LicenseOverview) -> None:
         if event := sync_seen(overview, self._config.qrs):

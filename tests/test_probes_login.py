@@ -22,6 +22,7 @@ from login_peers import (
     joined,
     logging_in,
     refusal,
+    tunnelled,
     unframed,
 )
 from probe_peers import (
@@ -32,6 +33,7 @@ from probe_peers import (
     header,
     listening,
     probed,
+    request_head,
     secured,
     serving,
     to,
@@ -39,7 +41,7 @@ from probe_peers import (
 )
 
 from exporter.config import Duration
-from exporter.probes import ProbeResult
+from exporter.probes import ProbeResult, proxy
 from exporter.probes.login import own_account
 
 assert accounts  # a fixture
@@ -207,6 +209,51 @@ def test_wrong_credentials_are_proxy_auth_and_are_sent_once(
     assert "rejected the user name and password" in result.detail
     assert len(requests) == 3
     assert not asked
+
+
+@pytest.mark.usefixtures("accounts")
+@pytest.mark.parametrize(
+    ("offers", "asked"), [(["NTLM"], ["", "NTLM 1", "NTLM 3"]), (['Basic realm="x"'], ["", "Basic"])]
+)
+def test_credentials_that_are_refused_again_and_again_rest_so_that_no_account_is_locked(
+    offers: list[str], asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: Requests = []
+
+    def once(password: str = "wrong") -> ProbeResult:
+        requests.clear()
+        return probed(to(443, proxy=url, proxy_user=r"CONTOSO\svc", proxy_password=password))
+
+    with listening(logging_in(requests, offers=offers)) as at:
+        url = f"http://127.0.0.1:{at}"
+        for _ in range(proxy.MOST_REFUSALS):
+            assert once().tried
+            assert sent(requests) == asked
+        rests = once()
+        assert (rests.success, rests.reason, rests.tried) == (False, "proxy_auth", False)
+        assert "3 times in a row; the login is tried again in 15 min" in rests.detail
+        assert sent(requests) == [""], "the proxy is asked, the password is not sent"
+        other = once("other")
+        assert other.tried, "other credentials are tried at once"
+        assert sent(requests) == asked
+        monkeypatch.setattr(proxy, "REST", 0.0)
+        assert once().tried
+        assert sent(requests) == asked
+
+
+def test_a_proxy_that_wants_no_login_any_more_is_noticed_while_credentials_rest(ca_file: str) -> None:
+    wants = [True]
+
+    def moody(connection: socket.socket) -> None:
+        if not wants:
+            return tunnelled(connection, request_head(connection))
+        return logging_in([], offers=["Basic realm=x"])(connection)
+
+    with listening(secured(SECURE, answering(NOT_FOUND))) as port, listening(moody) as at:
+        settings = to(port, ca_file, proxy=f"http://127.0.0.1:{at}", proxy_user="svc", proxy_password="wrong")
+        assert [probed(settings).tried for _ in range(4)] == [True, True, True, False]
+        wants.clear()
+        assert probed(settings).success
 
 
 @pytest.mark.usefixtures("accounts")

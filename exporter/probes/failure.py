@@ -49,10 +49,12 @@ _EXPIRED, _NOT_YET_VALID, _WRONG_HOST, _WRONG_ADDRESS = 10, 9, 62, 64
 class Failure(Exception):  # noqa: N818  # not an error of this program: what a probe is there to find
     """A stage failed: why, as a label and as a sentence."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str, *, tried: bool = True) -> None:
         super().__init__(detail)
         self.reason: Reason = reason
         self.detail = detail
+        self.tried = tried
+        """Whether that was found out now; else it is only known from before."""
 
 
 class Inconclusive(Exception):  # noqa: N818  # not an error either: the third outcome of a probe

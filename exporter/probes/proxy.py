@@ -2,8 +2,10 @@
 
 import base64
 import binascii
+import math
 import re
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
@@ -17,6 +19,10 @@ from exporter.probes.login import Credentials, Login, NoLoginError, begin_login
 from exporter.probes.stream import Stream, TlsStream
 from exporter.probes.threads import in_thread
 
+MOST_REFUSALS = 3
+"""Refusals in a row after which the same credentials rest."""
+REST = 900.0
+"""Seconds for which they do. Domains commonly lock an account after 5 to 10 failures within half an hour."""
 MOST_STEPS = 6
 """Requests of one login at most: NTLM takes two, Negotiate up to four."""
 
@@ -67,6 +73,23 @@ async def tunnel(
     would do. Raises Failure, Inconclusive, and what streams raise.
     """
     way = _Way(connect, proxy, authority(ascii_host(host), port), trusted)
+    if resting := _resting(proxy):
+        answer = await way.ask("")
+        if _refused(answer):
+            raise resting
+    else:
+        answer = await _let_in(way, proxy, note)
+    if not 200 <= answer.status_code < 300:
+        told = f"{status_text(answer.status_code)}{origin(answer)}"
+        why = f": it does not reach {way.place} itself" if answer.status_code in (502, 503, 504) else ""
+        raise Failure("proxy_connect", f"The proxy {proxy} answered {told} and opened no tunnel{why}.")
+    if way.follows:
+        raise own_page(proxy)
+    return way.stream
+
+
+async def _let_in(way: "_Way", proxy: Proxy, note: Callable[[str], None]) -> h11.Response:
+    """The answer of `proxy` once it asks for no login any more. Raises Failure and Inconclusive where it goes on."""
     credentials = proxy.credentials
     sent = "" if credentials.method == "any" and credentials.with_domain else credentials.basic
     answer = await way.ask(sent)
@@ -84,19 +107,64 @@ async def tunnel(
         elif not sent and credentials.basic and "basic" in offered:
             sent = credentials.basic
             answer = await way.ask(sent)
-    if _refused(answer):
-        raise (
-            _refused_login(answer, proxy, login)
-            if login
-            else _refused_basic(answer, proxy, offered, hindrance, sent=bool(sent))
-        )
-    if not 200 <= answer.status_code < 300:
-        told = f"{status_text(answer.status_code)}{origin(answer)}"
-        why = f": it does not reach {way.place} itself" if answer.status_code in (502, 503, 504) else ""
-        raise Failure("proxy_connect", f"The proxy {proxy} answered {told} and opened no tunnel{why}.")
-    if way.follows:
-        raise own_page(proxy)
-    return way.stream
+    if not _refused(answer):
+        _refusals.pop(_account(proxy), None)
+        return answer
+    if login:
+        ended, password_refused = _refused_login(answer, proxy, login), login.proved and credentials.complete
+    else:
+        ended = _refused_basic(answer, proxy, offered, hindrance, sent=bool(sent))
+        password_refused = isinstance(ended, Failure) and bool(sent)
+    if password_refused:
+        _refusals[_account(proxy)] = _Refusals(_refused_before(proxy) + 1, time.monotonic(), ended)
+    raise ended
+
+
+# --- refused credentials ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Refusals:
+    """Refusals in a row of the same credentials by the same proxy."""
+
+    number: int
+    last: float
+    """By the monotonic clock."""
+    ended: Failure | Inconclusive
+
+
+_refusals: dict[int, _Refusals] = {}
+"""By `_account`, since the process started."""
+
+
+def _account(proxy: Proxy) -> int:
+    return hash((str(proxy), proxy.credentials))
+
+
+def _refused_before(proxy: Proxy) -> int:
+    known = _refusals.get(_account(proxy))
+    return known.number if known else 0
+
+
+def _resting(proxy: Proxy) -> Failure | Inconclusive | None:
+    """How the probe ends if its credentials are not to be sent now, as they were refused again and again.
+
+    A probe runs every minute. A wrong password that often would lock the account in its domain, which may be the one
+    that the Licenses service itself needs.
+    """
+    known = _refusals.get(_account(proxy))
+    if known is None or known.number < MOST_REFUSALS:
+        return None
+    left = known.last + REST - time.monotonic()
+    if left <= 0:
+        return None
+    told = (
+        f"{str(known.ended).removesuffix('.')}. This happened {known.number} times in a row; the login is tried again "
+        f"in {math.ceil(left / 60)} min, so that the account is not locked."
+    )
+    if isinstance(known.ended, Failure):
+        return Failure(known.ended.reason, told, tried=False)
+    return Inconclusive(told)
 
 
 class _ClosedError(Exception):

@@ -119,6 +119,8 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     clock_skew: float | None = None
     """Local clock minus the answer's Date, in seconds, after half the round trip."""
     proxied: bool = False
+    tried: bool = True
+    """False: a login that was refused again and again was not repeated, so the failure is that of before."""
     story: tuple[str, ...] = ()
     """Stage by stage, for a person; no credentials."""
 

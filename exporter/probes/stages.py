@@ -143,6 +143,7 @@ class RunningProbe:
             issuer_expected=not self._unexpected_issuer() if chain and settings.expected_issuers else None,
             clock_skew=self._clock_skew,
             proxied=self._proxy is not None,
+            tried=failure is None or failure.tried,
             story=self._story(phases, str(ended) if ended else ""),
         )
 
