@@ -270,13 +270,12 @@ class LicenseState(msgspec.Struct, kw_only=True):
                 self._fold_event(log, record, message, event, at, in_order, now)
             if clock is not None and record.dated:
                 clock.torn_before = False
+            if self.sync.doubted and at is not None:  # in the order of the records: a verdict may stand between them
+                for used_at, use in rules.uses(log, [record]):
+                    self.sync.in_use(used_at, use.kind, person=log == "repository_audit")
         counters.records = sum(messages.values())
         if newest > float("-inf"):
             self.last_entry[log] = newest
-        if self.sync.doubted:
-            for at, use in rules.uses(log, records):
-                if at <= horizon:
-                    self.sync.in_use(at, use.kind, person=log == "repository_audit")
         self.counters.sync_failures = max(self.counters.sync_failures, self.sync.failures)
         self._forget(now)
         return recognised

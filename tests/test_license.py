@@ -283,9 +283,10 @@ def test_a_site_that_fails_loudly_is_believed_when_it_falls_silent() -> None:
 
 
 def used(state: LicenseState, *asked: tuple[float, str], log: str = "licenses") -> LicenseState:
-    rules = RULES._replace(uses=lambda log, entries: [(START + at, LicenseInUse(kind)) for at, kind in asked])
+    kinds = {START + at: LicenseInUse(kind) for at, kind in asked}
+    rules = RULES._replace(uses=lambda log, entries: [(e.at, kinds[e.at]) for e in entries if e.at in kinds])
     copy = state.copy()
-    copy.fold_records(log, [other(max(at for at, _ in asked))], START + 30 * DAY, rules)
+    copy.fold_records(log, [other(at) for at, _ in asked], START + 30 * DAY, rules)
     return copy
 
 

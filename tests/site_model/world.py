@@ -1,15 +1,18 @@
 """A site, played: connectivity, its Licenses service and its users; what they write, and what is true."""
 
+import bisect
 import json
 import random
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from tests.site_model import wordings
 
-Kind = Literal["clean", "odd", "noisy", "torn", "slow", "disorder", "silent"]
-KINDS: tuple[Kind, ...] = ("clean", "odd", "noisy", "torn", "slow", "disorder", "silent")
+Kind = Literal["clean", "odd", "noisy", "torn", "slow", "disorder", "silent", "hourly", "mixed"]
+KINDS: tuple[Kind, ...] = ("clean", "odd", "noisy", "torn", "slow", "disorder", "silent", "hourly", "mixed")
+"""`hourly`: clean, with another rhythm. `mixed`: odd, noisy, torn and disorderly at once."""
 START = 1_790_000_000 // 86400 * 86400
 DAY = 86400.0
 GRACE = 5 * DAY
@@ -33,20 +36,31 @@ class World:
     failures: list[float] = field(default_factory=list)
     """When one failed, by its attempt."""
     outages: list[tuple[float, float]] = field(default_factory=list)
+    let_in: list[float] = field(default_factory=list)
+    """When users were let in."""
 
     def locked_out(self, at: float) -> bool:
         """Whether everyone is refused."""
-        last = max((success for success in self.successes if success <= at), default=self.begin)
-        return at - last > GRACE
+        last = self.last_success(at)
+        return at - (self.begin if last is None else last) > GRACE
+
+    def lockouts(self) -> list[float]:
+        """The instants at which lockouts began."""
+        known = [self.begin, *self.successes, self.end]
+        return [one + GRACE for one, other in pairwise(known) if other - one > GRACE and one != self.begin]
+
+    def recovered(self, at: float) -> bool:
+        """Whether the site has been in order for half an hour, after the outage before."""
+        return not any(begin < at and end > at - 1800 - 2 * RHYTHM for begin, end in self.outages)
+
+    def people_let_in(self, since: float, at: float) -> int:
+        """How many people were let in between."""
+        return bisect.bisect(self.let_in, at) - bisect.bisect(self.let_in, since)
 
     def last_success(self, at: float) -> float | None:
         """The last true success at `at`."""
-        found = None
-        for success in self.successes:
-            if success > at:
-                break
-            found = success
-        return found
+        place = bisect.bisect(self.successes, at)
+        return self.successes[place - 1] if place else None
 
 
 class _Play:
@@ -60,7 +74,8 @@ class _Play:
         self.success_wording = wordings.success(rng) if kind != "clean" else None
         self.retries = rng.random() < 0.4
         self.requests = rng.choice((0.0, 60.0, 120.0, 600.0))
-        self.noise = [wordings.noise(rng) for _ in range(rng.randint(1, 4))] if kind == "noisy" else []
+        self.rhythm = 3600.0 if kind == "hourly" else RHYTHM
+        self.noise = [wordings.noise(rng) for _ in range(rng.randint(1, 4))] if kind in ("noisy", "mixed") else []
         self.users = rng.choice((60.0, 300.0, 1200.0))
 
     def play(self) -> World:
@@ -89,7 +104,6 @@ class _Play:
                 self._attempt(at, rng.randbytes(8).hex())
                 (world.failures if outage else world.successes).append(at)
                 last_success = last_success if outage else at
-                self._until_dead(at)
                 at += 1
                 continue
             if outage is None:
@@ -97,7 +111,9 @@ class _Play:
                 last_success = at
             else:
                 at = self._fail(at, wording, last_success)
-            at += RHYTHM + rng.uniform(-3, 3)
+            if rng.random() < 0.001:
+                self._key_trick(at + rng.uniform(100, 300))
+            at += self.rhythm + rng.uniform(-3, 3)
         self._requests(stops)
         self._noise(stops)
         self._write(stops)
@@ -108,7 +124,7 @@ class _Play:
         found, at = [], world.begin + rng.uniform(0.1, 2) * DAY
         if rng.random() < 0.1:
             return [(world.begin, world.begin + rng.uniform(1, 8) * DAY)]
-        if world.kind == "noisy" and rng.random() < 0.6:
+        if world.kind in ("noisy", "mixed") and rng.random() < 0.6:
             return []
         while at < world.end:
             length = rng.choice((rng.uniform(0.01, 0.2), rng.uniform(0.2, 2), rng.uniform(5.2, 7)))
@@ -136,8 +152,15 @@ class _Play:
             )
         return up + self.rng.uniform(1, 20)
 
-    def _until_dead(self, at: float) -> None:
-        pass
+    def _key_trick(self, at: float) -> None:
+        """An administrator breaks the key to force a sync (case A4)."""
+        for number in range(self.rng.randint(1, 4)):
+            text = "invalid license error, license verification error: bad signature"
+            self._log(
+                at + number,
+                {"caller": "handler.go:61", "level": "info", "message": text, "res.errorType": "licenses.InvalidLicenseError",
+                 "res.statusCode": 403},
+            )  # fmt: skip
 
     def _log(self, at: float, line: wordings.Line) -> None:
         if at < self.world.end:
@@ -231,10 +254,10 @@ class _Play:
             seconds, fraction = int(at), f"{at % 1:.7f}"[1:]
             stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + fraction + "Z"
             text = json.dumps({**line, "timestamp": stamp}, ensure_ascii=False).encode()
-            late = rng.uniform(0, 20) if world.kind == "disorder" else 0.0
+            late = rng.uniform(0, 20) if world.kind in ("disorder", "mixed") else 0.0
             lines.append((at + late, text))
         lines.sort(key=lambda line: line[0])
-        if world.kind == "torn":
+        if world.kind in ("torn", "mixed"):
             lines = [(at, text[: rng.randrange(1, len(text))] if rng.random() < 0.02 else text) for at, text in lines]
         world.written = lines
         world.rows.sort(key=lambda row: row[0])
