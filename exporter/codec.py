@@ -5,11 +5,13 @@ state survives upgrades.
 """
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
+from exporter import state_upgrade
 from exporter.events import LogName
 from exporter.license import LicenseState
 from exporter.tail.batch import Batch
@@ -20,6 +22,9 @@ _BOOK = "book:"
 _FILE = "file:"
 _STATE = "license."
 _REFUSED = "license.refused."
+
+
+log = logging.getLogger("exporter.store")
 
 
 class Checkpoints:
@@ -53,6 +58,13 @@ class Checkpoints:
             self._logs[name] = self._logs.get(name, LogCheckpoint()).merged(batch.log_checkpoint)
             self.unsaved[_BOOK + name] = _encoded_with_names(self._logs[name])
 
+    def restate(self, name: LogName) -> None:
+        """Have what was read of a log read once more, as history."""
+        files = self._files.get(name, {})
+        for key, checkpoint in files.items():
+            files[key] = state_upgrade.to_restate(checkpoint)
+            self.unsaved[_FILE + key] = _encoded_with_names(files[key])
+
     def saved(self) -> None:
         """Everything is saved now."""
         self.unsaved, self.forgotten = {}, set()
@@ -64,8 +76,8 @@ class Checkpoints:
                 checkpoint = msgspec.convert(json.loads(value), FileCheckpoint)
                 self._files.setdefault(checkpoint.log, {})[checkpoint.key] = checkpoint
             elif key.startswith(_BOOK):
-                log = msgspec.convert(key.removeprefix(_BOOK), LogName)
-                self._logs[log] = msgspec.convert(json.loads(value), LogCheckpoint)
+                name = msgspec.convert(key.removeprefix(_BOOK), LogName)
+                self._logs[name] = msgspec.convert(json.loads(value), LogCheckpoint)
 
 
 def restored(values: Mapping[str, bytes], files: Mapping[str, bytes]) -> tuple[LicenseState, Checkpoints] | None:
@@ -87,6 +99,13 @@ def restored(values: Mapping[str, bytes], files: Mapping[str, bytes]) -> tuple[L
         if files:
             raise ValueError("it tells what was read, but not what was counted")
         return None
+    if state_upgrade.is_old(fields):
+        fields = state_upgrade.upgraded(fields)
+        checkpoints.restate("licenses")
+        log.warning(
+            "the state was saved by an older version: which syncs succeeded is worked out anew from the Licenses log; "
+            "counters are kept"
+        )
     return msgspec.convert({**fields, "refused": refused}, LicenseState), checkpoints
 
 
