@@ -51,6 +51,8 @@ class SyncFailed(msgspec.Struct, frozen=True):
     wording: str = ""
     """A hash of the wording, where nothing in the entry ties it to the backend or the sync: it may be about another
     matter. Empty where it is certain."""
+    source: str = ""
+    """The source file that logged it, such as `sync.go`, where `wording` is not empty."""
 
 
 class SyncTrouble(msgspec.Struct, frozen=True):

@@ -374,6 +374,8 @@ class LicenseState(msgspec.Struct, kw_only=True):
                 self.first_sign = self.first_sign or self.sync.latest
             return
         clock, correlation = self.sync, getattr(record, "corr_id", "")
+        if not record.dated and clock.attempts and 0 < clock.attempts[-1].at - at <= DISORDER:
+            at = clock.attempts[-1].at  # its predecessor was out of order: it stands behind this attempt
         if self._shows_the_service(event) and self.first_sign is None:
             self.first_sign = at
         if isinstance(event, SyncAttempted):
@@ -395,7 +397,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
                 clock.called_stale(at)
                 self.last_failure = _later(self.last_failure, at)
         elif isinstance(event, SyncFailed):
-            if in_order and clock.failed(at, event.wording):
+            if in_order and clock.failed(at, event.wording, correlation, event.source):
                 self.last_failure = _later(self.last_failure, at)
                 self.last_error[event.error] = _later(self.last_error.get(event.error), at)
                 self.last_error_message = message

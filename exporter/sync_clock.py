@@ -18,8 +18,8 @@ USUAL_RHYTHM = 600.0
 """Seconds between two attempts where nothing is known yet (qlik-facts 1: user assignments every 10 minutes)."""
 LONGEST_RHYTHM = 3 * 86400.0
 """A longer pause between two attempts is a pause of the service."""
-RHYTHMS = 9
-"""Pauses between attempts whose median is the rhythm."""
+RHYTHMS = 13
+"""Pauses between attempts by which the rhythm is told."""
 LIFELESS = 1.5
 """Rhythms without any entry behind an attempt, after which the service may have died between it and its failure."""
 EARLY = 0.6
@@ -181,8 +181,8 @@ class SyncClock(msgspec.Struct, kw_only=True):
 
     @property
     def rhythm(self) -> float:
-        """Seconds between two attempts, usually."""
-        return sorted(self.pauses)[len(self.pauses) // 2] if self.pauses else USUAL_RHYTHM
+        """Seconds between two attempts, usually: the upper quartile of the last pauses, for retries are no rhythm."""
+        return sorted(self.pauses)[len(self.pauses) * 3 // 4] if self.pauses else USUAL_RHYTHM
 
     def wait(self) -> float:
         """Seconds after an attempt for which a failure is waited for."""
@@ -330,11 +330,12 @@ class SyncClock(msgspec.Struct, kw_only=True):
             self.orphan_failures -= 1  # it was read before its attempt
             self.orphan_failure = None
 
-    def failed(self, at: float, wording: str) -> bool:
+    def failed(self, at: float, wording: str, correlation: str = "", source: str = "") -> bool:
         """An entry tells of a failed contact. `wording` where it may be about another matter. Whether a sync failed."""
-        if wording and self._is_background(at, wording):
+        mark = Mark(at, "failed", correlation, source)
+        if wording and not self._is_tied_to_newest(mark) and self._is_background(at, wording):
             return False
-        self._mark(Mark(at, "failed"))
+        self._mark(mark)
         return True
 
     def troubled(self, mark: Mark, wording: str) -> bool:
@@ -342,8 +343,11 @@ class SyncClock(msgspec.Struct, kw_only=True):
         if wording and mark.kind == "trouble" and self._is_background(mark.at, wording):
             mark = msgspec.structs.replace(mark, kind="tied")
         self._mark(mark)
+        return self._is_tied_to_newest(mark)
+
+    def _is_tied_to_newest(self, mark: Mark) -> bool:
         before = [attempt for attempt in self.attempts if attempt.at <= mark.at]
-        return bool(before) and _is_tied(mark, before[-1])
+        return bool(before) and _is_own(mark, before[-1])
 
     def told(self, at: float) -> None:
         """A message, or the Repository API, tells of a success at `at`."""
@@ -449,7 +453,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
         if before is not None:
             if at - before <= window:
                 near += 1
-            elif FAR_FROM * rhythm <= at - before < FAR_TO * rhythm:
+            elif max(FAR_FROM * rhythm, self.wait()) <= at - before < FAR_TO * rhythm:
                 far += 1
         if near + far > 100:
             near, far = near // 2, far // 2
@@ -536,8 +540,12 @@ class SyncClock(msgspec.Struct, kw_only=True):
 
 
 def _is_tied(mark: Mark, attempt: Attempt) -> bool:
-    """Whether an entry of trouble is the attempt's own: by its correlation id, or by the source file."""
-    return mark.kind in ("trouble", "tied") and (
-        (bool(mark.correlation) and mark.correlation == attempt.correlation)
-        or (bool(mark.source) and mark.source == attempt.source)
+    """Whether an entry speaks of trouble and is the attempt's own."""
+    return mark.kind in ("trouble", "tied") and _is_own(mark, attempt)
+
+
+def _is_own(mark: Mark, attempt: Attempt) -> bool:
+    """Whether an entry is the attempt's own: by its correlation id, or by the source file."""
+    return (bool(mark.correlation) and mark.correlation == attempt.correlation) or (
+        bool(mark.source) and mark.source == attempt.source
     )

@@ -467,7 +467,7 @@ class Catalogue:
         if reason is None and found.message != "license_invalid" and not _names_the_way(text):
             if trouble.is_incoming(text):
                 return Recognised(found.message, _trouble(record, text))
-            return Recognised(found.message, SyncFailed(error, trouble.wording_of(text)))
+            return Recognised(found.message, SyncFailed(error, trouble.wording_of(text), _source(record)))
         return found
 
     def _untold(self, record: LicensesRecord, text: str) -> Recognised:
