@@ -31,7 +31,7 @@ def upgraded(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_restate(file: FileCheckpoint) -> FileCheckpoint:
-    """The checkpoint of a file of the Licenses log, to be read from its beginning, all that was read of it as history."""
+    """A checkpoint by which a file of the Licenses log is read from its beginning: what was read of it, as history."""
     if file.final or file.lost:
         return file
     return msgspec.structs.replace(
