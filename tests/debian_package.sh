@@ -72,8 +72,8 @@ inside dpkg -r $name >>"$work/dpkg.log" 2>&1 || { cat "$work/dpkg.log"; exit 1; 
 [ -e "$system/etc/$name/config.yml" ] && [ -e "$system/var/lib/$name/state.db" ] && echo "removed: configuration and state stay"
 inside dpkg -P $name >>"$work/dpkg.log" 2>&1 || { cat "$work/dpkg.log"; exit 1; }
 echo "left:"
-# Not counted: dpkg's own records, and the account, which Debian never deletes.
+# Not counted: dpkg's own records, the index of man pages, and the account, which Debian never deletes.
 cd "$work/changes"
 find . ! -type d ! -path './var/lib/dpkg/*' ! -path './var/log/*' ! -path './var/lib/systemd/deb-systemd-helper*' \
-    ! -regex '\./etc/\(passwd\|group\|shadow\|gshadow\)-?' ! -path './etc/.pwd.lock' | sort
+    ! -path './var/cache/man/*' ! -regex '\./etc/\(passwd\|group\|shadow\|gshadow\)-?' ! -path './etc/.pwd.lock' | sort
 find . -name "*$name*" | sort

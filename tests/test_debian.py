@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from exporter import __version__
+
 PROJECT = Path(__file__).parents[1]
+
+
+def test_the_changelog_of_the_package_begins_with_this_version() -> None:
+    assert (PROJECT / "deploy/debian/changelog").read_text().startswith(f"qlik-license-exporter ({__version__}) ")
 
 
 def free_port() -> int:
@@ -22,8 +28,19 @@ def free_port() -> int:
 @pytest.mark.timeout(400)  # it builds, compiles and compresses
 def test_the_package_starts_is_scraped_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert os.geteuid() == 0, "needs root, for an overlay in a namespace of its own"
-    for program in ("dpkg-deb", "unshare", "setpriv", "systemd-analyze", "/usr/bin/python3"):
-        assert shutil.which(program), f"needs {program}: apt-get install dpkg util-linux systemd python3"
+    for program in (
+        "dpkg-deb",
+        "dpkg-shlibdeps",
+        "lintian",
+        "strip",
+        "unshare",
+        "setpriv",
+        "systemd-analyze",
+        "/usr/bin/python3",
+    ):
+        assert shutil.which(program), (
+            f"needs {program}: apt-get install dpkg-dev lintian binutils util-linux systemd python3"
+        )
     (tmp_path / "SHA256SUMS").write_text("0  another file\n")
     built = subprocess.run(
         [PROJECT / "deploy" / "debian" / "build", tmp_path],
@@ -38,6 +55,8 @@ def test_the_package_starts_is_scraped_and_leaves_nothing_behind(tmp_path: Path)
         "0  another file",
         f"{hashlib.sha256(Path(package).read_bytes()).hexdigest()}  {Path(package).name}",
     ]
+    complaints = subprocess.run(["lintian", "--allow-root", package], capture_output=True, text=True)
+    assert complaints.stdout + complaints.stderr == ""
     done = subprocess.run(
         [PROJECT / "tests" / "debian_package.sh", package, str(free_port())], capture_output=True, text=True
     )
