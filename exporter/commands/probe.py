@@ -33,9 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, config: Config, environ: Mapping[str, str] = os.environ) -> int:
     """Probe once and print what happened: 0 reached, 1 not, 3 inconclusive. Raises ConfigError for bad options."""
     settings = _settings(arguments, config, environ)
-    print(f"{settings.target} by {settings.protocol}, within {settings.timeout}", flush=True)
+    redact = arguments.redact
+    print(redact(f"{settings.target} by {settings.protocol}, within {settings.timeout}"), flush=True)
     result = asyncio.run(probe(settings, environ=environ, product=PRODUCTS[config.product]))
-    print(told(result))
+    print(redact(told(result)))
     return {True: _REACHED, False: _NOT_REACHED, None: _INCONCLUSIVE}[result.success]
 
 

@@ -40,8 +40,21 @@ class Checks:
         for key, value in (("poll_interval", keys.poll_interval), ("discovery_interval", keys.discovery_interval)):
             if value < SHORTEST_POLL:
                 raise self._refused(key, str(value), "at least 100ms")
-        if not 0 < keys.license.settle < keys.license.grace:
-            raise self._refused("license.settle", str(keys.license.settle), "more than 0 and less than license.grace")
+        settle, grace = keys.license.settle, keys.license.grace
+        if settle <= 0:
+            raise self._refused("license.settle", str(settle), "more than 0")
+        if settle >= grace and self._is_written("license.settle"):
+            raise self._refused(
+                "license.settle",
+                str(settle),
+                f"less than license.grace, which is {self._written('license.grace', grace)}",
+            )
+        if settle >= grace:
+            raise self._refused(
+                "license.grace",
+                str(grace),
+                f"more than license.settle, which is {self._written('license.settle', settle)}",
+            )
         probes = self._probes(keys.probes) if keys.probes is not None else None
         for index, address in enumerate(keys.web.listen_addresses):
             if not is_address(address):
@@ -64,6 +77,13 @@ class Checks:
         """What stands at `key`, or `value` where that is the default, cannot be used."""
         written = found_at(self._tree, key)
         return self._error(key, f"found {shown(value if written is None else written)}, expected {expected}")
+
+    def _is_written(self, key: str) -> bool:
+        """Whether the configuration sets `key`: a default is not to blame."""
+        return found_at(self._tree, key) is not None
+
+    def _written(self, key: str, value: object) -> object:
+        return found_at(self._tree, key) or value
 
     def _path(self, key: str, text: str, *, pattern: bool = False) -> str:
         return self._variables.path(key, text, lambda path: local_path(path, self._environ), pattern=pattern)
@@ -202,8 +222,20 @@ class Checks:
         user = self._variables.without_semicolon("qrs.user", qrs.user)
         if not re.fullmatch(r"\s*UserDirectory=[^;\r\n]+;\s*UserId=[^;\r\n]+", user):
             raise self._error("qrs.user", "found something else, expected UserDirectory=INTERNAL; UserId=sa_api")
-        if qrs.interval < 1 or qrs.max_age < qrs.interval:
-            raise self._refused("qrs.max_age", str(qrs.max_age), "at least qrs.interval, and that 1s or more")
+        if qrs.interval < 1:
+            raise self._refused("qrs.interval", str(qrs.interval), "at least 1s")
+        if qrs.max_age < qrs.interval and self._is_written("qrs.max_age"):
+            raise self._refused(
+                "qrs.max_age",
+                str(qrs.max_age),
+                f"at least qrs.interval, which is {self._written('qrs.interval', qrs.interval)}",
+            )
+        if qrs.max_age < qrs.interval:
+            raise self._refused(
+                "qrs.interval",
+                str(qrs.interval),
+                f"at most qrs.max_age, which is {self._written('qrs.max_age', qrs.max_age)}",
+            )
         password = qrs.key_password
         if qrs.key_password_file:
             if password:
