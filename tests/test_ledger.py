@@ -431,11 +431,18 @@ def test_the_state_file_and_what_lies_beside_it_is_private(folder: Path) -> None
 
 def test_a_flood_of_events_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_module, "MOST_EVENTS", 10)
-    ledger = _ledger(folder)
+    go_on = threading.Event()
+
+    def step(name: str) -> None:
+        if name == "folded":
+            go_on.wait(DEADLINE)
+
+    ledger = _ledger(folder, pace=Pace(open=0.01), step=step)
     for number in range(1000):
         ledger.submit_event(ProbeFinished(f"t{number}:1", "other", float(number), True))
+    go_on.set()
     ledger.start(_config(folder))
-    _until(lambda: "t999:1" in ledger.published.counted.probe_success, "the newest folded")
+    _until(lambda: ledger.published.counted and "t999:1" in ledger.published.counted.probe_success, "the newest folded")
     assert len(ledger.published.counted.probe_success) == 10
     ledger.stop()
 

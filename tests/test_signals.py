@@ -68,7 +68,7 @@ def test_a_reload_while_the_program_is_loaded_is_done_once_it_runs(held: subproc
     held.send_signal(signal.SIGHUP)
     held.stdin.write("\n")
     held.stdin.flush()
-    eventually("reloaded", lambda: "the new configuration is in force" in (site.folder / "said").read_text())
+    eventually("reloaded", lambda: "the new configuration has been applied" in (site.folder / "said").read_text())
     held.send_signal(signal.SIGTERM)
     assert held.wait(10) == 0
 
