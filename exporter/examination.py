@@ -14,12 +14,12 @@ from exporter.journal import Journal
 from exporter.license import FUTURE, LicenseState, Rules, new_state
 from exporter.logs.formats import Record
 from exporter.logs.messages import Catalogue
-from exporter.logs.sources import Source
 from exporter.masking import masked_name
 from exporter.observation import LogFigures, Observation
 from exporter.probes import ProbeHistory, ProbeResult, probe
 from exporter.products import PRODUCTS
 from exporter.qrs import QrsBoard, read_into, sync_seen
+from exporter.sources import Source
 
 _log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from exporter.config import Config
 from exporter.examination import examine
 from exporter.logs.messages import catalogue_of
-from exporter.logs.sources import configured_sources
 from exporter.metrics import LicenseCollector
+from exporter.sources import configured_sources
 
 
 def exposition_once(config: Config, file: str) -> str:

@@ -27,7 +27,8 @@ from observed import (
 )
 
 from exporter.cli import main
-from exporter.logs.sources import given_sources, log_of_content
+from exporter.logs.kinds import log_of_content
+from exporter.sources import given_sources
 
 KEYS = ["verdict", "severity", "summary", "users_see", "evidence", "cure", "alert", "also"]
 SAMPLES = Path(__file__).parent / "samples"

@@ -1,4 +1,4 @@
-"""Finding and opening files: patterns, rolled names, roots, and what others may do to a file that we read."""
+"""Finding and opening files: patterns, rotated names, roots, and what others may do to a file that we read."""
 
 import os
 import subprocess
@@ -13,14 +13,14 @@ from exporter.logs.files import (
     Listing,
     NotALogError,
     Pattern,
-    Rolled,
     Root,
+    Rotated,
     archived,
     mounted_root,
     open_shared,
     read_at,
-    rolled_name,
     root_of,
+    rotated_name,
 )
 
 MOUNTS = """\
@@ -65,30 +65,30 @@ def test_hazard_38_names_are_compared_without_case_where_the_file_system_does() 
 
 @pytest.mark.windows
 @pytest.mark.parametrize(
-    ("name", "rolled"),
+    ("name", "rotated"),
     [
         (
             "N1_AuditSecurity_Repository_2024-01-31T23.59.58Z.log",
-            Rolled("N1_AuditSecurity_Repository", "20240131T235958"),
+            Rotated("N1_AuditSecurity_Repository", "20240131T235958"),
         ),
-        ("N1_AuditSecurity_Repository_20240131T235958Z.log", Rolled("N1_AuditSecurity_Repository", "20240131T235958")),
-        ("n1_20240131t235958z.LOG", Rolled("n1", "20240131T235958")),
+        ("N1_AuditSecurity_Repository_20240131T235958Z.log", Rotated("N1_AuditSecurity_Repository", "20240131T235958")),
+        ("n1_20240131t235958z.LOG", Rotated("n1", "20240131T235958")),
         ("N1_AuditSecurity_Repository.txt", None),
         ("_20240131T235958Z.log", None),
         ("N1_2024-01-31.log", None),
         ("N1_20240131T235958Z.log.gz", None),
     ],
 )
-def test_both_spellings_of_a_rolled_name_make_one_generation(name: str, rolled: Rolled | None) -> None:
-    assert rolled_name(name) == rolled
+def test_both_spellings_of_a_rotated_name_make_one_generation(name: str, rotated: Rotated | None) -> None:
+    assert rotated_name(name) == rotated
 
 
 @pytest.mark.windows
-def test_a_rolled_name_belongs_to_a_pattern_if_its_live_file_would() -> None:
+def test_a_rotated_name_belongs_to_a_pattern_if_its_live_file_would() -> None:
     pattern = Pattern("logs/*_AuditSecurity_Repository.txt")
-    assert pattern.rolled("N1_AuditSecurity_Repository_20240131T235958Z.log")
-    assert not pattern.rolled("N1_System_Repository_20240131T235958Z.log")
-    assert not Pattern("logs/*").rolled("N1_20240131T235958Z.log")
+    assert pattern.rotated("N1_AuditSecurity_Repository_20240131T235958Z.log")
+    assert not pattern.rotated("N1_System_Repository_20240131T235958Z.log")
+    assert not Pattern("logs/*").rotated("N1_20240131T235958Z.log")
 
 
 @pytest.mark.windows

@@ -8,7 +8,7 @@ import pytest
 from tailing import Driven, disk_folder
 
 from exporter.logs import files
-from exporter.logs.files import Rolled
+from exporter.logs.files import Rotated
 from exporter.tail.batch import Batch
 from exporter.tail.checkpoint import FileCheckpoint
 from exporter.tail.logfile import LogFile
@@ -115,28 +115,28 @@ def test_old_files_of_an_archive_are_not_opened_at_each_search_for_a_lost_one(
 
 
 def test_two_readers_that_begin_with_one_rotated_file_are_told_apart() -> None:
-    table, rolled = FileTable("licenses"), Rolled("app", "20240101T000001")
+    table, rotated = FileTable("licenses"), Rotated("app", "20240101T000001")
     one, other = (
         LogFile(FileCheckpoint(key=key, log="licenses", path=f"{key}/app_20240101T000001Z.log"), "rotated", key)
         for key in ("one", "other")
     )
-    seen_by_one = table.relatives("app_20240101T000001Z.log", rolled, "one").version
-    seen_by_other = table.relatives("app_20240101T000001Z.log", rolled, "other").version
-    assert table.claim(one, rolled, seen_by_one)
-    assert not table.claim(other, rolled, seen_by_other)
-    assert not table.claim(other, rolled, table.relatives("x", rolled, "other").version), "the name is taken"
+    seen_by_one = table.relatives("app_20240101T000001Z.log", rotated, "one").version
+    seen_by_other = table.relatives("app_20240101T000001Z.log", rotated, "other").version
+    assert table.claim(one, rotated, seen_by_one)
+    assert not table.claim(other, rotated, seen_by_other)
+    assert not table.claim(other, rotated, table.relatives("x", rotated, "other").version), "the name is taken"
 
 
 def test_a_file_that_another_reader_let_go_since_is_not_begun_anew() -> None:
-    table, rolled = FileTable("licenses"), Rolled("app", "20240101T000001")
+    table, rotated = FileTable("licenses"), Rotated("app", "20240101T000001")
     held = LogFile(FileCheckpoint(key="held", log="licenses", path="app.txt", offset=2), "live", "one")
     table.add(held)
-    seen = table.relatives("app_20240101T000001Z.log", rolled, "other")
+    seen = table.relatives("app_20240101T000001Z.log", rotated, "other")
     assert not seen.missing
     table.move(held, "missing")
     archived = LogFile(FileCheckpoint(key="a", log="licenses", path="app_20240101T000001Z.log"), "rotated", "other")
-    assert not table.claim(archived, rolled, seen.version)
-    assert table.relatives("app_20240101T000001Z.log", rolled, "other").unsettled
+    assert not table.claim(archived, rotated, seen.version)
+    assert table.relatives("app_20240101T000001Z.log", rotated, "other").unsettled
     assert not table.adopt(held, "other", "rotated"), "what was found of it is not committed yet"
     table.settle("one")
     assert table.adopt(held, "other", "rotated")
@@ -149,7 +149,7 @@ def test_a_final_or_missing_file_of_another_root_is_saved_by_its_own_reader_firs
     table.add_root("other")
     file = LogFile(FileCheckpoint(key="f", log="licenses", path="app_20240101T000001Z.log", offset=2), "rotated", "one")
     table.add(file)
-    table.name(Rolled("app", "20240101T000001"), file)
+    table.name(Rotated("app", "20240101T000001"), file)
     table.save(file, Batch("licenses", "one"))
     table.move(file, "final")
     batch = Batch("licenses", "other")

@@ -24,9 +24,8 @@ from exporter.examination import rules_of
 from exporter.license import FUTURE, Rules, new_state
 from exporter.logs.files import open_shared, read_at
 from exporter.logs.formats import Record
-from exporter.logs.lines import UnknownLogError, lines_of
 from exporter.logs.messages import catalogue_of
-from exporter.logs.sources import Source, given_sources
+from exporter.logs.numbered import UnknownLogError, lines_of
 from exporter.metrics import (
     ACCESS_DENIALS,
     ACCESS_DENIED_USERS,
@@ -56,6 +55,7 @@ from exporter.metrics import (
     families,
 )
 from exporter.observation import LogFigures, Observation
+from exporter.sources import Source, given_sources
 from exporter.verdict import judge
 from exporter.wording import count, instant
 

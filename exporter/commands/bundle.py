@@ -31,9 +31,9 @@ from exporter.examination import examine
 from exporter.journal import Journal
 from exporter.license import LicenseState
 from exporter.logs.messages import catalogue_of
-from exporter.logs.sources import Given, Source, configured_sources, given_sources
 from exporter.masking import PUBLIC_HOST, masked, masked_name
 from exporter.printable import printable, printable_tree
+from exporter.sources import Given, Source, configured_sources, given_sources
 from exporter.status import events_of, status_of
 from exporter.verdict import judge
 

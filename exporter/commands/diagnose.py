@@ -14,9 +14,9 @@ from exporter.examination import examine
 from exporter.journal import Journal
 from exporter.logs.formats import instant
 from exporter.logs.messages import catalogue_of
-from exporter.logs.sources import Given, Source, configured_sources, given_sources
 from exporter.observation import Observation
 from exporter.printable import printable, printable_tree
+from exporter.sources import Given, Source, configured_sources, given_sources
 from exporter.verdict import Finding, Judgement, Severity, judge
 from exporter.wording import count, listed, size
 from exporter.wording import instant as instant_text

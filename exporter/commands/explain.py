@@ -34,9 +34,8 @@ from exporter.journal import meaning_of, text_of
 from exporter.license import FUTURE, SUCCESS_SOURCES, LicenseState, Rules, new_state
 from exporter.logs.files import open_shared
 from exporter.logs.formats import Record
-from exporter.logs.lines import Line, UnknownLogError, lines_of
 from exporter.logs.messages import MESSAGES, UNKNOWN, catalogue_of
-from exporter.logs.sources import given_sources
+from exporter.logs.numbered import Line, UnknownLogError, lines_of
 from exporter.masking import Templates, masked, masked_name
 from exporter.metrics import (
     ACCESS_DENIALS,
@@ -62,6 +61,7 @@ from exporter.metrics import (
     Metric,
 )
 from exporter.printable import printable
+from exporter.sources import given_sources
 from exporter.wording import count, instant, span
 
 STDIN = "-"

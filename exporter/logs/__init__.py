@@ -1,1 +1,1 @@
-"""Qlik's log files: opening them harmlessly, tailing them exactly, framing their records, knowing their messages."""
+"""Qlik's log files: how they are opened and named, how their bytes become lines, and what a line says."""

@@ -53,8 +53,8 @@ class Root(NamedTuple):
     caseless: bool
 
 
-class Rolled(NamedTuple):
-    """What the name of a rolled file says: whose generation it is, and which. Both spellings make one stamp."""
+class Rotated(NamedTuple):
+    """What the name of a rotated file says: whose generation it is, and which. Both spellings make one stamp."""
 
     stem: str
     stamp: str
@@ -304,17 +304,17 @@ class Pattern:
         """Whether a file of this name, in one of the folders, is meant."""
         return self._name.fullmatch(name) is not None
 
-    def rolled(self, name: str) -> Rolled | None:
-        """What `name` says as the name of a rolled generation of one of the files meant, or None."""
-        if self.suffix and (rolled := rolled_name(name)) and self.matches(rolled.stem + self.suffix):
-            return rolled
+    def rotated(self, name: str) -> Rotated | None:
+        """What `name` says as the name of a rotated generation of one of the files meant, or None."""
+        if self.suffix and (rotated := rotated_name(name)) and self.matches(rotated.stem + self.suffix):
+            return rotated
         return None
 
 
-def rolled_name(name: str) -> Rolled | None:
-    """What the name of a rolled file says (qlik-facts 2: two spellings of the stamp), or None for other names."""
+def rotated_name(name: str) -> Rotated | None:
+    """What the name of a rotated file says (qlik-facts 2: two spellings of the stamp), or None for other names."""
     match = _ROLLED.fullmatch(name)
-    return Rolled(match["stem"], re.sub(r"[-.]", "", match["stamp"]).upper()) if match else None
+    return Rotated(match["stem"], re.sub(r"[-.]", "", match["stamp"]).upper()) if match else None
 
 
 def archived(folder: str, patterns: Iterable[Pattern], listing: Listing) -> Iterator[str]:
@@ -332,7 +332,7 @@ def archived(folder: str, patterns: Iterable[Pattern], listing: Listing) -> Iter
                 continue
             for name in names:
                 path = os.path.join(here, name)
-                if any(pattern.matches(name) or pattern.rolled(name) for pattern in patterns):
+                if any(pattern.matches(name) or pattern.rotated(name) for pattern in patterns):
                     yield path
                 elif "." not in name and os.path.isdir(path):
                     below.append(path)

@@ -18,8 +18,8 @@ _MARKS: tuple[tuple[bytes, Encoding], ...] = (
     (b"\xff\xfe", "utf-16-le"),
     (b"\xfe\xff", "utf-16-be"),
 )
-_PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")
-"""First bytes of gzip, zip, zstandard and 7z files (hazard 64)."""
+_PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"BZh", b"\xfd7zXZ")
+"""First bytes of gzip, zip, zstandard, 7z, bzip2 and xz files (hazard 64)."""
 
 
 class Framed(NamedTuple):

@@ -156,7 +156,7 @@ class Discovery:
             for name, number in self.folders.listing.names(folder).items():
                 path = os.path.join(folder, name)
                 if not number and any(
-                    pattern.matches(name) or table.is_new(pattern.rolled(name)) for pattern in patterns
+                    pattern.matches(name) or table.is_new(pattern.rotated(name)) for pattern in patterns
                 ):
                     with contextlib.suppress(OSError):  # Windows: a listing tells no number (hazard 77)
                         number = os.stat(path).st_ino

@@ -89,15 +89,15 @@ class Folders:
         """What the files hold when their pattern is first listed is history: their sizes, before anything is read."""
         tracker, table = self._tracker, self._tracker.table
         batch = tracker.new_batch()
-        rolled: dict[str, str] = {}
+        rotated: dict[str, str] = {}
         known = {file.path for file in table.files("missing", "lost")} | set(tracker.paths)
         marked: list[FileCheckpoint] = []
         for pattern in fresh:
             names = [(folder, name) for folder, patterns in self.patterns.items() if pattern in patterns
                      for name in self.listing.names(folder)]  # fmt: skip
             for _, name in names:
-                if not self._everything and (generation := pattern.rolled(name)):
-                    rolled[generation.stem] = max(generation.stamp, rolled.get(generation.stem, ""))
+                if not self._everything and (generation := pattern.rotated(name)):
+                    rotated[generation.stem] = max(generation.stamp, rotated.get(generation.stem, ""))
             if self._history == "count":
                 continue
             paths = [os.path.join(folder, name) for folder, name in names if pattern.matches(name)]
@@ -107,7 +107,7 @@ class Folders:
             if since is None or any(at.changed < since - 2 for at in found):
                 marked += found
         now = tracker.clock.wall()
-        table.write(LogCheckpoint(listed={pattern.text: now for pattern in fresh}, rolled=rolled), batch)
+        table.write(LogCheckpoint(listed={pattern.text: now for pattern in fresh}, rolled=rotated), batch)
         for checkpoint in marked:
             file = LogFile(checkpoint, "missing")
             table.add(file)

@@ -3,7 +3,7 @@
 import os
 from typing import Any, Literal
 
-from exporter.logs.files import Identity, Rolled, rolled_name
+from exporter.logs.files import Identity, Rotated, rotated_name
 from exporter.tail.checkpoint import FileCheckpoint
 from exporter.tail.cursor import Cursor
 
@@ -94,8 +94,8 @@ class LogFile:
 def originals(name: str) -> set[str]:
     """The names of files that `name` may be a copy of: `app.txt` for `app.txt.1`, a live file for a rotated one."""
     names = {name[:place] for place, char in enumerate(name) if char in ".-_~ " and place}
-    if rolled := rolled_name(name):
-        names |= {rolled.stem + suffix for suffix in (".txt", ".log", "")}
+    if rotated := rotated_name(name):
+        names |= {rotated.stem + suffix for suffix in (".txt", ".log", "")}
     return names
 
 
@@ -103,12 +103,12 @@ def may_be(name: str, other: str) -> bool:
     """Whether the file `name` may hold what the file `other` held: the same name, or that of a rotation of it."""
     if name.casefold() == other.casefold():
         return True
-    rolled, before = rolled_name(name), rolled_name(other)
-    if rolled is None:
+    rotated, before = rotated_name(name), rotated_name(other)
+    if rotated is None:
         return False
-    return rolled == before if before else rolled.stem.casefold() == os.path.splitext(other)[0].casefold()
+    return rotated == before if before else rotated.stem.casefold() == os.path.splitext(other)[0].casefold()
 
 
-def rotated_as(path: str) -> Rolled | None:
+def rotated_as(path: str) -> Rotated | None:
     """What the name of the file at `path` says if it is that of a rotated file."""
-    return rolled_name(os.path.basename(path))
+    return rotated_name(os.path.basename(path))

@@ -74,5 +74,5 @@ def take_alone(file: LogFile) -> Taken:
 
 def age_order(file: LogFile) -> tuple[bool, str, str]:
     """For equal times: rotated files first, in the order of their stamps."""
-    rolled = rotated_as(file.path)
-    return (rolled is None, rolled.stamp if rolled else "", file.path)
+    rotated = rotated_as(file.path)
+    return (rotated is None, rotated.stamp if rotated else "", file.path)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from exporter.logs import files
-from exporter.logs.files import Listing, Pattern, Rolled, archived
+from exporter.logs.files import Listing, Pattern, Rotated, archived
 from exporter.masking import masked_name
 from exporter.tail.batch import Batch
 from exporter.tail.checkpoint import UNKNOWN_MARK, LogCheckpoint
@@ -62,14 +62,14 @@ class RotatedSearch:
 
     def _search_folders(self, folders: Folders, batch: Batch) -> bool:
         """Look at the rotated files beside the live ones. Returns whether to look again before anything is given up."""
-        waiting: set[Rolled] = set()
+        waiting: set[Rotated] = set()
         for folder, patterns in folders.patterns.items():
             for name in sorted(folders.listing.names(folder)):
                 if any(pattern.matches(name) for pattern in patterns):
                     continue
-                rolled = next((rolled for pattern in patterns if (rolled := pattern.rolled(name))), None)
-                if rolled and self._consider(os.path.join(folder, name), rolled, batch):
-                    waiting.add(rolled)
+                rotated = next((rotated for pattern in patterns if (rotated := pattern.rotated(name))), None)
+                if rotated and self._consider(os.path.join(folder, name), rotated, batch):
+                    waiting.add(rotated)
         self._table.note_waiting(self._tracker.root.name, waiting)
         return bool(waiting)
 
@@ -92,8 +92,8 @@ class RotatedSearch:
             return False
         tracker.troubles.remove(self._archive)
         if self._archive not in known.listed:
-            rolled = {} if self._everything else self._history(found)
-            table.write(LogCheckpoint(listed={self._archive: tracker.clock.wall()}, rolled=rolled), batch)
+            rotated = {} if self._everything else self._history(found)
+            table.write(LogCheckpoint(listed={self._archive: tracker.clock.wall()}, rolled=rotated), batch)
         waiting = False
         for path in found:
             waiting |= self._consider(path, rotated_as(path), batch, archived=True)
@@ -111,26 +111,26 @@ class RotatedSearch:
         is_new = known.absent.get(self._archive) == self._tracker.root.name
         begun = min(known.listed.values(), default=self._tracker.clock.wall())
         for path in found:
-            rolled = rotated_as(path)
-            if rolled and not (is_new and _modified(path) >= begun):
-                stamps[rolled.stem] = max(rolled.stamp, stamps.get(rolled.stem, ""))
+            rotated = rotated_as(path)
+            if rotated and not (is_new and _modified(path) >= begun):
+                stamps[rotated.stem] = max(rotated.stamp, stamps.get(rotated.stem, ""))
         return stamps
 
-    def _consider(self, path: str, rolled: Rolled | None, batch: Batch, archived: bool = False) -> bool:
+    def _consider(self, path: str, rotated: Rotated | None, batch: Batch, archived: bool = False) -> bool:
         """Look at a file that does not match, but may be one that did: one that is known, or, if it bears a rotated
         name, one that nobody has seen. Returns whether to look again before anything is given up.
         """
-        related = self._table.relatives(os.path.basename(path), rolled, self._tracker.root.name)
+        related = self._table.relatives(os.path.basename(path), rotated, self._tracker.root.name)
         if not related.is_new and not related.missing:
             return False
-        if related.unsettled or (archived and self._may_be_elsewhere(path, rolled, related)):
+        if related.unsettled or (archived and self._may_be_elsewhere(path, rotated, related)):
             return True
         descriptor = self._tracker.openable(path)
         if descriptor is None:
             return False
         taken, wait = False, False
         try:
-            taken, wait = self._identify(path, rolled, descriptor, related, batch)
+            taken, wait = self._identify(path, rotated, descriptor, related, batch)
         except OSError as error:
             self._tracker.troubles.add(path, error)
         if not taken:
@@ -138,7 +138,7 @@ class RotatedSearch:
         return wait
 
     def _identify(
-        self, path: str, rolled: Rolled | None, descriptor: int, related: Relatives, batch: Batch
+        self, path: str, rotated: Rotated | None, descriptor: int, related: Relatives, batch: Batch
     ) -> tuple[bool, bool]:
         """Find out which file the open `path` is. Returns whether the descriptor was taken, and as `_consider`.
 
@@ -164,8 +164,8 @@ class RotatedSearch:
         for file in related.final:
             likeness = file.checkpoint.fingerprint.compare(descriptor)
             if likeness == "same":
-                if rolled:
-                    self._table.name(rolled, file)
+                if rotated:
+                    self._table.name(rotated, file)
                     self._table.count_rotation(file, batch)
                 return False, False
             likenesses.append(likeness)
@@ -178,9 +178,9 @@ class RotatedSearch:
         begun = tracker.begin_rotated(path, descriptor, related.version, batch)
         return True, not begun
 
-    def _may_be_elsewhere(self, path: str, rolled: Rolled | None, related: Relatives) -> bool:
+    def _may_be_elsewhere(self, path: str, rotated: Rotated | None, related: Relatives) -> bool:
         """Whether the archived file at `path` may be what the tail of another root reads, or is about to find."""
-        if rolled and self._table.is_waiting(rolled):
+        if rotated and self._table.is_waiting(rotated):
             return True
         if len(self._strangers) > MOST_STRANGERS:
             self._strangers.clear()
@@ -198,8 +198,8 @@ def holds_all(file: LogFile, path: str, descriptor: int, tracker: Tracker) -> bo
     same_path = tracker.same_path(at.path, path)
     if at.mark == UNKNOWN_MARK and not same_path:
         return False
-    rolled = rotated_as(path)
-    named_alike = same_path or (rolled is not None and rolled == rotated_as(at.path))
+    rotated = rotated_as(path)
+    named_alike = same_path or (rotated is not None and rotated == rotated_as(at.path))
     return bool(at.offset or at.mark or named_alike) and at.fingerprint.compare(descriptor) == "same"
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from exporter.events import LogName
-from exporter.logs.files import Rolled
+from exporter.logs.files import Rotated
 from exporter.tail.batch import Batch
 from exporter.tail.checkpoint import FileCheckpoint, LogCheckpoint
 from exporter.tail.logfile import HELD, STATES, LogFile, State, may_be, rotated_as
@@ -36,7 +36,7 @@ class Place:
     """The monotonic instant when all of its folders were last begun to be listed, and that succeeded."""
     searched_at: float = 0.0
     """The instant when the last search began that was complete, its archive included."""
-    waiting: frozenset[Rolled] = frozenset()
+    waiting: frozenset[Rotated] = frozenset()
     """Rotated files in its folders of which it is not clear yet what they are; nor are their copies elsewhere."""
 
 
@@ -77,15 +77,15 @@ class FileTable:
         """Changes with every state of a file."""
         self._lock = threading.RLock()
         self._files: dict[State, dict[str, LogFile]] = {state: {} for state in STATES}
-        self._rotated: dict[Rolled, LogFile] = {}
+        self._rotated: dict[Rotated, LogFile] = {}
         """The files that are known by a rotated name."""
         self._places: dict[str, Place] = {}
         for checkpoint in checkpoints:
             file = LogFile(checkpoint, "final" if checkpoint.final else "lost" if checkpoint.lost else "missing")
             file.saved = True
             self._files[file.state][file.key] = file
-            if rolled := rotated_as(file.path):
-                self._rotated[rolled] = file
+            if rotated := rotated_as(file.path):
+                self._rotated[rotated] = file
 
     # --- files and their states --------------------------------------------------------------------------------------
 
@@ -121,13 +121,13 @@ class FileTable:
             self.move(file, state)
             return True
 
-    def claim(self, file: LogFile, rolled: Rolled | None, version: int) -> bool:
+    def claim(self, file: LogFile, rotated: Rotated | None, version: int) -> bool:
         """Add a file that nobody knew under its rotated name; unless something changed since `version`."""
         with self._lock:
-            if version != self._version or not self._is_new(rolled):
+            if version != self._version or not self._is_new(rotated):
                 return False
-            if rolled is not None:
-                self._rotated[rolled] = file
+            if rotated is not None:
+                self._rotated[rotated] = file
             self.add(file)
             return True
 
@@ -178,31 +178,30 @@ class FileTable:
 
     # --- rotated names -----------------------------------------------------------------------------------------------
 
-    def name(self, rolled: Rolled, file: LogFile) -> None:
+    def name(self, rotated: Rotated, file: LogFile) -> None:
         """The file bears this rotated name."""
         with self._lock:
-            self._rotated[rolled] = file
+            self._rotated[rotated] = file
 
-    def is_new(self, rolled: Rolled | None) -> bool:
+    def is_new(self, rotated: Rotated | None) -> bool:
         """Whether a file of this rotated name is still to be looked at."""
         with self._lock:
-            return self._is_new(rolled)
+            return self._is_new(rotated)
 
-    def _is_new(self, rolled: Rolled | None) -> bool:
-        if rolled is None or rolled.stamp <= self.log_checkpoint.rolled.get(rolled.stem, ""):
+    def _is_new(self, rotated: Rotated | None) -> bool:
+        if rotated is None or rotated.stamp <= self.log_checkpoint.rolled.get(rotated.stem, ""):
             return False
-        file = self._rotated.get(rolled)
+        file = self._rotated.get(rotated)
         return file is None or file.key in self._files["missing"] or file.key in self._files["lost"]
 
-    def relatives(self, name: str, rolled: Rolled | None, root: str) -> Relatives:
+    def relatives(self, name: str, rotated: Rotated | None, root: str) -> Relatives:
         """The files whose content one that is called `name`, found on `root`, may hold."""
         with self._lock:
-            is_new = self._is_new(rolled)
+            is_new = self._is_new(rotated)
+            # Lost files alone are no reason to open the old files of an archive at each search.
             if not is_new and not self._files["missing"]:
                 return Relatives(self._version, False, [], [], False, False)
-            # An old file of a name that is done with is no lost one: else each would be opened at each search.
-            states: tuple[State, ...] = ("missing", "lost") if is_new else ("missing",)
-            missing = [file for file in self.files(*states) if may_be(name, file.name)]
+            missing = [file for file in self.files("missing", "lost") if may_be(name, file.name)]
             final = [
                 file for file in self.files("final") if is_new and file.checkpoint.offset and may_be(name, file.name)
             ]
@@ -227,15 +226,15 @@ class FileTable:
         with self._lock:
             return all(place.listed_at > at for root, place in self._places.items() if root != but)
 
-    def note_waiting(self, root: str, waiting: Iterable[Rolled]) -> None:
+    def note_waiting(self, root: str, waiting: Iterable[Rotated]) -> None:
         """In the folders of the root these rotated files are not known yet."""
         with self._lock:
             self._places[root].waiting = frozenset(waiting)
 
-    def is_waiting(self, rolled: Rolled) -> bool:
+    def is_waiting(self, rotated: Rotated) -> bool:
         """Whether in the folders of any root a file of this name is not known yet."""
         with self._lock:
-            return any(rolled in place.waiting for place in self._places.values())
+            return any(rotated in place.waiting for place in self._places.values())
 
     def finish_search(self, root: str, away: Container[str], began: float, now: float, batch: Batch) -> list[str]:
         """A search of the root was complete: files that are nowhere are lost, and old ones are told by one stamp.
@@ -261,12 +260,12 @@ class FileTable:
     def _give_up(self, file: LogFile, replaced: bool, now: float, batch: Batch) -> bool:
         """A file is lost; `replaced`: another has its path. Returns whether something unread was in it."""
         before = file.checkpoint
-        rolled = before.rolled or replaced
-        batch.rotations += rolled and not before.rolled
-        missed = not before.truncated and (rolled or now - before.changed < UNMISSED_SECONDS)
+        rotated = before.rolled or replaced
+        batch.rotations += rotated and not before.rolled
+        missed = not before.truncated and (rotated or now - before.changed < UNMISSED_SECONDS)
         unread = bool(before.offset and not before.mark and missed)
         batch.lost_generations += unread
-        file.checkpoint = msgspec.structs.replace(before, rolled=rolled, lost=True, gone=now)
+        file.checkpoint = msgspec.structs.replace(before, rolled=rotated, lost=True, gone=now)
         file.root = ""
         self.move(file, "lost")
         self.save(file, batch)
@@ -278,8 +277,8 @@ class FileTable:
         Not before all roots were searched since then: an older one may wait in an archive that was away.
         """
         searched_at = min(place.searched_at for place in self._places.values())
-        rolled = dict(self.log_checkpoint.rolled)
-        by_stem: dict[str, list[Rolled]] = {}
+        rotated = dict(self.log_checkpoint.rolled)
+        by_stem: dict[str, list[Rotated]] = {}
         for name in self._rotated:
             by_stem.setdefault(name.stem, []).append(name)
         for stem, names in by_stem.items():
@@ -292,10 +291,10 @@ class FileTable:
                     self.forget(file, batch)
                 done = name.stamp
                 del self._rotated[name]
-            if done > rolled.get(stem, ""):
-                rolled[stem] = done
-        if rolled != self.log_checkpoint.rolled:
-            self.write(LogCheckpoint(rolled=rolled), batch)
+            if done > rotated.get(stem, ""):
+                rotated[stem] = done
+        if rotated != self.log_checkpoint.rolled:
+            self.write(LogCheckpoint(rolled=rotated), batch)
 
     def forget_old(self, now: float, batch: Batch) -> None:
         """Forget final and lost files that need not be remembered any more."""

@@ -242,11 +242,11 @@ class Tracker:
 
     def begin_rotated(self, path: str, descriptor: int, version: int, batch: Batch) -> bool:
         """A file that nobody knew → rotated; `version`: the table's when that was found out. False if it changed."""
-        rolled = rotated_as(path)
+        rotated = rotated_as(path)
         file = self._new(path, descriptor, "rotated")
         if file is None:
             return False
-        if not self.table.claim(file, rolled, version):
+        if not self.table.claim(file, rotated, version):
             os.close(descriptor)
             return False
         file.left_at = self.clock.monotonic()
@@ -332,10 +332,10 @@ class Tracker:
         self.table.move(file, "rotated")
 
     def _name(self, file: LogFile, path: str, batch: Batch) -> None:
-        if rolled := rotated_as(path):
+        if rotated := rotated_as(path):
             self.table.count_rotation(file, batch)
             file.checkpoint = msgspec.structs.replace(file.checkpoint, path=path)
-            self.table.name(rolled, file)
+            self.table.name(rotated, file)
             self.table.save(file, batch)
 
     def _note_successor(self, path: str, batch: Batch) -> None:

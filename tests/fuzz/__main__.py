@@ -16,8 +16,8 @@ with atheris.instrument_imports(include=["exporter"]):
     from exporter.events import LOG_NAMES, LogName
     from exporter.examination import rules_of
     from exporter.license import new_state
-    from exporter.logs.lines import Line, UnknownLogError, lines_of
     from exporter.logs.messages import Catalogue
+    from exporter.logs.numbered import Line, UnknownLogError, lines_of
     from exporter.masking import masked
     from exporter.qrs.answers import overview_of
     from exporter.qrs.failure import QrsError

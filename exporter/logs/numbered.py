@@ -1,4 +1,4 @@
-"""A single file or stream as records with their line numbers, for people who look at lines. Knows no state."""
+"""The records of one file or stream with the numbers of their lines, for people who look at lines. Knows no state."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from exporter.events import LogName
 from exporter.logs.formats import Record, split
 from exporter.logs.framing import encoding_of, frame
-from exporter.logs.sources import log_of_content
+from exporter.logs.kinds import log_of_content
 
 CHUNK = 1 << 20
 """Bytes asked for at a time."""

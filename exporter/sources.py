@@ -4,7 +4,6 @@ Which log a given file is of is told by its name, as Qlik names it, else by its 
 """
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -12,7 +11,9 @@ from typing import Literal
 
 from exporter.config import Config
 from exporter.events import LOG_NAMES, LogName
-from exporter.logs.files import Listing, NotALogError, Pattern, open_shared, read_at, rolled_name, root_of
+from exporter.logs.files import Listing, NotALogError, Pattern, open_shared, read_at, root_of, rotated_name
+from exporter.logs.framing import is_packed
+from exporter.logs.kinds import log_of_content, log_of_name
 from exporter.tail.batch import Batch
 from exporter.tail.tail import read_once
 
@@ -23,19 +24,6 @@ SNIFFED = 64 << 10
 COMPARED = 1 << 20
 """Bytes that are compared at a time to tell a copy."""
 
-_QLIK_NAME = re.compile(
-    r"_(?P<kind>[A-Za-z]+)_(?P<service>Repository|Proxy|Engine|Scheduler|Printing|ServiceDispatcher|Deployment)"
-    r"(?:_(?:\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d|\d{8}T\d{6})Z)?\.(?:txt|log)$",
-    re.IGNORECASE,
-)
-_OURS: dict[tuple[str, str], LogName] = {
-    ("auditsecurity", "repository"): "repository_audit",
-    ("license", "repository"): "repository_trace",
-    ("system", "repository"): "repository_trace",
-}
-"""The names of qlik-facts 2 and 3; every other file of Qlik's is no license log."""
-_PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"7z\xbc\xaf", b"BZh", b"\xfd7zXZ", b"(\xb5/\xfd")
-_LICENSING = re.compile(rb"licens|re-syncing assignments", re.IGNORECASE)
 _ENDINGS = frozenset({".log", ".txt", ".json", ".jsonl", ".tsv", ""})
 
 Skip = Literal["no license log", "a copy of another file", "packed: unpack it first", "cannot be read"]
@@ -114,7 +102,7 @@ def given_sources(paths: Sequence[str], otherwise: LogName | None = None) -> Giv
 
 
 def _only(path: str) -> Pattern:
-    """The pattern for one file, without the rolled ones beside it: those were given, too, or were left out."""
+    """The pattern for one file, without the rotated ones beside it: those were given, too, or were left out."""
     pattern = Pattern.literal(path)
     pattern.suffix = ""
     return pattern
@@ -140,22 +128,21 @@ def _log_of(path: str, chosen: bool, given: Given, otherwise: LogName | None) ->
     def skip(why: Skip) -> None:
         given.skipped[why] = given.skipped.get(why, 0) + 1
 
-    if named := _QLIK_NAME.search(os.path.basename(path)):
-        log = _OURS.get((named["kind"].lower(), named["service"].lower()))
-        if log is None and not chosen:
+    if named := log_of_name(os.path.basename(path)):
+        if named.log is None and not chosen:
             skip("no license log")
             return None
-        if log is not None:
-            return log
+        if named.log is not None:
+            return named.log
     if not chosen and os.path.splitext(path)[1].lower() not in _ENDINGS:
-        skip("packed: unpack it first" if _head(path, 8).startswith(_PACKED) else "no license log")
+        skip("packed: unpack it first" if is_packed(_head(path, 8)) else "no license log")
         return None
     try:
         head = _head(path, SNIFFED)
     except OSError:
         skip("cannot be read")
         return None
-    if head.startswith(_PACKED):
+    if is_packed(head):
         skip("packed: unpack it first")
         return None
     own_folder = PurePath(path).parent.name.lower() == "licenses"
@@ -167,31 +154,6 @@ def _log_of(path: str, chosen: bool, given: Given, otherwise: LogName | None) ->
     if log is None:
         skip("no license log")
     return log
-
-
-def log_of_content(head: bytes, trusting: bool = True) -> LogName | None:
-    """Which log begins with `head`; None for none of ours. Other services write JSON, too: unless `trusting`, it must
-    speak of licenses.
-    """
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        head = head.decode("utf-16", "replace").encode()
-    head = head.removeprefix(b"\xef\xbb\xbf").replace(b"\0", b"").lstrip()
-    first = head.split(b"\n", 1)[0]
-    if first.startswith(b"{"):
-        return "licenses" if trusting or _LICENSING.search(head) else None
-    columns = [name.strip().lower() for name in first.split(b"\t")]
-    if columns[0].startswith(b"sequence"):
-        if b"description" in columns or b"securityclass" in columns:
-            return "repository_audit"
-        return "repository_trace" if b"logger" in columns else None
-    if columns[0].isdigit() and len(columns) > 9:
-        if any(name.startswith(b"command=") for name in columns):
-            return "repository_audit"
-        return "repository_trace" if any(name in _LEVELS for name in columns[1:4]) else None
-    return None
-
-
-_LEVELS = {b"debug", b"info", b"warn", b"warning", b"error", b"fatal"}
 
 
 def _head(path: str, size: int) -> bytes:
@@ -222,9 +184,9 @@ def _without_copies(files: Sequence[str], given: Given) -> list[str]:
 
 
 def _age(path: str) -> tuple[bool, str, str]:
-    """Rolled files in the order of their stamps, then those still written."""
-    rolled = rolled_name(os.path.basename(path))
-    return rolled is None, rolled.stamp if rolled else "", path
+    """Rotated files in the order of their stamps, then those still written."""
+    rotated = rotated_name(os.path.basename(path))
+    return rotated is None, rotated.stamp if rotated else "", path
 
 
 def _begins_with(longer: str, shorter: str, size: int) -> bool:
