@@ -36,7 +36,7 @@ class Product:
     service_proxy: str
     """The step that compares the service's own proxy setting."""
     try_it: str
-    """The step by which it shows whether users get in."""
+    """The step that shows whether users can work."""
 
     @property
     def proxy_file(self) -> str:
@@ -60,10 +60,10 @@ SENSE = Product(
     restart="Restart the Windows service Qlik Sense Service Dispatcher, which runs the Licenses service.",
     force=(
         "If no sync follows, force one: in the QMC, License management, change one character of the key and apply it. "
-        "It is refused, but a sync happens. Then put the right key back.",
+        "It is refused, but a sync happens. Then apply the correct key again.",
     ),
     service_proxy="Compare the proxy of the Licenses service (services.conf of the Service Dispatcher, "
-    "[licenses.parameters]) with what works. Qlik upgrades overwrite that file.",
+    "[licenses.parameters]) with the one that works. Qlik upgrades overwrite that file.",
     try_it="Open the hub as a user.",
 )
 NPRINTING = Product(
@@ -77,15 +77,15 @@ NPRINTING = Product(
     has_repository=False,
     # Seen: a licensing service that does not answer has the effect of an expired license, for up to a minute after it
     # answers again.
-    everyone_sees="Qlik NPrinting stops working: no reports are made or sent.",
+    everyone_sees="Qlik NPrinting stops working: no reports are created or distributed.",
     refusal="Qlik NPrinting stops working, as with an expired license.",
     not_yet="Nothing yet. Once the license counts as expired, Qlik NPrinting stops working.",
     silent="Perhaps nothing yet. If the Licenses service does not answer, Qlik NPrinting stops as with an expired "
-    "license, and goes on within a minute after it answers.",
+    "license, and continues within a minute after it answers.",
     restart="Restart the license service of Qlik NPrinting, one of its Windows services (its name is not documented).",
     force=(),
     service_proxy="Compare the proxy of the Licenses service (license.config or service.conf in the folder "
-    r"NPrintingServer\NPrinting\License, the keys that begin with proxy-) with what works.",
+    r"NPrintingServer\NPrinting\License, the keys that begin with proxy-) with the one that works.",
     try_it="Run a task in Qlik NPrinting.",
 )
 QLIKVIEW = Product(
@@ -95,14 +95,14 @@ QLIKVIEW = Product(
     proxy_files=("service.conf",),
     proxy_service="QlikViewServiceDispatcher",
     has_repository=False,
-    everyone_sees='Nobody gets in: "Unable to acquire valid license information".',
+    everyone_sees='Nobody can work: "Unable to acquire valid license information".',
     refusal='"Unable to acquire valid license information".',
     not_yet=_NOT_YET,
     silent=_NOT_YET,
     restart="Restart the Windows service QlikViewServiceDispatcher, which runs the Licenses service.",
     force=(),
     service_proxy="Compare the proxy of the Licenses service (service.conf of the QlikView Service Dispatcher) with "
-    "what works.",
+    "the one that works.",
     try_it="Open QlikView's AccessPoint as a user.",
 )
 

@@ -128,13 +128,13 @@ class Evidence:
     def success_sentence(self) -> str:
         """The last success, and how far it can be trusted."""
         if self.success is None:
-            return "No sync is known to have succeeded."
+            return "No successful sync is known."
         how = {
-            "message": "told by a message of the log",
-            "qrs": "read from the Repository API, which is taken for the time of the last sync",
-            "inferred": "inferred: a sync was attempted, and nothing spoke against it",
+            "message": "from a log message",
+            "qrs": "from the Repository API, whose time is used as that of the last sync",
+            "inferred": "inferred: a sync was attempted, and no failure followed",
         }[self.source or "inferred"]
-        return f"The last sync that succeeded was at {self.at(self.success)}; {how}."
+        return f"The last successful sync was at {self.at(self.success)}; {how}."
 
     def probe_sentences(self) -> list[str]:
         """What the probes of the backend say."""
@@ -150,7 +150,7 @@ class Evidence:
             if h.settings.role == "backend" and h.last is not None and h.last.success is None
         ]
         if not said and not any(h.settings.role == "backend" and h.last for h in self.seen.probes):
-            said.append("The way to the backend has not been probed.")
+            said.append("The connection to the backend has not been probed.")
         return said
 
     def refused_sentences(self) -> list[str]:
@@ -158,7 +158,7 @@ class Evidence:
         if not self.refused:
             return []
         users = count(self.refused, "distinct user")
-        return [f"{users} {were(self.refused)} refused for want of an access pass within the last hour."]
+        return [f"{users} {were(self.refused)} refused without an access pass within the last hour."]
 
     def skew(self) -> float | None:
         """The clock's error where it is too large."""

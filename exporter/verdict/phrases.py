@@ -7,13 +7,17 @@ NOTHING = "Nothing: they can work."
 # --- steps of a cure -------------------------------------------------------------------------------------------------
 
 OPEN_THE_WAY = (
-    "Open the way from this node to license.qlikcloud.com, port 443, through the proxy that the Licenses service uses."
+    "Allow this node to connect to license.qlikcloud.com, port 443, through the proxy that the Licenses service uses."
 )
-TRY_THE_WAY = "On the node, run `qlik-license-exporter probe`: it names the stage at which the way to the backend ends."
-CONFIRM = "Confirm: run `diagnose` again after the next sync, and let one user log out and in."
+TRY_THE_WAY = (
+    "On the node, run `qlik-license-exporter probe`: it names the stage at which the connection to the backend fails."
+)
+CONFIRM = "To confirm, run `diagnose` again after the next sync, and ask a user to log out and in."
 SHOW_UNKNOWN = (
-    "Run `qlik-license-exporter explain --unknown` on the Licenses log: it lists the wordings that are not known, and "
-    "prints the entry for `messages:` in the configuration that tells what one means."
+    "Run `qlik-license-exporter explain --unknown` on the Licenses log: it lists the unknown messages, and prints the "
+    "entry for `messages:` in the configuration that defines one."
 )
 EXEMPT = "Ask the network team to exempt license.qlikcloud.com from TLS inspection."
-FIX_CLOCK = "Set this machine's clock right (`w32tm /query /status`, `w32tm /resync`): TLS and licenses depend on it."
+FIX_CLOCK = (
+    "Correct the clock of this machine (`w32tm /query /status`, `w32tm /resync`): TLS and licenses depend on it."
+)

@@ -24,21 +24,22 @@ def _license_stale(seen: Evidence) -> list[Finding]:
         return []
     age = seen.now - verdict_at
     evidence = [
-        f"The Licenses service called its license stale at {seen.at(verdict_at)}, and no success is known since.",
+        f"The Licenses service reported its license as stale at {seen.at(verdict_at)}, and no successful sync is "
+        "known since.",
         seen.success_sentence(),
     ]
     if seen.state.last_attempt is not None and (seen.success is None or seen.state.last_attempt > seen.success):
-        evidence.append(f"A sync was attempted at {seen.at(seen.state.last_attempt)}; an attempt is no success.")
+        evidence.append(f"A sync was attempted at {seen.at(seen.state.last_attempt)}; an attempt is not a success.")
     evidence += seen.refused_sentences() + seen.probe_sentences()
     if seen.state.sync.doubted:
         evidence.append(
-            "Attempts that nothing spoke against were no successes on this site: silence is not believed until users "
-            "are let in again and no such verdict comes, or a message or the Repository API tells of a success."
+            "On this site, attempts without a logged failure have turned out to be failures. Successes are inferred "
+            "again once users can work without another such report, or a message or the Repository API shows a success."
         )
     if seen.dead:
         cure = [*way_cure(seen), seen.product.restart, *seen.product.force, CONFIRM]
         if seen.good is not None and seen.bad is None:
-            evidence.append("So the network is not the obstacle now: no sync has taken place since it came back.")
+            evidence.append("So the network is not the problem now: there has been no sync since it recovered.")
             cure = [seen.product.restart, *seen.product.force, seen.product.service_proxy, CONFIRM]
         return [
             Finding(
@@ -55,14 +56,14 @@ def _license_stale(seen: Evidence) -> list[Finding]:
         Finding(
             verdict="license_stale",
             severity="warning",
-            summary=f"The license was called stale {span(age)} ago and never confirmed good since.",
-            users_see=f"Perhaps nothing, perhaps {seen.product.refusal} Ask one.",
+            summary=f"The license was reported stale {span(age)} ago, and no success has been seen since.",
+            users_see=f"Perhaps nothing, perhaps {seen.product.refusal} Ask a user.",
             evidence=tuple(evidence),
             cure=(
-                f"{seen.product.try_it} If that works, a sync has succeeded in a wording that is not known yet.",
-                "Then run `qlik-license-exporter explain --unknown` on the Licenses log and teach the wording under "
+                f"{seen.product.try_it} If that works, a sync has succeeded with a message that is not known yet.",
+                "Then run `qlik-license-exporter explain --unknown` on the Licenses log, and add that message under "
                 "`messages:`.",
-                f"If it does not work, open the way to the backend. {seen.product.restart}",
+                f"If it does not work, restore the connection to the backend. {seen.product.restart}",
             ),
             alert="QlikLicenseStaleUnconfirmed",
         )
@@ -77,22 +78,22 @@ def _license_expired(seen: Evidence) -> list[Finding]:
     if not (overview.expired or past or overview.valid is False):
         return []
     invalid = overview.valid is False and not (overview.expired or past)
-    evidence = [f"Read from the Repository API at {seen.at(overview.read_at)}."]
+    evidence = [f"The Repository API was read at {seen.at(overview.read_at)}."]
     if overview.expiry is not None:
-        evidence.append(f"The license is valid to {instant(overview.expiry)}.")
+        evidence.append(f"The license is valid until {instant(overview.expiry)}.")
     if past and overview.expired is False:
-        evidence.append("The Repository itself does not call it expired: the two contradict each other.")
+        evidence.append("The Repository itself does not report it as expired, which is a contradiction.")
     return [
         Finding(
             verdict="license_expired",
             severity="critical",
-            summary="Qlik calls the license invalid." if invalid else "The license has expired.",
+            summary="Qlik reports the license as invalid." if invalid else "The license has expired.",
             users_see=seen.product.everyone_sees,
             evidence=(*evidence, *seen.refused_sentences()),
             cure=(
-                "Ask your Qlik partner for the renewed license, and apply it in the QMC, License management.",
-                "If it was renewed already: a signed key refreshes itself within a day of contact with the backend; "
-                "force a sync. An offline definition has to be applied by hand.",
+                "Get the renewed license from your Qlik partner, and apply it in the QMC, License management.",
+                "If it was renewed already: a signed key is refreshed within a day of contact with the backend; "
+                "force a sync. An offline definition must be applied by hand.",
             ),
             alert="QlikLicenseInvalid" if invalid else "QlikLicenseExpired",
         )
@@ -107,18 +108,19 @@ def _repository_down(seen: Evidence) -> list[Finding]:
     last_row = seen.state.last_entry.get("repository_audit")
     if last_row is not None:
         evidence.append(f"The Repository's audit log was last written at {seen.at(last_row)}.")
-    evidence.append("A refusal that comes of this leaves no row in that log.")
+    evidence.append("Refusals caused by this are not logged there.")
     return [
         Finding(
             verdict="repository_down",
             severity="critical",
-            summary="The Repository of this node does not answer: its users are refused, or find no hub, whatever the "
-            "license is.",
-            users_see="Refusals that look like license trouble, or no hub at all, for the users of this node.",
+            summary="The Repository of this node does not answer: its users are refused or cannot open the hub, "
+            "whatever the state of the license.",
+            users_see="Users of this node see refusals that look like a license problem, or no hub at all.",
             evidence=tuple(evidence),
             cure=(
                 CURES[bad.reason] if bad.reason else TRY_THE_WAY,
-                "Start the Windows service Qlik Sense Repository Service. If it runs, look at the Repository Database.",
+                "Start the Windows service Qlik Sense Repository Service. If it is running, check the Repository "
+                "Database.",
             ),
             alert="QlikLicenseRepositoryDown",
         )
@@ -135,23 +137,22 @@ def _refusals(seen: Evidence) -> list[Finding]:
         return parallel
     findings = parallel
     denials, allocations = seen.denials("no_access_pass"), seen.denials("allocation_refused")
-    good = seen.success_sentence() if seen.expected else "No trouble of the license itself is known."
+    good = seen.success_sentence() if seen.expected else "No problem of the license itself is known."
     seats = _seat_sentences(seen)
     if seen.refused >= seen.limits.massive_users:
         findings.append(
             Finding(
                 verdict="everyone_refused",
                 severity="critical",
-                summary=f"Qlik refuses everyone, though the license is good: {seen.refused} users within the hour.",
-                users_see=f"{seen.product.refusal[:-1]}, whatever they were assigned.",
+                summary=f"Qlik refuses everyone, although the license is good: {seen.refused} users within the hour.",
+                users_see=f"{seen.product.refusal[:-1]}, whatever license they were assigned.",
                 evidence=(*seen.refused_sentences(), good, *seats, *seen.probe_sentences()),
                 cure=(
                     "In the QMC, License management: do users still have their licenses? A changed allocation rule, or "
-                    "a token license whose conversion date has passed, takes them from everyone at once.",
-                    "Have the users of the directory been synchronised? A user directory that fails to sync makes "
-                    "users inactive or unknown.",
-                    "If all of that is right, the license is stale without having said so: restart the Qlik Sense "
-                    "Service Dispatcher and force a sync.",
+                    "a token license whose conversion date has passed, removes them from everyone at once.",
+                    "Has the user directory been synchronised? If that fails, users become inactive or unknown.",
+                    "If all of that is right, the license may be stale although the log does not say so: restart the "
+                    "Qlik Sense Service Dispatcher and force a sync.",
                 ),
                 alert="QlikLicenseAccessDeniedMassive",
             )
@@ -162,10 +163,10 @@ def _refusals(seen: Evidence) -> list[Finding]:
             alert = "QlikLicenseAccessDenied"
         elif allocations:
             alert = "QlikLicenseAllocationRefused"
-        who = count(seen.refused, "distinct user") if seen.refused else "Someone"
+        who = count(seen.refused, "distinct user") if seen.refused else "A user"
         evidence = []
         if seen.refused or denials:
-            evidence.append(f"{who} {were(seen.refused or 1)} refused for want of an access pass within the last hour.")
+            evidence.append(f"{who} {were(seen.refused or 1)} refused without an access pass within the last hour.")
         if allocations:
             evidence.append(
                 "A license could not be allocated within the last hour: expired, deny-listed, or none left."
@@ -174,15 +175,15 @@ def _refusals(seen: Evidence) -> list[Finding]:
             Finding(
                 verdict="users_refused",
                 severity="warning",
-                summary=f"{who} {were(seen.refused or 1)} refused within the hour, though the license is not stale."
+                summary=f"{who} {were(seen.refused or 1)} refused within the hour, although the license is not stale."
                 if seen.refused or denials
                 else "A license could not be allocated to a user within the hour.",
-                users_see=f"Those users: {seen.product.refusal} The others work.",
+                users_see=f"Those users: {seen.product.refusal} The others can work.",
                 evidence=(*evidence, good, *seats),
                 cure=(
-                    "In the QMC, License management: have these users an access license? If not, assign one.",
-                    "Was it assigned while the user was in the hub? Then logging out and in is enough.",
-                    "Is a seat free? One that was taken away is quarantined for seven days.",
+                    "In the QMC, License management: do these users have an access license? If not, assign one.",
+                    "If it was assigned while the user was in the hub, logging out and in is enough.",
+                    "Is a seat free? A seat that was taken from a user is quarantined for seven days.",
                 ),
                 alert=alert,
             )
@@ -195,10 +196,10 @@ def _parallel(seen: Evidence) -> Finding:
     denials = seen.denials("parallel_sessions")
     evidence = [f"{count(users, 'distinct user')} {were(users)} refused with five sessions within the last hour."]
     if denials > users:
-        evidence.append(f"{count(denials, 'such refusal')} at least.")
+        evidence.append(f"At least {count(denials, 'such refusal')}.")
     if seen.qrs is not None and seen.qrs.sessions_per_user_max is not None:
         evidence.append(
-            f"The most sessions any one user holds at this proxy now: {seen.qrs.sessions_per_user_max:.0f}."
+            f"Highest number of sessions of any one user at this proxy now: {seen.qrs.sessions_per_user_max:.0f}."
         )
     return Finding(
         verdict="parallel_sessions",
@@ -207,10 +208,10 @@ def _parallel(seen: Evidence) -> Finding:
         users_see='Those users: "You cannot access Qlik Sense because you have too many sessions active in parallel".',
         evidence=tuple(evidence),
         cure=(
-            "Mostly none: sessions end 30 minutes after their last use, and a slot is free 5 minutes later. Closing "
-            "the browser frees nothing.",
-            "If it goes on, look for a technical account, a job or an embedded page that opens a session for each "
-            "call. Who it is stands in the Repository's audit log, rows with UsageDenied.",
+            "Usually none: sessions end 30 minutes after their last use, and can be replaced 5 minutes later. "
+            "Closing the browser does not end them.",
+            "If it persists, look for a technical account, a job or an embedded page that opens a session for each "
+            "call. The Repository's audit log names the user, in rows with UsageDenied.",
         ),
         alert="QlikLicenseParallelSessions" if denials >= seen.limits.parallel_denials else "",
     )
@@ -249,9 +250,9 @@ def _seats_exhausted(seen: Evidence) -> list[Finding]:
             users_see=f"New users: {seen.product.refusal}",
             evidence=(*_seat_sentences(seen), *seen.refused_sentences()),
             cure=(
-                "In the QMC, License management: take seats from users who have left or never come. They are free "
+                "In the QMC, License management: take seats from users who have left or do not use them. They are free "
                 "after seven days of quarantine.",
-                "A key shared with other sites shares its seats: look there, too.",
+                "Sites that share a license key share its seats: check the other sites, too.",
             ),
             alert="QlikLicenseSeatsExhausted",
         )
@@ -275,11 +276,11 @@ def _capacity_exhausted(seen: Evidence) -> list[Finding]:
             else f"The analyzer capacity of this month is nearly used up: {share:.0%}.",
             users_see="Capacity users are refused until the first of next month."
             if gone
-            else "Nothing yet. When the minutes are gone, capacity users are refused until the first of next month.",
+            else "Nothing yet. When the minutes are used up, capacity users are refused until the first of next month.",
             evidence=(
                 f"{overview.capacity_used / 60:,.0f} of {overview.capacity_allocated / 60:,.0f} minutes are used.",
             ),
-            cure=("Buy a pack of minutes, or give the heavy users analyzer seats.",),
+            cure=("Buy more minutes, or give the most active users analyzer seats.",),
             alert="QlikLicenseCapacityNearlyExhausted",
         )
     ]
@@ -298,10 +299,10 @@ def _license_expiring(seen: Evidence) -> list[Finding]:
             severity="critical" if left < seen.limits.expiring[2] else "warning",
             summary=f"The license expires in {span(left)}.",
             users_see="Nothing yet. After that everyone is refused.",
-            evidence=(f"It is valid to {instant(overview.expiry)}, by the Repository API.",),
+            evidence=(f"According to the Repository API it is valid until {instant(overview.expiry)}.",),
             cure=(
-                "Order the renewal. A signed key refreshes itself when it reaches the backend; an offline definition "
-                "has to be applied by hand.",
+                "Order the renewal. A signed key is refreshed by the next contact with the backend; an offline "
+                "definition must be applied by hand.",
             ),
             alert="QlikLicenseExpiringSoon",
         )
@@ -335,14 +336,12 @@ def _tail_blind(seen: Evidence) -> list[Finding]:
         Finding(
             verdict="tail_blind",
             severity="unknown" if central else "warning",
-            summary=f"The exporter is blind: it cannot read the log {listed(list(blind))}."
-            if central
-            else f"The exporter is blind on one side: it cannot read the log {listed(list(blind))}.",
+            summary=f"The exporter cannot read the log {listed(list(blind))}.",
             users_see="Not known." if central else "Nothing, as far as is known.",
             evidence=(*blind.values(), *(seen.probe_sentences() if central else ())),
             cure=(
                 "Run `qlik-license-exporter check`: it names the account and every path that is denied or missing.",
-                "Set the paths under `logs:`, or switch off what this machine does not have (`enabled: false`).",
+                "Set the paths under `logs:`, or disable logs that this machine does not have (`enabled: false`).",
             ),
             alert="QlikLicenseLogUnreadable",
         )
@@ -357,33 +356,33 @@ def doubt(seen: Evidence) -> list[Finding]:
     licenses = seen.seen.logs.get("licenses")
     if licenses is not None and not licenses.listed:
         missing.append("The Licenses log is still being read.")
-        supply.append("Wait until it has been read to its end.")
+        supply.append("Wait until it has been read to the end.")
     elif not seen.expected:
         missing.append(
-            "The Licenses service has not shown itself: the log holds no sync and no license code."
+            "The log contains no sync and no license code of the Licenses service."
             if licenses is not None and licenses.files
             else "There is no Licenses log."
         )
         supply += [
-            "Give the folder with the Licenses service's log, C:\\ProgramData\\Qlik\\Sense\\Log\\Licenses.",
-            "If this site has an offline definition or an old license with serial and control number, say so: "
+            "Specify the folder with the log of the Licenses service, C:\\ProgramData\\Qlik\\Sense\\Log\\Licenses.",
+            "If this site has an offline license definition or a license with serial and control number, set "
             "`license.kind: offline` or `lef`.",
         ]
     else:
         missing.append(
-            f"A sync was attempted at {seen.at(seen.state.last_attempt)}, and nothing tells yet how it ended."
+            f"A sync was attempted at {seen.at(seen.state.last_attempt)}, and it is not known yet how it ended."
             if seen.state.last_attempt is not None
-            else "The Licenses service is there, but no sync was recognised in its log."
+            else "The Licenses service is running, but no sync was recognised in its log."
         )
         supply += [
-            "Wait for the next sync, or give logs of a longer time.",
-            "Run `qlik-license-exporter explain --unknown` on the log and teach the wording of a success under "
+            "Wait for the next sync, or provide logs of a longer period.",
+            "Run `qlik-license-exporter explain --unknown` on the log, and add the message of a success under "
             "`messages:`.",
         ]
     if not any(history.last for history in seen.seen.probes):
         supply.append("Probe the backend: run `diagnose --probe` on the node.")
     if seen.seen.qrs is None:
-        supply.append("On the central node, switch on `qrs` for expiry, seats and the license's own state.")
+        supply.append("On the central node, enable `qrs` for expiry, seats and the state of the license.")
     return [
         Finding(
             verdict="not_enough_evidence",
@@ -402,22 +401,26 @@ def well(seen: Evidence) -> Finding:
     evidence = []
     if seen.offline:
         kind = (
-            "an offline definition" if seen.rules.kind == "offline" else "an old license with serial and control number"
+            "an offline license definition"
+            if seen.rules.kind == "offline"
+            else "a license with serial and control number"
         )
-        summary = f"All is well: the site has {kind}, which never synchronises, and nothing speaks against it."
+        summary = f"All is well: the site has {kind}, which never synchronises, and no problem is known."
     else:
         summary = f"All is well: the license was synchronised {ago(seen.success or seen.now, seen.now)}."
         evidence.append(seen.success_sentence())
         if seen.state.consecutive_failures:
             evidence.append(
-                f"{count(seen.state.consecutive_failures, 'sync')} failed since, which is not alarming yet."
+                f"{count(seen.state.consecutive_failures, 'sync')} failed since, which is not yet a problem."
             )
         if seen.lockout is not None:
-            evidence.append(f"Without another sync users would be locked out at {seen.at(seen.lockout)} at the latest.")
+            evidence.append(
+                f"Without another sync, users would be locked out at {seen.at(seen.lockout)} at the latest."
+            )
     invalid = seen.state.last_error.get("invalid")
     if invalid is not None and (seen.success is None or invalid > seen.success):
         evidence.append(
-            f"The service called the license invalid at {seen.at(invalid)}: a known side effect of forcing a sync."
+            f"The service reported the license as invalid at {seen.at(invalid)}: a known side effect of forcing a sync."
         )
     before = seen.state.refused_users("no_access_pass", seen.now)
     if seen.recovered is not None and before:
@@ -426,15 +429,15 @@ def well(seen: Evidence) -> Finding:
             f"at {seen.at(seen.recovered)}."
         )
     evidence += (
-        seen.refused_sentences() or ["No user was refused since, as far as the logs tell."]
+        seen.refused_sentences() or ["No user was refused since, according to the logs."]
         if before
-        else ["No user was refused within the last hour, as far as the logs tell."]
+        else ["No user was refused within the last hour, according to the logs."]
     )
     if not seen.offline or any(history.last for history in seen.seen.probes):
         evidence += seen.probe_sentences()
     evidence += _seat_sentences(seen)
     if seen.qrs is not None and seen.qrs.expiry is not None:
-        evidence.append(f"The license is valid to {instant(seen.qrs.expiry)}.")
+        evidence.append(f"The license is valid until {instant(seen.qrs.expiry)}.")
     return Finding(
         verdict="well",
         severity="ok",

@@ -28,14 +28,14 @@ _BY_REASON: dict[str, VerdictName] = {
 }
 """The verdict for a failed probe's reason; all others are the network's."""
 _ERROR_WORDS: dict[ErrorClass, str] = {
-    "dns": "the backend's name is not resolved",
+    "dns": "the name of the backend cannot be resolved",
     "refused": "the connection is refused",
     "timeout": "the backend does not answer in time",
     "reset": "the connection is cut",
     "tls": "the certificate or the TLS connection is not accepted",
     "proxy": "the proxy refuses or fails",
     "http": "the backend, or something in its place, answers with an HTTP error",
-    "other": "its request to the backend failed, for a reason of its own",
+    "other": "its request to the backend failed for another reason",
 }
 
 
@@ -54,12 +54,14 @@ def _cause(seen: Evidence) -> _Cause:
     good, bad = seen.good, seen.bad
     evidence = []
     if seen.error is not None:
-        words = "somebody else answers with a page" if seen.stranger else _ERROR_WORDS[seen.error[0]]
+        words = "something else answers with a page" if seen.stranger else _ERROR_WORDS[seen.error[0]]
         evidence.append(f"The Licenses service reported at {seen.at(seen.error[1])} that {words}.")
     evidence += seen.probe_sentences()
     if good is not None and bad is not None and good.proxied != bad.proxied:
         works, fails = (
-            ("the direct way", "the proxy's") if bad.proxied else ("the way through the proxy", "the direct one")
+            ("the direct connection", "the one through the proxy")
+            if bad.proxied
+            else ("the connection through the proxy", "the direct one")
         )
         evidence.append(f"So {works} works and {fails} does not.")
         return _Cause(
@@ -70,21 +72,21 @@ def _cause(seen: Evidence) -> _Cause:
         )
     if error == "proxy":
         if good is not None and not good.proxied:
-            evidence.append("So the direct way works, and the proxy that the service uses does not.")
+            evidence.append("So the direct connection works, and the proxy that the service uses does not.")
         return _Cause(
             "sync_failing_proxy",
             "the proxy that the Licenses service uses refuses or fails",
             tuple(evidence),
             (
                 seen.product.service_proxy,
-                "Check the proxy's user and password, and that it allows CONNECT to port 443.",
+                "Check the user name and password for the proxy, and that it allows CONNECT to port 443.",
                 seen.product.restart,
             ),
         )
     if seen.stranger:
         return _Cause(
             "sync_failing_interception",
-            "somebody else than the backend answers the Licenses service, with a page",
+            "something other than the backend answers the Licenses service with a page",
             tuple(evidence),
             (
                 "Look for a filter, a proxy or a login page between this node and license.qlikcloud.com, and "
@@ -97,19 +99,19 @@ def _cause(seen: Evidence) -> _Cause:
         return _Cause(
             "sync_failing_network",
             "the backend, or something in its place, answers the Licenses service with an HTTP error",
-            (*evidence, "Whether that is Qlik's own trouble or that of a proxy or filter on the way is not known."),
+            (*evidence, "It is not known whether the cause is at Qlik or at a proxy or filter in between."),
             (
-                "Ask Qlik's status page or support whether the license backend has a disruption.",
+                "Check Qlik's status page, or ask Qlik Support, whether the license backend has a disruption.",
                 *way_cure(seen),
                 seen.product.service_proxy,
             ),
         )
     if error == "tls":
         if good is not None:
-            evidence.append("This machine trusts what it is served; the Licenses service does not.")
+            evidence.append("This machine trusts the certificate; the Licenses service does not.")
         return _Cause(
             "sync_failing_interception",
-            "the Licenses service does not trust the certificate that it is served",
+            "the Licenses service does not trust the server's certificate",
             tuple(evidence),
             (EXEMPT, *way_cure(seen)),
         )
@@ -123,11 +125,11 @@ def _cause(seen: Evidence) -> _Cause:
         because = {
             "sync_failing_proxy": "the proxy refuses or fails",
             "sync_failing_interception": "TLS is intercepted, or the backend's certificate is not trusted",
-        }.get(verdict, f"the network does not let this machine through ({bad.reason})")
+        }.get(verdict, f"the network does not let this machine connect ({bad.reason})")
         return _Cause(verdict, because, tuple(evidence), way_cure(seen))
     if good is not None:
         if error in NETWORK_ERRORS and good.proxied:
-            evidence.append("So the proxy works, and the service seems to try the direct way, which does not.")
+            evidence.append("So the proxy works, and the service seems to connect directly, which does not.")
             return _Cause(
                 "sync_failing_proxy",
                 "the service does not use the proxy that works",
@@ -135,7 +137,7 @@ def _cause(seen: Evidence) -> _Cause:
                 (seen.product.service_proxy, seen.product.restart),
             )
         evidence.append(
-            "The network is fine and the sync is not: the two contradict each other, unless the service is set wrongly."
+            "The network is fine, but the sync fails: a contradiction, unless the service is configured wrongly."
         )
         return _Cause(
             "sync_failing_service",
@@ -152,7 +154,7 @@ def _cause(seen: Evidence) -> _Cause:
         )
     return _Cause(
         "sync_failing_service",
-        "the log gives no reason that is understood",
+        "the log gives no reason that is recognised",
         tuple(evidence),
         (TRY_THE_WAY, seen.product.restart, seen.product.service_proxy, *seen.product.force),
     )
@@ -206,12 +208,14 @@ def _sync_finding(seen: Evidence, cause: _Cause, failing: bool, overdue: bool, a
         last = f", the last at {seen.at(state.last_failure)}" if state.last_failure is not None else ""
         evidence.append(f"{count(state.consecutive_failures, 'sync', 'syncs in a row')} failed{last}.")
     if unattempted and state.last_attempt is not None:
-        evidence.append(f"No sync was attempted since {seen.at(state.last_attempt)}, though the log goes on.")
+        evidence.append(
+            f"No sync has been attempted since {seen.at(state.last_attempt)}, although the service goes on logging."
+        )
     evidence += cause.evidence
     if (skew := seen.skew()) is not None:
-        evidence.append(f"This machine's clock differs by {span(skew)} from the backend's.")
+        evidence.append(f"The clock of this machine differs by {span(skew)} from the backend's.")
     if seen.lockout is not None:
-        evidence.append(f"Without a sync users are locked out at {seen.at(seen.lockout)} at the latest.")
+        evidence.append(f"Without a sync, users are locked out at {seen.at(seen.lockout)} at the latest.")
     if failing:
         summary = f"License syncs fail: {cause.because}."
         alert = "QlikLicenseSyncFailing" if state.consecutive_failures >= limits.failures else ""
@@ -224,7 +228,7 @@ def _sync_finding(seen: Evidence, cause: _Cause, failing: bool, overdue: bool, a
         summary = f"The license backend cannot be reached from this machine: {cause.because}."
         alert = ""
         if seen.success is not None:
-            evidence.append("So the log knows of no failed sync yet; the next one is likely to fail.")
+            evidence.append("The log shows no failed sync yet; the next one is likely to fail.")
     return Finding(
         verdict=cause.verdict,
         severity="warning",
@@ -241,8 +245,7 @@ def _unclear(seen: Evidence) -> Finding:
     attempts = count(seen.state.unclear_attempts, "sync", "syncs in a row")
     evidence = [
         seen.success_sentence(),
-        f"Of {attempts} it is not known how {'it' if seen.state.unclear_attempts == 1 else 'they'} ended: entries that "
-        "are not understood came with them, or the service was not heard of again.",
+        f"It is not known how {attempts} ended: they were followed by entries that are not understood, or by none.",
     ]
     if seen.state.consecutive_failures:
         evidence.append(f"{count(seen.state.consecutive_failures, 'other sync')} failed since the last success.")
@@ -251,7 +254,7 @@ def _unclear(seen: Evidence) -> Finding:
     return Finding(
         verdict="sync_unclear",
         severity="warning",
-        summary=f"It is not clear whether the license is still synchronised: {attempts} ended in unknown words.",
+        summary=f"It is unclear whether the license is still synchronised: {attempts} ended with unknown messages.",
         users_see="Nothing yet. If the syncs failed, everyone is refused after the grace time.",
         evidence=(*evidence, *seen.probe_sentences()),
         cure=(SHOW_UNKNOWN, *way_cure(seen)),
@@ -263,26 +266,26 @@ def _silence(seen: Evidence) -> Finding:
     last = seen.state.last_entry.get("licenses")
     silent_since = last or seen.seen.covered_since or seen.now
     evidence = [
-        f"The newest entry of the Licenses log is of {seen.at(last)}."
+        f"The newest entry of the Licenses log is from {seen.at(last)}."
         if last is not None
-        else "The Licenses log is read and holds no entry.",
+        else "The Licenses log was read and contains no entry.",
         seen.success_sentence(),
     ]
     newer = [
         log for log, at in seen.state.last_entry.items() if log != "licenses" and last is not None and at > last + HOUR
     ]
     if newer:
-        evidence.append(f"Other logs went on meanwhile ({listed(newer)}), so the node runs.")
+        evidence.append(f"Other logs have newer entries ({listed(newer)}), so the node is running.")
     return Finding(
         verdict="service_silent",
         severity="warning",
-        summary=f"The Licenses service has written nothing for {span(seen.now - silent_since)}.",
+        summary=f"The Licenses service has logged nothing for {span(seen.now - silent_since)}.",
         users_see=seen.product.silent,
         evidence=(*evidence, *seen.probe_sentences()),
         cure=(
             seen.product.restart,
-            "If it stays silent, see in the task manager whether its process runs, and whether the disk is full.",
-            "If the logs were copied, copy the newest ones too.",
+            "If it stays silent, check in Task Manager whether its process is running, and whether the disk is full.",
+            "If the logs were copied, copy the newest ones as well.",
         ),
         alert="QlikLicenseLogSilent",
     )
@@ -296,21 +299,21 @@ def _lockout(seen: Evidence, cause: _Cause, findings: list[Finding]) -> Finding 
     evidence = [seen.success_sentence()]
     if seen.success is None:
         evidence.append(
-            f"The Licenses service was first heard of at {seen.at(due - seen.rules.grace)}; the grace is counted from "
-            "there."
+            f"The Licenses service first logged something at {seen.at(due - seen.rules.grace)}; the grace is counted "
+            "from then."
         )
     evidence.append(
         f"With a grace of {span(seen.rules.grace)} users are locked out at {seen.at(due)} at the latest: an upper "
-        "bound, since Qlik does not say which of its two clocks counts."
+        "bound, since Qlik does not say which of its two schedules counts."
     )
     if seen.state.unclear_attempts:
         evidence.append(
-            f"Of {count(seen.state.unclear_attempts, 'sync', 'syncs')} since then it is not known how they ended. If "
-            "one of them succeeded, there is more time."
+            f"It is not known how {count(seen.state.unclear_attempts, 'sync', 'syncs')} since then ended. If one of "
+            "them succeeded, there is more time."
         )
     left = due - seen.now
     summary = (
-        f"Users will be locked out in {span(left)}, at {instant(due)}, unless a sync succeeds before."
+        f"Users will be locked out in {span(left)}, at {instant(due)}, unless a sync succeeds first."
         if left > 0
         else f"Users should have been locked out at {instant(due)}, {span(left)} ago: no sync has succeeded since."
     )
@@ -336,10 +339,10 @@ def _interception(seen: Evidence) -> list[Finding]:
         Finding(
             verdict="sync_failing_interception",
             severity="warning",
-            summary="TLS to the license backend is intercepted on the way; syncs fail if the service distrusts that.",
+            summary="TLS to the license backend is inspected; syncs fail if the service does not trust that issuer.",
             users_see=seen.product.not_yet,
             evidence=(
-                f"The certificate served for {good.target} was issued{issuer}, which is none of `expected_issuers`.",
+                f"The certificate served for {good.target} was issued{issuer}, which is not one of `expected_issuers`.",
                 seen.success_sentence(),
             ),
             cure=(EXEMPT,),
@@ -367,17 +370,17 @@ def _backend_flapping(seen: Evidence) -> list[Finding]:
             Finding(
                 verdict="backend_flapping",
                 severity="warning",
-                summary=f"The license backend comes and goes: {share:.0%} of the probes were good.",
-                users_see="Nothing yet. Syncs succeed by luck.",
+                summary=f"The connection to the license backend is unreliable: {share:.0%} of the probes succeeded.",
+                users_see="Nothing yet. Syncs succeed by chance.",
                 evidence=(
-                    f"{count(sum(recent), 'good probe')} of {len(recent)} within {span(seen.limits.flapping_window)}, "
-                    f"with {changes} changes.",
+                    f"{count(sum(recent), 'successful probe')} of {len(recent)} "
+                    f"within {span(seen.limits.flapping_window)}, with {changes} changes.",
                     "Reasons: " + listed([f"{reason} {number}" for reason, number in reasons.most_common()]) + ".",
                     seen.success_sentence(),
                 ),
                 cure=(
-                    "Look for what changes in that rhythm: a fail-over firewall, a proxy or a name with several "
-                    "addresses, IPv6 answers, a schedule that blocks the way.",
+                    "Look for something that changes at the same intervals: a fail-over firewall, a proxy or name with "
+                    "several addresses, IPv6, a schedule that blocks the connection.",
                     *(CURES[reason] for reason, _ in reasons.most_common(1)),
                 ),
                 alert="QlikLicenseBackendFlapping",
