@@ -150,7 +150,7 @@ class _Parser(argparse.ArgumentParser):
         """Say in one line what is wrong, and where the options are listed; then exit."""
         if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             message += _hint(choice[1], re.findall(r"[\w.-]+", choice[2]))
-        complain(f"{message}. `{self.prog} --help` lists the options")
+        complain(f"{message.rstrip('.')}{'' if message.endswith('?') else '.'} See `{self.prog} --help`")
         raise SystemExit(self.unusable)
 
 

@@ -50,7 +50,7 @@ def test_help_shows_the_place_of_a_command_and_lists_every_one(capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["chek"], 2, "unknown command `chek`; did you mean `check`?"),
+        (["chek"], 2, "unknown command `chek`; did you mean `check`? See `qlik-license-exporter --help`\n"),
         (["Diagnose"], 2, "unknown command `Diagnose`; did you mean `diagnose`?"),
         (["diagnos", "/logs"], 2, "unknown command `diagnos`; did you mean `diagnose`?"),
         (["zzz"], 2, "unknown command `zzz`; expected one of run, check, explain"),
@@ -58,7 +58,7 @@ def test_help_shows_the_place_of_a_command_and_lists_every_one(capsys: pytest.Ca
         (["--config-file=x"], 2, "unknown option `--config-file`; did you mean `--config.file`?"),
         (["run", "--onec"], 2, "unknown option `--onec`; did you mean `--once`?"),
         (["explain", "x", "--unknwon"], 2, "unknown option `--unknwon`; did you mean `--unknown`?"),
-        (["check", "--nonsense"], 2, "unknown option `--nonsense`. `qlik-license-exporter check --help` lists"),
+        (["check", "--nonsense"], 2, "unknown option `--nonsense`. See `qlik-license-exporter check --help`"),
         (["check", "--once"], 2, "`check` has no option `--once`; it is an option of `run`"),
         (["--state.file", "x", "explain", "y"], 2, "`explain` has no option `--state.file`; it is an option of `run`"),
         (["bundle", "--show-people"], 2, "it is an option of `explain` and `diagnose`"),

@@ -20,7 +20,8 @@ def advice_on(config: Config, usual: Config, platform: str = sys.platform) -> It
     if license_.grace <= SHORTEST_GRACE:
         yield (
             "license.grace",
-            f"{license_.grace} is short: Qlik tolerated 5 days in 2022. Lockouts are announced that will not come",
+            f"{license_.grace} is short: Qlik tolerated 5 days without contact in 2022, so lockouts are predicted too "
+            "early",
         )
     if license_.settle >= USUAL_RHYTHM:
         yield (
@@ -31,12 +32,13 @@ def advice_on(config: Config, usual: Config, platform: str = sys.platform) -> It
     for index, probe in enumerate(config.probes or ()):
         if probe.timeout > probe.interval:
             yield f"probes[{index}].timeout", f"{probe.timeout} is longer than the interval of {probe.interval}"
-    for key, path in _paths(config):
-        if (key, path) not in set(_paths(usual)):
+    usual_paths = set(_paths(usual, with_qrs=True))
+    for key, path in _paths(config, with_qrs=config.qrs.enabled):
+        if (key, path) not in usual_paths:
             yield from ((key, sentence) for sentence in _on_path(path, platform))
 
 
-def _paths(config: Config) -> Iterator[tuple[str, str]]:
+def _paths(config: Config, with_qrs: bool) -> Iterator[tuple[str, str]]:
     for log in msgspec.structs.fields(LogsConfig):
         settings = getattr(config.logs, log.name)
         if settings.enabled:
@@ -45,7 +47,7 @@ def _paths(config: Config) -> Iterator[tuple[str, str]]:
     for index, probe in enumerate(config.probes or ()):
         yield f"probes[{index}].ca_file", probe.ca_file
         yield f"probes[{index}].proxy_file", probe.proxy_file
-    if config.qrs.enabled:
+    if with_qrs:
         for name in ("certificate", "key", "key_password_file", "ca_file"):
             yield f"qrs.{name}", getattr(config.qrs, name)
     yield "state.file", config.state.file
