@@ -85,7 +85,7 @@ class Exporter:
         self._board = ProbeBoard(probes_of(config))
         self._qrs = QrsBoard(config.qrs) if config.qrs.enabled else None
         self._prober = Prober()
-        self._next: Config | None = None
+        self._next: tuple[Config, tuple[ProbeConfig, ...]] | None = None
         """A new configuration that is to take effect."""
         self._in_force = threading.Event()
         self._reloading = threading.Lock()
@@ -183,7 +183,7 @@ class Exporter:
                 return None
             self._reload_successful, self._reload_success = True, time.time()
             self._in_force.clear()
-            self._next = config
+            self._next = config, probes_of(config)  # looks for folders, which no event loop may wait for
             self._in_force.wait(RELOAD_SECONDS)
             return None
 
@@ -259,10 +259,10 @@ class Exporter:
         try:
             while not stop.is_set():
                 await asyncio.sleep(WAKE)
-                if config := self._next:
+                if following := self._next:
                     self._next = None
                     await _cancelled(tasks)
-                    self._apply(config)
+                    self._apply(*following)
                     tasks = self._tasks()
                     self._in_force.set()
         finally:
@@ -327,7 +327,7 @@ class Exporter:
         if event := sync_seen(overview, self._config.qrs):
             self._ledger.submit_event(event)
 
-    def _apply(self, config: Config) -> None:
+    def _apply(self, config: Config, probes: tuple[ProbeConfig, ...]) -> None:
         """Let a new configuration take effect; what cannot change while running is said."""
         before, self._config = self._config, config
         self._catalogue = self._catalogue_of(config)
@@ -336,7 +336,7 @@ class Exporter:
             _log.warning("state.file: takes effect at the next start")
         if before.web != config.web:
             _log.warning("web: takes effect at the next start")
-        self._board.configure(probes_of(config))
+        self._board.configure(probes)
         if before.qrs != config.qrs:
             self._qrs = QrsBoard(config.qrs) if config.qrs.enabled else None
         self._ledger.reconfigure(config, self._rules)

@@ -562,6 +562,42 @@ def test_a_handshake_that_never_ends_is_cut_off(tmp_path: Path) -> None:
             assert client.recv(1) == b""
 
 
+def test_handshakes_that_never_end_count_and_make_room_for_others(tmp_path: Path) -> None:
+    with site(_web_file(_with_certificates(tmp_path), TLS), limits=Limits(connections=16)) as running:
+        clients = [socket.create_connection(("127.0.0.1", running.port), timeout=DEADLINE) for _ in range(40)]
+        for client in clients[::2]:
+            with contextlib.suppress(ConnectionError):
+                client.sendall(b"\x16\x03\x01")
+        assert _ask_tls(running, _client_context()) == 200
+        loop = running.server._listener._loop
+        assert loop
+        assert len(loop._connections) <= 8
+        for client in clients:
+            client.close()
+        assert eventually(lambda: len(loop._connections) == 0)
+
+
+def test_what_comes_with_the_end_of_a_handshake_is_answered(tmp_path: Path) -> None:
+    with site(_web_file(_with_certificates(tmp_path), TLS)) as running:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = _client_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with socket.create_connection(("127.0.0.1", running.port), timeout=DEADLINE) as wire:
+            while True:
+                try:
+                    client.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    wire.sendall(outgoing.read())
+                    incoming.write(wire.recv(65536))
+            client.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            wire.sendall(outgoing.read())  # the last of the handshake, and the request
+            said = b""
+            while b"Healthy." not in said:
+                incoming.write(wire.recv(65536))
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    said += client.read(65536)
+
+
 def test_stops_within_three_seconds_with_tls_clients_connected(tmp_path: Path) -> None:
     with site(_web_file(_with_certificates(tmp_path), TLS)) as running:
         idle = http.client.HTTPSConnection("localhost", running.port, timeout=DEADLINE, context=_client_context())
