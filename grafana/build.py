@@ -27,8 +27,8 @@ def boards() -> dict[str, str]:
         for variable in board["templating"]["list"]:
             for key in ("auto", "auto_count", "auto_min"):  # of intervals only; the SDK writes them everywhere
                 variable.pop(key, None)
-            if variable["type"] == "constant":
-                variable |= {"hide": HIDDEN, "skipUrlSync": True}  # nobody's to choose, nor a link's to change
+            if variable.get("hide") == HIDDEN:
+                variable["skipUrlSync"] = True  # nobody's to choose, nor a link's to change
         texts[f"{board['uid']}.json"] = json.dumps(board, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     return texts
 

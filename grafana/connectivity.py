@@ -32,6 +32,7 @@ def connectivity() -> dashboard.Dashboard:
         "24h",
     )
     _add_summary(board)
+    board.with_panel(style.firing_alerts(6))
     _add_history(board)
     board.with_row(dashboard.Row("Certificates and clocks"))
     _add_certificates(board)
@@ -114,7 +115,12 @@ def _add_history(board: dashboard.Dashboard) -> None:
                 "One row for each probe of each node. A moment is red when any probe within it failed.",
                 "none",
                 NO_PROBE,
-                ("QlikLicenseBackendUnreachable", "QlikLicenseRepositoryDown", "QlikLicenseProbeStalled"),
+                (
+                    "QlikLicenseBackendUnreachable",
+                    "QlikLicenseRepositoryDown",
+                    "QlikLicenseLocalServiceDown",
+                    "QlikLicenseProbeStalled",
+                ),
             ),
             24,
             10,
@@ -126,10 +132,15 @@ def _add_history(board: dashboard.Dashboard) -> None:
             About(
                 "Every probe by stage",
                 "The last probe of each target: how long each stage took (empty: not reached), and what came back. "
-                "404 is the healthy answer of the license backend.",
+                "404 is the healthy answer of the license backend. No result: the probe is inconclusive.",
                 "none",
                 NO_PROBE,
-                ("QlikLicenseBackendUnreachable", "QlikLicenseTlsIntercepted"),
+                (
+                    "QlikLicenseBackendUnreachable",
+                    "QlikLicenseTlsIntercepted",
+                    "QlikLicenseProbeNeverSucceeded",
+                    "QlikLicenseProbeNotJudged",
+                ),
             ),
             24,
             8,
@@ -139,6 +150,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
                 for phase, title in PHASES.items()
             ),
             query_rows(by_probe("max", selector(metrics.PROBE_STATUS)), name="Status"),
+            query_rows(by_probe("max", selector(metrics.PROBE_IP)), name="IP"),
             query_rows(
                 f"time() - {by_probe('max', selector(metrics.PROBE_LAST_SUCCESS))}",
                 name="Good",
@@ -153,6 +165,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
             "Value #Result": style.Column("Result", width=90, words=style.REACHED),
             **{f"Value #{title}": style.Column(title, unit="s", width=75) for title in PHASES.values()},
             "Value #Status": style.Column("Status", width=65),
+            "Value #IP": style.Column("IP", width=40),
             "issuer": style.Column("Certificate by", width=110),
             "version": style.Column("TLS version", width=95),
             "Value #Good": style.Column("Last good", width=80, unit="s", decimals=1),

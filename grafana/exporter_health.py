@@ -43,6 +43,7 @@ def exporter_health() -> dashboard.Dashboard:
         ),
     )
     _add_summary(board)
+    board.with_panel(style.firing_alerts(6))
     board.with_row(dashboard.Row("Logs"))
     _add_logs(board)
     board.with_row(dashboard.Row("Process and state"))
@@ -156,7 +157,12 @@ def _add_exporters(board: dashboard.Dashboard) -> None:
                 "One row for each exporter. A configuration that could not be loaded leaves the old one in force.",
                 "none",
                 "Prometheus has no such target",
-                ("QlikLicenseExporterDown", "QlikLicenseConfigReloadFailed", "QlikLicenseExporterFrozen"),
+                (
+                    "QlikLicenseExporterDown",
+                    "QlikLicenseConfigReloadFailed",
+                    "QlikLicenseExporterFrozen",
+                    "QlikLicenseTargetWithoutSite",
+                ),
             ),
             24,
             7,
@@ -167,6 +173,7 @@ def _add_exporters(board: dashboard.Dashboard) -> None:
             query_rows(f"time() - {by_target('max', selector(metrics.START))}", name="Since"),
             query_rows(f"time() - {by_target('max', selector(metrics.FIRST_START))}", name="First"),
             query_rows(by_target("min", selector(metrics.RELOAD_SUCCESSFUL)), name="Config"),
+            query_rows(f"time() - {by_target('max', selector(metrics.RELOAD_SUCCESS))}", name="Loaded"),
             query_rows(by_target("min", selector(metrics.QRS_UP)), name="Api"),
             query_rows(by_target("sum", selector(metrics.LOG_FILES)), name="Files"),
             query_rows(by_target("sum", gone_up(metrics.STATE_SAVE_FAILURES, "24h")), name="Save"),
@@ -180,6 +187,7 @@ def _add_exporters(board: dashboard.Dashboard) -> None:
             "Value #Since": style.Column("Running for", unit="s", decimals=1),
             "Value #First": style.Column("Known for", unit="s", decimals=1),
             "Value #Config": style.Column("Configuration", words={0: ("Not loaded", "red"), 1: ("Loaded", "green")}),
+            "Value #Loaded": style.Column("Loaded", width=90, unit="s", decimals=1),
             "Value #Api": style.Column("Repository API", width=115, words={0: ("Down", "red"), 1: ("Up", "green")}),
             "Value #Files": style.Column("Log files", width=90),
             "Value #Save": style.Column("Saves failed, 24 h", decimals=0),
@@ -321,7 +329,13 @@ def _add_process(board: dashboard.Dashboard) -> None:
     )
     board.with_panel(
         style.lines(
-            About("Scrape duration", "How long Prometheus waited for each exporter.", "s", NOT_SCRAPED),
+            About(
+                "Scrape duration",
+                "How long Prometheus waited for each exporter. It is to ask every two minutes or more often.",
+                "s",
+                NOT_SCRAPED,
+                ("QlikLicenseScrapedTooSeldom",),
+            ),
             6,
             7,
             query(by_target("max", selector(SCRAPE_DURATION)), "{{instance}}"),
@@ -334,11 +348,56 @@ def _add_process(board: dashboard.Dashboard) -> None:
                 "Saved at least every five minutes, also when nothing changed. Dashed: 15 minutes.",
                 "s",
                 NOT_SCRAPED,
-                ("QlikLicenseStateNotSaved",),
+                ("QlikLicenseStateNotSaved", "QlikLicenseStateLost"),
             ),
             6,
             7,
             query(f"time() - {by_target('max', selector(metrics.STATE_LAST_SAVE))}", "{{instance}}"),
             limits=limits.line_at(limits.STATE_NOT_SAVED_SECONDS),
+        ).min(0)
+    )
+    board.with_panel(
+        style.lines(
+            About(
+                "Bytes read",
+                "How much of the logs each exporter reads.",
+                "bytes",
+                NOT_SCRAPED,
+            ),
+            8,
+            7,
+            query(by_target("sum", gone_up(metrics.LOG_READ_BYTES)), "{{instance}}"),
+        ).min(0)
+    )
+    board.with_panel(
+        style.bars(
+            About(
+                "Log files rolled",
+                "How often Qlik began a new file. A log that rolls every few minutes is nearly full of something.",
+                "none",
+                NOT_SCRAPED,
+            ),
+            8,
+            7,
+            query(f"sum by (log) ({gone_up(metrics.LOG_ROTATIONS)})", "{{log}}"),
+        ).decimals(0)
+    )
+    board.with_panel(
+        style.lines(
+            About(
+                "Repository API",
+                "How long a read takes, and how old the last good one is. Seats, minutes and expiry are that old.",
+                "s",
+                "The Repository API is not read",
+                ("QlikLicenseQrsUnreachable",),
+            ),
+            8,
+            7,
+            query(by_target("max", selector(metrics.QRS_DURATION)), "{{instance}}: a read takes", name="A"),
+            query(
+                f"time() - {by_target('max', selector(metrics.QRS_LAST_SUCCESS))}",
+                "{{instance}}: last good read",
+                name="B",
+            ),
         ).min(0)
     )

@@ -27,6 +27,7 @@ def fleet() -> dashboard.Dashboard:
     board = style.board(UID, "Qlik license: fleet", "All sites and nodes on one page, the worst first.", "24h")
     _add_summary(board)
     board.with_panel(_sites())
+    board.with_panel(style.firing_alerts(7, many_sites=True))
     board.with_panel(_nodes())
     board.with_panel(
         style.states(

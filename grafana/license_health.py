@@ -32,6 +32,8 @@ DENIALS = {
 }
 SEATS = selector(metrics.ACCESS["licenses"])
 GIVEN = selector(metrics.ACCESS["allocated"])
+USED = selector(metrics.ACCESS["used"])
+TOKENS = selector(metrics.TOKENS)
 MINUTES = selector(metrics.CAPACITY["allocated"])
 MINUTES_USED = selector(metrics.CAPACITY["used"])
 FAILURES = selector(metrics.SYNC_CONSECUTIVE_FAILURES)
@@ -54,6 +56,7 @@ def license_health() -> dashboard.Dashboard:
         ),
     )
     _add_summary(board)
+    board.with_panel(style.firing_alerts(6))
     _add_history(board)
     board.with_row(dashboard.Row("Syncs with the backend"))
     _add_syncs(board)
@@ -157,7 +160,12 @@ def _add_history(board: dashboard.Dashboard) -> None:
                 "The verdict, the license and the backend over time, the worst node of each moment.",
                 "none",
                 "No exporter of this site answered",
-                ("QlikLicenseStale", "QlikLicenseBackendUnreachable", "QlikLicenseBackendFlapping"),
+                (
+                    "QlikLicenseStale",
+                    "QlikLicenseStaleUnconfirmed",
+                    "QlikLicenseBackendUnreachable",
+                    "QlikLicenseBackendFlapping",
+                ),
             ),
             24,
             7,
@@ -294,6 +302,37 @@ def _add_syncs(board: dashboard.Dashboard) -> None:
             thresholds=style.NO_LIMIT,
         ).text_mode(common_models.BigValueTextMode.NAME)
     )
+    board.with_panel(
+        style.columns(
+            style.rows(
+                About(
+                    "Syncs by node",
+                    "How long ago each node last succeeded, tried and failed, and how many syncs in a row failed or "
+                    "are unclear. Unclear is a sync after which the log says something that nobody taught the "
+                    "exporter: it counts neither as good nor as failed, so the lockout clock runs on.",
+                    "none",
+                    "No Licenses log read",
+                    ("QlikLicenseSyncUnclear", "QlikLicenseSyncFailing", "QlikLicenseSyncNotAttempted"),
+                ),
+                24,
+                6,
+                style.query_rows(f"time() - {by_target('max', selector(metrics.SYNC_LAST_SUCCESS))}", name="Success"),
+                style.query_rows(f"time() - {by_target('max', selector(metrics.SYNC_LAST_ATTEMPT))}", name="Attempt"),
+                style.query_rows(f"time() - {by_target('max', selector(metrics.SYNC_LAST_FAILURE))}", name="Failure"),
+                style.query_rows(by_target("max", selector(metrics.SYNC_CONSECUTIVE_FAILURES)), name="Failed"),
+                style.query_rows(by_target("max", selector(metrics.SYNC_UNCLEAR)), name="Unclear"),
+            ),
+            {
+                "instance": style.Column("Node", width=210),
+                "Value #Success": style.Column("Last success", unit="s", decimals=1, steps=limits.SYNC_AGE_STEPS),
+                "Value #Attempt": style.Column("Last attempt", unit="s", decimals=1),
+                "Value #Failure": style.Column("Last failure", unit="s", decimals=1),
+                "Value #Failed": style.Column("Failed in a row", steps=limits.IN_A_ROW_STEPS),
+                "Value #Unclear": style.Column("Unclear in a row", steps=limits.IN_A_ROW_STEPS),
+            },
+            hidden=("site",),
+        )
+    )
 
 
 def _add_seats(board: dashboard.Dashboard) -> None:
@@ -319,8 +358,8 @@ def _add_seats(board: dashboard.Dashboard) -> None:
         style.meters(
             About(
                 "Seats given away",
-                "Allocated seats as a share of those bought, by access type. Full is no fault by itself: it hurts only "
-                "those who have no seat yet.",
+                "Allocated seats, and those in use, as a share of those bought, by access type; of tokens those given. "
+                "Full is no fault by itself: it hurts only those who have no seat yet.",
                 "percentunit",
                 NO_REPOSITORY_API,
                 ("QlikLicenseSeatsExhausted", "QlikLicenseSeatsNearlyExhausted"),
@@ -330,6 +369,17 @@ def _add_seats(board: dashboard.Dashboard) -> None:
             query(
                 f"{by_site('max', GIVEN, 'access_type')} / ({by_site('max', SEATS, 'access_type')} > 0)",
                 "{{access_type}}",
+                name="A",
+            ),
+            query(
+                f"1 - {by_site('max', selector(metrics.TOKENS_AVAILABLE))} / ({by_site('max', TOKENS)} > 0)",
+                "tokens",
+                name="B",
+            ),
+            query(
+                f"{by_site('max', USED, 'access_type')} / ({by_site('max', SEATS, 'access_type')} > 0)",
+                "{{access_type}}, in use",
+                name="C",
             ),
             thresholds=((None, "green"), (nearly, "orange"), (1, "red")),
         ).decimals(0)
@@ -381,7 +431,7 @@ def _add_seats(board: dashboard.Dashboard) -> None:
                 "Seats, or tokens, that can still be given. Quarantined ones come back after seven days.",
                 "none",
                 NO_REPOSITORY_API,
-                ("QlikLicenseSeatsExhausted",),
+                ("QlikLicenseSeatsExhausted", "QlikLicenseSeatsExceeded"),
             ),
             10,
             7,
@@ -396,6 +446,11 @@ def _add_seats(board: dashboard.Dashboard) -> None:
                 name="B",
             ),
             query(by_site("max", selector(metrics.TOKENS_AVAILABLE)), "tokens left", name="C"),
+            query(
+                by_site("max", selector(metrics.ACCESS["excess"]), "access_type"),
+                "{{access_type}} given beyond what was bought",
+                name="D",
+            ),
         )
         .min(0)
         .decimals(0)
@@ -404,7 +459,8 @@ def _add_seats(board: dashboard.Dashboard) -> None:
         style.lines(
             About(
                 "Analyzer minutes against the month",
-                "When the used line runs above the month's, the minutes end before the month does.",
+                "When the used line runs above the month's, the minutes end before the month does. Minutes that cannot "
+                "be used are told by the Repository.",
                 "percentunit",
                 NO_REPOSITORY_API,
                 ("QlikLicenseCapacityBurningFast",),
@@ -413,6 +469,11 @@ def _add_seats(board: dashboard.Dashboard) -> None:
             7,
             query(f"{by_site('max', MINUTES_USED)} / ({by_site('max', MINUTES)} > 0)", "Minutes used", name="A"),
             query(f"{SHARE_OF_MONTH_GONE} and on () ({by_site('max', MINUTES)} > 0)", "Month gone", name="B"),
+            query(
+                f"{by_site('max', selector(metrics.CAPACITY['unavailable']))} / ({by_site('max', MINUTES)} > 0)",
+                "Cannot be used",
+                name="C",
+            ),
             limits=limits.line_at(minutes),
         )
         .min(0)

@@ -24,6 +24,7 @@ SYNC_AGE_LINES_DAYS: Steps = (
     ((USUAL_GRACE - LIMITS.lockout_near) / DAY, "orange"),
     (USUAL_GRACE_DAYS, "red"),
 )
+IN_A_ROW_STEPS: Steps = ((None, "green"), (1, "yellow"), (LIMITS.failures, "orange"))
 USERS_REFUSED_STEPS: Steps = ((None, "green"), (LIMITS.denied_users, "orange"), (LIMITS.massive_users, "red"))
 BACKEND_STEPS: Steps = ((None, "red"), (LIMITS.flapping_share, "green"))
 EXPIRY_STEPS: Steps = (

@@ -6,6 +6,7 @@ from exporter.metrics import Metric
 UP = Metric("up", "gauge", "Prometheus's own: 1 if the last scrape succeeded.")
 SCRAPE_DURATION = Metric("scrape_duration_seconds", "gauge", "Prometheus's own: how long the last scrape took.")
 MEMORY = Metric("process_resident_memory_bytes", "gauge", "Of the process, where the system tells of it.")
+ALERTS = Metric("ALERTS", "gauge", "Prometheus's own: 1 for each alert that is pending or firing.")
 PROCESSOR = Metric("process_cpu_seconds_total", "counter", "Of the process, where the system tells of it.")
 
 TARGET_LABELS = "job, site, instance"
@@ -24,6 +25,12 @@ def selector(metric: Metric, **matchers: str) -> str:
     chosen = {"job": '=~"$job"', "site": '=~"$site"', "instance": '=~"$instance"'}
     own = {label: f'="{value}"' for label, value in matchers.items()}
     return f"{metric.name}{{{', '.join(label + value for label, value in (chosen | own).items())}}}"
+
+
+def firing(severity: str) -> str:
+    """The firing alerts of a severity: of the chosen nodes, and of their whole site, which have no `instance`."""
+    chosen = 'job=~"$job", site=~"$site", instance=~"$instance|"'
+    return f'{ALERTS.name}{{alertname=~"QlikLicense.+", alertstate="firing", severity="{severity}", {chosen}}}'
 
 
 def by_target(aggregation: str, expression: str) -> str:

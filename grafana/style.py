@@ -25,11 +25,15 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from exporter import metrics
 from grafana.limits import Steps
+from grafana.queries import firing
 
 TAG = "qlik-license"
 DATA_SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
-RUNBOOKS = "https://github.com/qlik-license-exporter/qlik-license-exporter/blob/main/deploy/runbooks"
-"""Where the runbooks are read: the default of the hidden variable `runbooks`."""
+RUNBOOKS = (
+    'query_result(label_replace(qlik_license_exporter_build_info{job=~"$job", site=~"$site"}, '
+    '"runbooks", "http://$1/runbooks", "instance", "(.*)"))'
+)
+"""Where the runbooks are read: an exporter of the chosen sites that answers; for the hidden variable `runbooks`."""
 
 Words = Mapping[int, tuple[str, str]]
 """A word and a colour for each value of a metric."""
@@ -97,7 +101,7 @@ def runbook(alert: str) -> dashboard.DashboardLink:
     return (
         dashboard.DashboardLink(f"Runbook: {alert}")
         .type(models.DashboardLinkType.LINK)
-        .url(f"${{runbooks}}/{alert}.md")
+        .url(f"${{runbooks}}/{alert}")
         .target_blank(True)
     )
 
@@ -322,6 +326,36 @@ def _chosen(name: str, label: str, source: str, all_value: str | None, many: boo
 EVERY_EXPORTER = metrics.BUILD_INFO.name
 
 
+SEVERITIES: Words = {3: ("critical", "red"), 2: ("warning", "orange"), 1: ("info", "blue")}
+
+
+def firing_alerts(height: int, *, many_sites: bool = False) -> table.Panel:
+    """The alerts that fire now, info included, the worst first, each with its runbook."""
+    ranked = " or ".join(f"{rank} * {firing(severity)}" for rank, (severity, _) in SEVERITIES.items())
+    panel = rows(
+        About(
+            "Alerts firing now",
+            "What Prometheus' rules say of the chosen sites and nodes, the worst first. Info is shown here and nowhere "
+            "else. A click on an alert opens its runbook.",
+            "none",
+            "No alert is firing, or Prometheus has no rules",
+        ),
+        24,
+        height,
+        query_rows(f"sort_desc(max by (alertname, severity, site, instance, target) ({ranked}))"),
+    )
+    shown = {
+        "Value": Column("Severity", width=90, words=SEVERITIES, ground=True),
+        "alertname": Column("Alert", width=300),
+        **({"site": Column("Site", width=140)} if many_sites else {}),
+        "instance": Column("Node", width=210),
+        "target": Column("Target"),
+    }
+    columns(panel, shown, hidden=("severity",) if many_sites else ("severity", "site"))
+    page = {"title": "Runbook", "url": "${runbooks}/${__value.text}", "targetBlank": True}
+    return panel.override_by_name("Alert", properties(links=[page]))
+
+
 def variables(*, one_site: bool) -> list[Builder[models.VariableModel]]:
     """Data source, job, site, instance. A board about one site has no "All" for it.
 
@@ -336,7 +370,14 @@ def variables(*, one_site: bool) -> list[Builder[models.VariableModel]]:
         _chosen("instance", "Instance", f'{EVERY_EXPORTER}{{job=~"$job", site=~"$site"}}', ".+", True)
         .include_all(True)
         .current(models.VariableOption(selected=True, text=["All"], value=["$__all"])),
-        dashboard.ConstantVariable("runbooks").label("Runbooks").value(RUNBOOKS),
+        dashboard.QueryVariable("runbooks")
+        .label("Runbooks")
+        .query({"query": RUNBOOKS, "refId": "PrometheusVariableQueryEditor-VariableQuery"})
+        .datasource(DATA_SOURCE)
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(models.VariableSort.ALPHABETICAL_ASC)
+        .regex('/runbooks="([^"]*)"/')
+        .hide(models.VariableHide.HIDE_VARIABLE),
     ]
 
 
@@ -378,7 +419,7 @@ def board(
         dashboard.DashboardLink("Runbooks")
         .type(models.DashboardLinkType.LINK)
         .icon("doc")
-        .url("${runbooks}")
+        .url("${runbooks}/")
         .tooltip("What each alert means and what to do")
         .target_blank(True)
     )

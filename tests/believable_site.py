@@ -393,6 +393,12 @@ def _exporter(node: Node, at: float, started: float) -> Iterator[Sample]:
     yield prefix + "state_save_failures_total", {}, 0
     yield prefix + "config_last_reload_successful", {}, 1
     yield prefix + "config_last_reload_success_timestamp_seconds", {}, started
+    if node.stale(at):
+        yield "ALERTS", {"alertname": "QlikLicenseStale", "alertstate": "firing", "severity": "critical"}, 1
+    if any(at - 6 * HOUR < o.end and o.start < at for o in node.outages):
+        yield "ALERTS", {"alertname": "QlikLicenseBackendFlapping", "alertstate": "firing", "severity": "warning"}, 1
+    if node.name == "qlik-rim1":
+        yield "ALERTS", {"alertname": "QlikLicenseUnknownErrors", "alertstate": "firing", "severity": "info"}, 1
     yield "process_resident_memory_bytes", {}, 5.2e7 + 3e6 * sin(at / 40000) + 1e6 * node.dice.random()
     yield "process_cpu_seconds_total", {}, (at - started) * 0.004
 

@@ -38,10 +38,6 @@ def output(name: str, *arguments: object) -> str:
     return done.stdout + done.stderr
 
 
-COMING = {"qlik_license_sync_unclear_attempts"}
-"""Metrics of the contract that the exporter does not show yet."""
-
-
 @dataclass(frozen=True)
 class Alert:
     """One alerting rule as shipped."""

@@ -179,6 +179,10 @@ def example(kind: str) -> dict[str, Any]:
 def test_the_messages_say_what_is_wrong_since_when_what_users_see_and_what_to_do_first(tmp_path: Path) -> None:
     stale = next(alert for alert in alerts() if alert.name == "QlikLicenseStale")
     filled = {key: re.sub(r"\{\{.*?\}\}", "Lyon", value) for key, value in stale.annotations.items()}
+    filled |= {
+        "runbook_url": f"http://node1:10188/runbooks/{stale.name}",
+        "dashboard_url": "http://grafana.example/d/health",
+    }
     with Webhook() as chat, MailServer() as mails:
         slack = example("slack_configs")
         slack.pop("api_url_file")
@@ -231,6 +235,7 @@ def test_the_messages_say_what_is_wrong_since_when_what_users_see_and_what_to_do
         for wanted in ("20 Jan", "08:13 UTC", filled["users_see"], filled["first_step"], filled["summary"]):
             assert re.sub(r"[\"'\s]+", " ", wanted).strip() in words, (wanted, words)
         assert filled["runbook_url"] in text
+        assert filled["dashboard_url"] in text
     longest = max(len(line) for line in message["text"].splitlines() if "http" not in line)
     assert longest < 280, "three or four lines on a phone"
     over = chat.received[1][1]["attachments"][0]

@@ -198,7 +198,8 @@ def test_every_selector_follows_job_site_and_instance(board: dict[str, Any]) -> 
             matchers = {matcher.name: matcher.value for matcher in selector.matchers.matchers}
             assert matchers.get("job") == believable_site.JOB, f"{title}: {selector}"
             assert matchers.get("site") == ".*", f"{title}: {selector}"
-            assert matchers.get("instance") == ".+", f"{title}: {selector}"
+            everyone = ".+|" if selector.name == "ALERTS" else ".+"  # an alert of a whole site has no instance
+            assert matchers.get("instance") == everyone, f"{title}: {selector}"
 
 
 @every_board
@@ -221,9 +222,28 @@ def test_the_boards_link_to_each_other_and_to_the_runbooks(board: dict[str, Any]
         True,
         True,
     )
-    assert runbooks["url"] == "${runbooks}"
+    assert runbooks["url"] == "${runbooks}/"
     address = variable(board, "runbooks")
-    assert (address["query"], address["hide"], address["skipUrlSync"]) == (style.RUNBOOKS, 2, True)
+    assert (address["query"]["query"], address["hide"], address["skipUrlSync"]) == (style.RUNBOOKS, 2, True)
+
+
+def test_the_runbooks_of_a_board_are_those_that_an_exporter_of_its_sites_serves(prometheus: str) -> None:
+    """As Grafana reads the variable: the samples of the query as text, of which the first match is taken."""
+    address = variable(BOARDS["qlik-license-health.json"], "runbooks")
+    query = re.fullmatch(r"query_result\((.*)\)", address["query"]["query"])
+    assert query is not None
+    found = ask(
+        prometheus,
+        "query",
+        query=filled_in(query[1].replace("$1", "€1")).replace("€1", "$1"),
+        time=str(believable_site.NOW),
+    )["result"]
+    assert found
+    for sample in found:
+        text = "{" + ",".join(f'{name}="{value}"' for name, value in sample["metric"].items()) + "}"
+        match = re.search(address["regex"].strip("/"), text)
+        assert match is not None
+        assert match[1] == f"http://{sample['metric']['instance']}/runbooks"
 
 
 def test_the_rows_of_the_fleet_board_lead_to_their_health_boards() -> None:
@@ -234,6 +254,7 @@ def test_the_rows_of_the_fleet_board_lead_to_their_health_boards() -> None:
         for each in override["properties"]
         if each["id"] == "links"
         for link in each["value"]
+        if not link["url"].startswith("${runbooks}")
     ]
     assert len(links) == 2, "one of the sites, one of the nodes"
     for link in links:
@@ -246,16 +267,51 @@ def test_every_runbook_that_a_panel_links_to_is_that_of_a_shipped_alert(board: d
     links = [link["url"] for panel in panels(board) for link in panel["links"]]
     assert links
     for link in links:
-        page = re.fullmatch(r"\$\{runbooks\}/(\w+)\.md", link)
+        page = re.fullmatch(r"\$\{runbooks\}/(\w+)", link)
         assert page is not None, link
         assert page[1] in ALERTS, link
         assert (ROOT / "deploy/runbooks" / f"{page[1]}.md").is_file(), link
 
 
-def test_the_runbooks_lie_where_the_alerts_say() -> None:
+@every_board
+def test_a_board_shows_the_firing_alerts_of_its_sites_the_worst_first_each_with_its_runbook(
+    prometheus: str, board: dict[str, Any]
+) -> None:
+    (panel,) = [panel for panel in panels(board) if panel["title"] == "Alerts firing now"]
+    found = answer(prometheus, panel["targets"][0]["expr"], instant=True)
+    ranks = [float(sample["value"][1]) for sample in found]
+    assert set(ranks) == {1, 2, 3}, "info is shown, too"
+    assert ranks == sorted(ranks, reverse=True)
+    links = [
+        link["url"]
+        for override in panel["fieldConfig"]["overrides"]
+        for each in override["properties"]
+        if each["id"] == "links"
+        for link in each["value"]
+    ]
+    assert links == ["${runbooks}/${__value.text}"]
+
+
+UNUSED: dict[str, str] = {}
+"""Metrics that neither a rule nor a board nor a runbook uses, with the reason."""
+
+
+def test_every_metric_is_used_by_a_rule_a_board_or_a_runbook_or_has_a_reason() -> None:
+    places = [*(ROOT / "deploy/prometheus").glob("*.rules.yml"), *(GRAFANA / "dashboards").glob("*.json")]
+    places += (ROOT / "deploy/runbooks").glob("*.md")
+    text = "".join(place.read_text(encoding="utf-8") for place in places)
+    unused = {name for name in METRICS if not re.search(rf"(?<![\w:]){name}(?!\w)", text)}
+    assert unused == set(UNUSED)
+
+
+def test_every_alert_leads_to_a_board_that_tells_of_it() -> None:
+    uids = {board["uid"]: board for board in BOARDS.values()}
     for name, rules in ALERTS.items():
         for rule in rules:
-            assert rule["annotations"]["runbook_url"] == f"{style.RUNBOOKS}/{name}.md"
+            path = urllib.parse.urlsplit(rule["annotations"]["dashboard_url"].partition("?")[0]).path
+            board = uids[path.removeprefix("/d/")]
+            links = {link["url"] for panel in panels(board) for link in panel["links"]}
+            assert f"${{runbooks}}/{name}" in links, f"{name}: no panel of {board['uid']} links to its runbook"
 
 
 @pytest.mark.parametrize(
@@ -321,7 +377,9 @@ def test_the_pictures_are_small_and_shown_in_the_documentation() -> None:
         assert f"pictures/{picture.name}" in shown, picture.name
 
 
-PROMETHEUS_OWN = {metric.name for metric in (queries.UP, queries.SCRAPE_DURATION, queries.MEMORY, queries.PROCESSOR)}
+PROMETHEUS_OWN = {
+    metric.name for metric in (queries.UP, queries.ALERTS, queries.SCRAPE_DURATION, queries.MEMORY, queries.PROCESSOR)
+}
 
 
 @every_board

@@ -9,7 +9,7 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
-from shipped import COMING, DEPLOY, REPOSITORY, RULES, alerts, output, rules
+from shipped import DEPLOY, REPOSITORY, RULES, alerts, output, rules
 
 from exporter.commands.scaled_rules import scaled
 from exporter.metrics import METRICS
@@ -26,7 +26,7 @@ CapacityNearlyExhausted warning, UnknownErrors info, LogSilent warning, LogUnrea
 QrsUnreachable warning, QrsIncomplete info, StateNotSaved warning, ConfigReloadFailed warning, ExporterRestarting warning,
 ExporterDown warning, ExporterDown critical, ExporterAbsent warning, ExporterFrozen warning, Stale warning,
 LockoutImminent warning, SyncUnclear warning, ProbeNeverSucceeded warning, ProbeNotJudged info,
-TargetWithoutSite warning, ScrapedTooSeldom warning
+TargetWithoutSite warning, ScrapedTooSeldom warning, StateLost warning, SeatsExceeded warning
 """
 TARGET_LABELS = {"job", "site", "instance"}
 TABLE_START, TABLE_END = "<!-- alerts -->\n\n", "\n\n<!-- /alerts -->"
@@ -114,8 +114,8 @@ def labels_of(name: str) -> dict[str, Any]:
         if rule.get("record") == name:
             parts = {selector.name for selector in selectors(rule["expr"])} - {"up", name}  # it may read itself
             return {label: values for part in parts for label, values in labels_of(part).items()}
-    assert name in METRICS or name in COMING, f"{name} is no metric"
-    return dict(METRICS[name].labels) if name in METRICS else {}
+    assert name in METRICS, f"{name} is no metric"
+    return dict(METRICS[name].labels)
 
 
 def test_every_metric_and_label_value_in_the_rules_exists_in_the_code() -> None:
@@ -140,8 +140,6 @@ def test_every_series_in_the_rule_tests_exists_in_the_code() -> None:
             if selector.name == "up":
                 continue
             labels = {matcher.name: matcher.value for matcher in selector.matchers.matchers}
-            if selector.name in COMING:
-                continue
             assert selector.name in METRICS, f"{selector.name} is no metric"
             assert labels.keys() - TARGET_LABELS == METRICS[selector.name].labels.keys(), series["series"]
             for label, values in METRICS[selector.name].labels.items():
@@ -202,7 +200,14 @@ def test_alerts_on_durable_counters_leave_out_a_counter_that_was_set_back() -> N
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: f"{alert.name}-{alert.severity}")
 def test_the_texts_say_what_is_wrong_what_users_see_and_what_to_do_first(alert: Any) -> None:
-    assert alert.annotations.keys() == {"summary", "description", "users_see", "first_step", "runbook_url"}
+    assert alert.annotations.keys() == {
+        "summary",
+        "description",
+        "users_see",
+        "first_step",
+        "runbook_url",
+        "dashboard_url",
+    }
     assert len(alert.annotations["summary"]) < 110, "a phone shows one or two lines"
 
 

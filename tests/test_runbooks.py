@@ -4,12 +4,19 @@ import re
 from typing import Any
 
 import pytest
-from shipped import COMING, REPOSITORY, RULES, RUNBOOKS, alerts
+from shipped import RUNBOOKS, alerts
 
 from exporter.metrics import METRICS
 
 SECTIONS = ["Meaning", "What users see", "Check", "Fix", "Verify", "Escalate"]
-BASE = "https://github.com/qlik-license-exporter/qlik-license-exporter/blob/main/deploy/runbooks"
+RUNBOOK_URL = (
+    'http://{{ with printf "instance:qlik_license_exporter_up{instance=%q} == 1 or '
+    'job_site:qlik_license_exporter_answering{site=%q} or job_site:qlik_license_exporter_answering" '
+    '$labels.instance $labels.site | query }}{{ . | first | label "instance" }}'
+    '{{ else }}{{ or $labels.instance "localhost:10188" }}{{ end }}/runbooks/'
+)
+"""The own exporter if it answers, else one of the site, else any; they all serve the same pages."""
+SITE_QUERY = "?var-site={{ urlquery $labels.site }}{{ with $labels.instance }}&var-instance={{ urlquery . }}{{ end }}"
 PAGES = sorted(page for page in RUNBOOKS.glob("*.md") if page.stem != "README")
 
 
@@ -18,16 +25,12 @@ def test_each_alert_has_its_page_and_each_page_its_alert() -> None:
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: f"{alert.name}-{alert.severity}")
-def test_the_alert_links_to_its_page(alert: Any) -> None:
-    assert alert.annotations["runbook_url"] == f"{BASE}/{alert.name}.md"
-    assert (REPOSITORY / "deploy" / "runbooks" / f"{alert.name}.md").is_file()
-
-
-def test_one_command_at_the_top_of_the_rules_moves_every_link() -> None:
-    (command,) = re.findall(
-        r"^#   sed -i 's#(.*?)#https://YOUR\.WIKI#' qlik-license\.rules\.yml$", RULES.read_text(), re.MULTILINE
+def test_the_alert_links_to_its_page_and_to_its_board(alert: Any) -> None:
+    assert alert.annotations["runbook_url"] == RUNBOOK_URL + alert.name
+    assert re.fullmatch(
+        re.escape("http://localhost:3000/d/") + r"qlik-license-\w+" + re.escape(SITE_QUERY),
+        alert.annotations["dashboard_url"],
     )
-    assert command == BASE
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -42,6 +45,6 @@ def test_the_page_has_every_section_and_something_in_it(page: Any) -> None:
 def test_the_page_names_only_metrics_and_pages_that_exist(page: Any) -> None:
     text = page.read_text()
     for name in re.findall(r"`(qlik_license_\w+)", text):
-        assert name in METRICS or name in COMING, name
+        assert name in METRICS, name
     for link in re.findall(r"\]\((\w+\.md)\)", text):
         assert (RUNBOOKS / link).is_file(), link

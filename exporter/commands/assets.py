@@ -151,9 +151,10 @@ def linked_board(board_json: str, links: Links) -> str:
     board = json.loads(board_json)
     for variable in board["templating"]["list"]:
         if variable["name"] == "runbooks":
-            variable["query"] = base
-    text = json.dumps(board, indent=2, ensure_ascii=False) + "\n"
-    return re.sub(r"(\$\{runbooks\}/\w+)\.md\b", r"\1", text)
+            kept = {key: variable[key] for key in ("name", "label", "hide", "skipUrlSync")}
+            variable.clear()
+            variable |= {**kept, "type": "constant", "query": base}
+    return json.dumps(board, indent=2, ensure_ascii=False) + "\n"
 
 
 FORMATS: dict[str, Format] = {

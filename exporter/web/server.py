@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 from exporter.web.callers import GUARDED_PATHS, Logins, RateLimit, group_of, is_from_elsewhere, is_local
 from exporter.web.limits import Limits
 from exporter.web.listener import Listener
+from exporter.web.runbooks import RUNBOOKS, STYLE, pages
 from exporter.web.security import Security
 from exporter.web.webfile import DEFAULT_HEADERS, Rules
 
@@ -156,6 +157,7 @@ class WebServer:
         self._listener = Listener(self._answer, security, failed, limits)
         self._logins, self._rate = Logins(limits), RateLimit()
         self._page_policy = _page_policy(styles, scripts)
+        self._runbook_policy = _page_policy((STYLE,), ())
         self._reloading: threading.Thread | None = None
         self._pending: _Pending | None = None
         self._routes: dict[str, Callable[[web.BaseRequest, bool], Awaitable[web.StreamResponse]]] = {
@@ -209,7 +211,8 @@ class WebServer:
             return _refusal(HTTPStatus.TOO_MANY_REQUESTS)
         if method == "OPTIONS":  # how HAProxy checks a server; a browser that asks before it sends is permitted nothing
             return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Allow": ", ".join(allowed)})
-        if rules.users and path not in rules.open_paths:
+        guarded_as = "/" if path.startswith(RUNBOOKS) else path
+        if rules.users and guarded_as not in rules.open_paths:
             admitted = await self._logins.admitted(
                 rules, request.headers.get("Authorization"), group_of(_peer(request))
             )
@@ -223,7 +226,7 @@ class WebServer:
             return _refusal(HTTPStatus.BAD_REQUEST)
         if (request.content_length or 0) > self._limits.body_bytes:
             return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        route = self._routes.get(path)
+        route = self._runbook if path.startswith(RUNBOOKS) else self._routes.get(path)
         if route is None:
             return _refusal(HTTPStatus.NOT_FOUND)
         # One rule for all that is private: those who logged in, or, while there are no users, programs of this machine.
@@ -259,6 +262,14 @@ class WebServer:
         body = await self._made(("page", trusted), lambda: _encoded(self._application.page(trusted)))
         answer = web.Response(body=body, headers={"Content-Type": _HTML})
         answer.headers["Content-Security-Policy"] = self._page_policy
+        return answer
+
+    async def _runbook(self, request: web.BaseRequest, _: bool) -> web.StreamResponse:
+        page = (await asyncio.to_thread(pages)).get(request.path)
+        if page is None:
+            return _refusal(HTTPStatus.NOT_FOUND)
+        answer = _plain(page, _HTML)
+        answer.headers["Content-Security-Policy"] = self._runbook_policy
         return answer
 
     async def _metrics(self, request: web.BaseRequest, _: bool) -> web.StreamResponse:

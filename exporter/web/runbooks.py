@@ -1,0 +1,56 @@
+"""The runbooks as web pages: `/runbooks/` lists them, `/runbooks/NAME` is an alert's. Reads package data only.
+
+They hold nothing of this node or site, so whoever may see the status page may read them. Raw HTML in a page is shown as
+text.
+"""
+
+import html
+import re
+from functools import cache
+
+from markdown_it import MarkdownIt
+
+from exporter.assets import asset
+
+RUNBOOKS = "/runbooks/"
+"""The path of the list, and what the path of each page begins with."""
+
+STYLE = """
+:root{color-scheme:light dark;--page:#f6f7f9;--text:#1b2230;--line:#d5dae2;--link:#0b57a8;--code:#e8ebf0}
+@media (prefers-color-scheme:dark){:root{--page:#12161d;--text:#e8ebf0;--line:#333c4a;--link:#7db8ff;--code:#242c38}}
+body{margin:0 auto;max-width:46rem;padding:1rem;background:var(--page);color:var(--text);overflow-wrap:anywhere;
+font:16px/1.5 system-ui,"Segoe UI",Roboto,sans-serif}
+a{color:var(--link)}
+h1{font-size:1.5rem;line-height:1.25}h2{font-size:1.1rem;border-top:1px solid var(--line);padding-top:.75rem}
+code{font:.9em ui-monospace,Consolas,monospace;background:var(--code);border-radius:.2rem;padding:0 .2rem}
+pre{background:var(--code);padding:.75rem;overflow-x:auto}pre code{padding:0}
+:focus-visible{outline:3px solid var(--link);outline-offset:2px}
+"""
+"""The whole of the pages' `<style>`; they have no script."""
+
+_LINK_TO_PAGE = re.compile(r'href="(\w+)\.md"')
+_INTRODUCTION = "README"
+
+
+@cache
+def pages() -> dict[str, str]:
+    """The HTML of every page by its path. Reads the files once; without them the list is empty."""
+    markdown = MarkdownIt("commonmark", {"html": False})
+    folder = asset("deploy/runbooks")
+    texts = {file.stem: file.read_text("utf-8") for file in sorted(folder.glob("*.md"))}
+    introduction = texts.pop(_INTRODUCTION, "# Runbooks\n")
+    found = {RUNBOOKS + name: _document(name, markdown.render(text)) for name, text in texts.items()}
+    links = "".join(f'<li><a href="{name}">{name}</a></li>' for name in texts)
+    found[RUNBOOKS] = _document("Runbooks", f"{markdown.render(introduction)}<ul>{links}</ul>")
+    return found
+
+
+def _document(title: str, body: str) -> str:
+    body = _LINK_TO_PAGE.sub(r'href="\1"', body)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n"
+        f'<body><nav><a href="/">Status</a> · <a href="{RUNBOOKS}">All runbooks</a></nav>\n'
+        f"<main>{body}</main></body></html>\n"
+    )
