@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
-from exporter.commands.probe import told
 from exporter.config import Config, ConfigError, ProbeConfig, masked_yaml, probes_of, state_file_of, text_of
 from exporter.events import LOG_NAMES, ProbeFinished
 from exporter.examination import rules_of
@@ -28,7 +27,7 @@ from exporter.ledger import Ledger
 from exporter.logs.messages import Catalogue, catalogue_of
 from exporter.metrics import COMPONENTS, LicenseCollector, ProbeCollector, process_collectors
 from exporter.observation import Observation
-from exporter.probes import ProbeBoard, Prober, ProbeResult, run_probe
+from exporter.probes import ProbeBoard, Prober, ProbeResult, run_probe, story_of
 from exporter.products import PRODUCTS
 from exporter.qrs import LicenseOverview, QrsBoard, run_qrs, sync_seen
 from exporter.status import events_of, status_of
@@ -135,7 +134,7 @@ class Exporter:
             reload_successful=self._reload_successful and not self._security.refused,
             reload_success=self._reload_success,
         )
-        return replace(seen, verdict=judge(seen).verdict)
+        return replace(seen, judgement=judge(seen))
 
     def _catalogue_of(self, config: Config) -> Catalogue:
         return catalogue_of(config, self._options.config_file or "defaults")
@@ -224,7 +223,7 @@ class Exporter:
 
     async def probe_story(self, target: str, seconds: float) -> str:
         """The same, told stage by stage."""
-        return told(await self._probe_now(target, seconds))
+        return story_of(await self._probe_now(target, seconds))
 
     async def _probe_now(self, target: str, seconds: float) -> ProbeResult:
         settings = self._board.histories[target].settings

@@ -415,8 +415,8 @@ def _license_families(seen: Observation) -> Iterator[Family]:
     )
     trace = _log(counted, "repository_trace").severe
     yield from _family(LOG_SEVERE, *((("repository_trace", level), trace.get(level, 0)) for level in SEVERE_LEVELS))
-    if seen.verdict:
-        yield from _family(VERDICT, *(((verdict,), verdict == seen.verdict) for verdict in VERDICTS))
+    if seen.judgement:
+        yield from _family(VERDICT, *(((verdict,), verdict == seen.judgement.verdict) for verdict in VERDICTS))
 
 
 def _log(state: LicenseState, log: LogName) -> LogCounters:

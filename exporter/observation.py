@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from exporter.journal import Journal
     from exporter.probes import ProbeHistory
     from exporter.qrs import QrsBoard
+    from exporter.verdict import Judgement
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Observation:
     qrs: "QrsBoard | None" = None
     """None where the Repository API is not enabled."""
     product: Product = SENSE
-    verdict: str | None = None
+    judgement: "Judgement | None" = None
+    """What all of it means, where that was judged."""
     started: float | None = None
     """When this process started; None in one-shot commands."""
     first_started: float | None = None

@@ -5,7 +5,7 @@ are masked unless the site shows people. The names of the fields are API.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -16,7 +16,7 @@ from exporter.license import LogCounters, SuccessSource
 from exporter.masking import masked
 from exporter.observation import LogFigures, Observation
 from exporter.printable import printable, printable_tree
-from exporter.probes import Phase, ProbeHistory, ProbeResult
+from exporter.probes import Phase, ProbeHistory
 from exporter.qrs import QrsBoard
 from exporter.verdict import Judgement, judge
 
@@ -31,6 +31,7 @@ _WINDOWS = (600.0, 3600.0, 6 * 3600.0, 24 * 3600.0)
 """Spans that the timeline may show: the shortest that holds what is known."""
 
 SyncMark = Literal["", "attempted", "succeeded", "failed", "stale"]
+_Shown = TypeVar("_Shown", bound=msgspec.Struct)
 _GRAVITY: tuple[SyncMark, ...] = ("", "attempted", "succeeded", "failed", "stale")
 
 
@@ -208,30 +209,14 @@ def status(seen: Observation, people: bool = False) -> Status:
     """The status of one observation; `people`: for somebody who may see them, where `web.show_people` is set."""
     show_people = people and seen.journal is not None and seen.journal.show_people
     shown: Callable[[str], str] = printable if show_people else masked
-    success = seen.state.last_success()
-    return Status(
+    return _made(
+        Status,
+        seen,
         version=__version__,
-        now=seen.now,
-        started=seen.started,
-        first_started=seen.first_started,
         ready=all(figures.listed for figures in seen.logs.values()),
         people_shown=show_people,
-        verdict=judge(seen),
-        license=License(
-            kind=seen.rules.kind,
-            sync_expected=seen.state.sync_expected(seen.rules),
-            stale=seen.state.sync_expected(seen.rules) and seen.state.stale(),
-            stale_verdict=seen.state.stale_verdict,
-            last_success=success[0] if success else None,
-            success_source=success[1] if success else None,
-            last_attempt=seen.state.last_attempt,
-            last_failure=seen.state.last_failure,
-            consecutive_failures=seen.state.consecutive_failures,
-            lockout=seen.state.lockout(seen.rules),
-            grace=seen.rules.grace,
-            sync_attempts=(seen.counted or seen.state).counters.sync_attempts,
-            sync_failures=(seen.counted or seen.state).counters.sync_failures,
-        ),
+        verdict=seen.judgement or judge(seen),
+        license=_license(seen),
         refusals=tuple(_refusals(seen, reason) for reason in DENIAL_REASONS),
         timeline=_timeline(seen),
         events=_events(seen.journal.entries(people=people))[:EVENTS_SHOWN] if seen.journal else (),
@@ -239,7 +224,6 @@ def status(seen: Observation, people: bool = False) -> Status:
         unknown=_unknown(seen.journal, people)[:UNKNOWN_SHOWN],
         probes=tuple(_probe(history, seen.state.probe_success, shown) for history in seen.probes),
         qrs=_qrs(seen.qrs, seen.now, shown) if seen.qrs is not None else None,
-        state_last_save=seen.state_last_save,
         component_failures=dict(seen.component_failures),
     )
 
@@ -266,17 +250,7 @@ def _events(entries: Sequence[Entry]) -> tuple[Events, ...]:
     for entry in entries:
         alike.setdefault((entry.log, entry.message, entry.meaning, entry.user, entry.text), []).append(entry)
     return tuple(
-        Events(
-            log=group[0].log,
-            message=group[0].message,
-            meaning=group[0].meaning,
-            user=group[0].user,
-            text=group[0].text,
-            count=len(group),
-            first=group[-1].at,
-            last=group[0].at,
-        )
-        for group in alike.values()
+        _made(Events, group[0], count=len(group), first=group[-1].at, last=group[0].at) for group in alike.values()
     )
 
 
@@ -289,75 +263,80 @@ def _refusals(seen: Observation, reason: DenialReason) -> Refusals:
     )
 
 
+def _license(seen: Observation) -> License:
+    state, expected = seen.state, seen.state.sync_expected(seen.rules)
+    at, source = state.last_success() or (None, None)
+    return _made(
+        License,
+        (seen.counted or state).counters,
+        seen.rules,
+        state,
+        sync_expected=expected,
+        stale=expected and state.stale(),
+        last_success=at,
+        success_source=source,
+        lockout=state.lockout(seen.rules),
+    )
+
+
 def _source(seen: Observation, log: LogName, figures: LogFigures, shown: Callable[[str], str]) -> Source:
     counters = (seen.counted or seen.state).counters.logs.get(log) or LogCounters()
-    return Source(
+    return _made(
+        Source,
+        figures,
+        counters,
         log=log,
-        files=figures.files,
         caught_up=log in seen.state.caught_up,
-        unread_bytes=figures.unread_bytes,
         last_entry=seen.state.last_entry.get(log),
-        last_read=figures.last_read,
-        records=counters.records,
-        malformed=counters.malformed,
         unknown=counters.messages.get("unknown", 0),
-        read_errors=figures.read_errors,
         problem=shown(figures.problem),
     )
 
 
 def _probe(history: ProbeHistory, kept: Mapping[str, float], shown: Callable[[str], str]) -> Probe:
     last = history.last
-    return Probe(
-        target=history.settings.target,
-        role=history.settings.role,
+    return _made(
+        Probe,
+        history.settings,
+        history,
+        last,
         last_success=history.last_success or kept.get(history.settings.target),
-        attempts=history.attempts,
         failures={reason: number for reason, number in history.failures.items() if number},
         cure=last.cure if last is not None else "",
-        tls_version=last.tls_version if last else None,
-        issuer=last.issuer if last else None,
-        issuer_expected=last.issuer_expected if last else None,
         certificate_expiry=last.cert_expiry if last else None,
-        clock_skew=last.clock_skew if last else None,
-        results=tuple(_probed(result, shown) for result in list(history.results)[: -PROBES_SHOWN - 1 : -1]),
-    )
-
-
-def _probed(result: ProbeResult, shown: Callable[[str], str]) -> Probed:
-    return Probed(
-        at=result.ended,
-        success=result.success,
-        reason=result.reason,
-        detail=shown(result.detail),
-        phases=dict(result.phases),
-        status=result.status,
-        ip_protocol=result.ip_protocol,
-        proxied=result.proxied,
+        results=tuple(
+            _made(Probed, result, at=result.ended, detail=shown(result.detail), phases=dict(result.phases))
+            for result in list(history.results)[: -PROBES_SHOWN - 1 : -1]
+        ),
     )
 
 
 def _qrs(board: QrsBoard, now: float, shown: Callable[[str], str]) -> Qrs:
     overview = board.overview(now)
-    return Qrs(
+    return _made(
+        Qrs,
+        overview,
         up=board.up,
         problem=shown(board.reason),
         read_at=board.last_success,
-        expiry=overview.expiry if overview else None,
-        expired=overview.expired if overview else None,
-        valid=overview.valid if overview else None,
-        kind=overview.kind if overview else None,
-        product=overview.product if overview else None,
         seats=tuple(
-            Seats(access_type=name, **msgspec.structs.asdict(seats))
-            for name, seats in (overview.access.items() if overview else ())
+            _made(Seats, seats, access_type=name) for name, seats in (overview.access.items() if overview else ())
         ),
-        capacity_allocated=overview.capacity_allocated if overview else None,
-        capacity_used=overview.capacity_used if overview else None,
-        tokens=overview.tokens if overview else None,
-        tokens_available=overview.tokens_available if overview else None,
-        sessions_per_user_max=overview.sessions_per_user_max if overview else None,
     )
+
+
+def _made(kind: type[_Shown], *known: object, **fields: object) -> _Shown:
+    """A `kind` of `fields`; what they lack are the attributes of the same names of `known`, the first that has one.
+
+    None where nothing has it because something of `known` is None: that is not known yet.
+    """
+    for name in kind.__struct_fields__:
+        if name not in fields:
+            owner = next((each for each in known if hasattr(each, name)), None)
+            if owner is None and None not in known:
+                raise TypeError(f"nothing is known of {kind.__name__}.{name}")
+            fields[name] = getattr(owner, name, None)
+    return kind(**fields)
 
 
 def _timeline(seen: Observation) -> Timeline:

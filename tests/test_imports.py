@@ -119,6 +119,11 @@ def test_nothing_imports_the_composition_root_but_the_commands() -> None:
     assert all(name.startswith("commands.") for name in users)
 
 
+def test_nothing_imports_a_command_but_the_command_line_and_other_commands() -> None:
+    users = {name for name in MODULES if any(each.startswith("commands") for each in product_imports(name))}
+    assert {name for name in users if not name.startswith("commands.")} <= {"cli"}
+
+
 @pytest.mark.parametrize("library", ONLY_USERS)
 def test_a_library_has_only_its_own_users(library: str) -> None:
     users = {

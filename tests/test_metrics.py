@@ -21,9 +21,11 @@ from exporter.metrics import METRICS, LicenseCollector
 from exporter.observation import LogFigures, Observation
 from exporter.probes import ProbeHistory, ProbeResult
 from exporter.qrs import AccessType, LicenseOverview, QrsBoard
+from exporter.verdict import Judgement
 
 HERE = Path(__file__).parent
 NOW = 1_793_608_200.0  # some minutes after the newest sample row
+WELL = Judgement(verdict="well", severity="ok", summary="", users_see="", evidence=(), cure=(), alert="")
 CATALOGUE = Catalogue()
 RULES = Rules(CATALOGUE.recognise, CATALOGUE.infers)
 SAMPLES = {
@@ -46,7 +48,7 @@ def observation(state: LicenseState | None = None, **more: object) -> Observatio
         first_started=NOW - 600,
         state_last_save=NOW - 2,
         reload_success=NOW - 60,
-        verdict="well",
+        judgement=WELL,
     )
     return replace(seen, **more)
 

@@ -312,7 +312,7 @@ class _Spool:
     def write(self, seen: Observation) -> None:
         """Write the samples of one step."""
         at = _number(seen.now)
-        for family in families(replace(seen, verdict=judge(seen).verdict)):
+        for family in families(replace(seen, judgement=judge(seen))):
             for sample in family.samples:
                 known = self._series.get(sample.name)
                 if known is None:

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from exporter.config import BACKEND_PROBE, Config, ProbeConfig, parse, probes_of
-from exporter.printable import printable
-from exporter.probes import ProbeResult, probe
+from exporter.probes import probe, story_of
 from exporter.products import PRODUCTS
 
 _REACHED, _NOT_REACHED, _INCONCLUSIVE = 0, 1, 3
@@ -36,24 +35,8 @@ def run(arguments: argparse.Namespace, config: Config, environ: Mapping[str, str
     redact = arguments.redact
     print(redact(f"{settings.target} by {settings.protocol}, within {settings.timeout}"), flush=True)
     result = asyncio.run(probe(settings, environ=environ, product=PRODUCTS[config.product]))
-    print(redact(told(result)))
+    print(redact(story_of(result)))
     return {True: _REACHED, False: _NOT_REACHED, None: _INCONCLUSIVE}[result.success]
-
-
-def told(result: ProbeResult) -> str:
-    """The story, the outcome and, unless it succeeded, the likely cure."""
-    lines = [f"  {printable(line)}" for line in result.story]
-    if result.success is None:
-        lines.append(f"inconclusive: {printable(result.detail)}")
-    elif result.reason is None:
-        lines.append(f"reached: {printable(result.detail)}")
-    else:
-        lines.append(f"failed, {result.reason}: {printable(result.detail)}")
-    if result.cure:
-        lines.append(f"likely cure: {result.cure}")
-    if result.issuer_expected is False:
-        lines.append(f"note: the certificate's issuer ({result.issuer or 'no organisation'}) is not an expected one.")
-    return "\n".join(lines)
 
 
 def _settings(arguments: argparse.Namespace, config: Config, environ: Mapping[str, str]) -> ProbeConfig:

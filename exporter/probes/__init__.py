@@ -9,6 +9,7 @@ from exporter.probes.result import (
     ProbeHistory,
     ProbeResult,
     Reason,
+    story_of,
 )
 from exporter.probes.schedule import Prober, run_probe
 from exporter.probes.stages import Resolver, look_up, probe
@@ -29,4 +30,5 @@ __all__ = [
     "look_up",
     "probe",
     "run_probe",
+    "story_of",
 ]

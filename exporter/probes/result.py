@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import msgspec
 
 from exporter.config import ProbeConfig
+from exporter.printable import printable
 
 RESULTS_KEPT = 200
 """Results per target that are kept in memory for people."""
@@ -183,3 +184,19 @@ class ProbeBoard:
         """Count `result` under its target. A target that is no longer configured is not counted."""
         if history := self.histories.get(result.target):
             history.record(result)
+
+
+def story_of(result: ProbeResult) -> str:
+    """The story, the outcome and, unless it succeeded, the likely cure."""
+    lines = [f"  {printable(line)}" for line in result.story]
+    if result.success is None:
+        lines.append(f"inconclusive: {printable(result.detail)}")
+    elif result.reason is None:
+        lines.append(f"reached: {printable(result.detail)}")
+    else:
+        lines.append(f"failed, {result.reason}: {printable(result.detail)}")
+    if result.cure:
+        lines.append(f"likely cure: {result.cure}")
+    if result.issuer_expected is False:
+        lines.append(f"note: the certificate's issuer ({result.issuer or 'no organisation'}) is not an expected one.")
+    return "\n".join(lines)
