@@ -8,7 +8,7 @@ import pytest
 from tailing import Driven, disk_folder
 
 from exporter.logs import files
-from exporter.logs.files import Rotated
+from exporter.logs.files import Root, Rotated
 from exporter.tail.batch import Batch
 from exporter.tail.checkpoint import FileCheckpoint
 from exporter.tail.logfile import LogFile
@@ -205,7 +205,102 @@ def test_a_rename_while_records_are_read_ahead_is_kept(folder: Path, monkeypatch
     driven.commit(driven.tail.poll())
     assert 0 < driven.count < 2000, "the rest is read, and not handed over"
     driven.move("app.txt", ROLLED.format(1))
+    driven.discover()
     driven.commit(driven.tail.poll())
+    driven.append("app.txt", line.format(0, 59, 0))
     driven.tick()
     driven.wait_out()
-    assert (driven.count, driven.rotations, driven.lost) == (2000, 1, 0)
+    assert (driven.count, driven.rotations, driven.lost) == (2001, 1, 0)
+
+
+def test_a_link_that_goes_is_no_rotation(folder: Path) -> None:
+    driven = Driven(folder).start()
+    driven.append("app.txt", "1\n")
+    os.link(driven.path("app.txt"), driven.path("link.txt"))
+    driven.tick()
+    driven.remove("app.txt")
+    driven.append("link.txt", "2\n")
+    driven.tick()
+    driven.wait_out()
+    assert driven.texts == ["1", "2"]
+    assert (driven.rotations, driven.lost) == (0, 0)
+
+
+def test_a_rotated_name_that_is_a_link_to_a_live_file_is_not_read(folder: Path) -> None:
+    driven = Driven(folder).start()
+    driven.append("app.txt", "1\n")
+    driven.tick()
+    os.link(driven.path("app.txt"), driven.path(ROLLED.format(1)))
+    driven.tick()
+    assert driven.texts == ["1"]
+    driven.append("app.txt", "2\n")
+    driven.remove("app.txt")
+    driven.append("app.txt", "3\n")
+    driven.tick()
+    driven.wait_out()
+    assert sorted(driven.texts) == ["1", "2", "3"]
+    assert (driven.rotations, driven.lost) == (1, 0)
+
+
+@pytest.mark.parametrize("seconds", [1, 100], ids=["while it is read", "when it is final"])
+def test_a_file_whose_new_name_is_unknown_counts_as_rotated_when_another_has_its_path(
+    folder: Path, seconds: float
+) -> None:
+    (folder / "elsewhere").mkdir()
+    driven = Driven(folder).start()
+    driven.append("app.txt", "1\n")
+    driven.tick()
+    driven.move("app.txt", "elsewhere/app.txt")
+    driven.tick(seconds=seconds)
+    assert driven.rotations == 0
+    driven.append("app.txt", "2\n")
+    driven.tick()
+    driven.wait_out()
+    assert driven.texts == ["1", "2"]
+    assert (driven.rotations, driven.lost) == (1, 0)
+
+
+def test_an_archived_file_waits_until_the_reader_of_its_folder_has_looked(folder: Path) -> None:
+    (folder / "archive").mkdir()
+    archive_root = Root("another", network=False, caseless=False)
+    driven = Driven(folder, archive=str(folder / "archive"), archive_root=archive_root).start()
+    driven.append("app.txt", "1\n")
+    driven.tick()
+    driven.move("app.txt", f"archive/{ROLLED.format(1)}")
+    driven.now += 400  # so that the archive is searched, although nobody has missed anything yet
+    driven.discover_in(driven.tails[1])
+    driven.commit(driven.tails[1].poll())
+    driven.tick()
+    driven.wait_out()
+    assert driven.texts == ["1"]
+    assert (driven.rotations, driven.lost) == (1, 0)
+
+
+def test_idle_files_are_closed_and_not_opened_again_by_discovery(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driven = Driven(folder).start()
+    for number in range(10):
+        driven.append(f"{number}.txt", "1\n")
+    driven.tick(polls=5, seconds=10)
+    assert driven.handles == 0
+    opened = _opened(monkeypatch)
+    driven.tick(polls=5, seconds=10)
+    assert len(opened) <= 10, "once for each, to see that it is still the same"
+    opened.clear()
+    driven.tick(polls=5, seconds=10)
+    assert not opened
+    driven.append("3.txt", "2\n")
+    driven.tick(polls=1)
+    assert driven.texts[-1] == "2"
+
+
+def test_a_huge_line_gets_what_the_other_files_leave_of_a_batch(folder: Path) -> None:
+    driven = Driven(folder).start()
+    driven.append("app.txt", "1\n")
+    driven.write("huge.txt", b"x" * (32 << 20))
+    driven.discover()
+    assert driven.tail is not None
+    polls = 0
+    while driven.tail.behind:
+        driven.commit(driven.tail.poll())
+        polls += 1
+    assert polls < 12, "about 4 MiB each"

@@ -171,8 +171,7 @@ class RotatedSearch:
             likenesses.append(likeness)
         status = os.fstat(descriptor)
         if tracker.has_open(files.identity(status)):
-            tracker.needs_discovery = True  # a link to a live file, or a share's memory of one (hazards 40, 85)
-            return False, False
+            return False, False  # a link to a live file, or a share's memory of one (hazards 40, 85)
         if self._copies.settles(path, status) and "prefix" in likenesses:
             return False, True
         begun = tracker.begin_rotated(path, descriptor, related.version, batch)
