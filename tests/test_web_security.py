@@ -376,6 +376,24 @@ def test_a_version_that_protects_less_is_refused_until_a_restart(
     assert Security(str(tmp_path / "web.yml"), SETTLED).current() != in_force, "a restart takes it"
 
 
+def test_a_version_that_names_a_file_which_comes_later_is_taken_then(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    security = Security(_web_file(_with_certificates(tmp_path), TLS), SETTLED, tried_again=0.1)
+    security.start()
+    _web_file(tmp_path, MUTUAL.replace("ca.crt", "clients.crt"))
+    assert eventually(lambda: "clients.crt: cannot be read" in security.refused)
+    first = security._tried
+    assert eventually(lambda: security._tried > first), "it was read again"
+    assert len(caplog.records) == 1, "and said once"
+    shutil.copy(tmp_path / "ca.crt", tmp_path / "clients.crt")
+    assert eventually(lambda: not security.refused)
+    rules = security.current().tls
+    assert rules
+    assert rules.context.verify_mode is ssl.CERT_REQUIRED
+    security.stop()
+
+
 def test_a_version_that_protects_as_much_or_more_is_no_weaker(tmp_path: Path) -> None:
     _with_certificates(tmp_path)
 
@@ -676,6 +694,7 @@ def test_the_rate_allows_bursts_and_fills_up_again() -> None:
         (TLS + "  client_allowed_sans: [a]", "tls_server_config.client_allowed_sans: expected beside it"),
         (MUTUAL.replace("ca.crt", "gone.crt"), "gone.crt: cannot be read: No such file or directory"),
         (MUTUAL.replace("ca.crt", "web.yml"), "web.yml: expected certificates in PEM"),
+        (MUTUAL.replace("ca.crt", "."), "client_ca_file: "),
         ("basic_auth_users: {alice: wonder}", "basic_auth_users.alice: found something else, expected a bcrypt hash"),
         ("basic_auth_users: {alice: 5}", "basic_auth_users"),
         ("basic_auth_users: {'': x}", "found a name that no login can carry"),

@@ -2,10 +2,14 @@
 
 import logging
 import threading
+import time
 
 from exporter.config import ConfigError
 from exporter.filewatch import SETTLED, FileWatch, await_settled, stamps
 from exporter.web.webfile import Rules, load, weakened
+
+TRIED_AGAIN = 15.0
+"""Seconds until a version that was refused is read again: what it names may be there by then, or readable."""
 
 _log = logging.getLogger(__name__)
 
@@ -16,9 +20,9 @@ class Security:
     A new version is taken once it has settled. One that cannot be used, or that protects less, changes nothing.
     """
 
-    def __init__(self, file: str | None, settled: float = SETTLED) -> None:
+    def __init__(self, file: str | None, settled: float = SETTLED, tried_again: float = TRIED_AGAIN) -> None:
         """Reads the file; `settled`: seconds without a change before a version is read. Raises ConfigError."""
-        self._file, self._settled = file or "", settled
+        self._file, self._settled, self._tried_again = file or "", settled, tried_again
         if file:
             await_settled([file], settled)
         self._rules = load(file)
@@ -27,6 +31,7 @@ class Security:
         self._watch = FileWatch(self._rules.read_from, settled)
         self.refused = ""
         """What is wrong with the newest version, while an older one stays in force."""
+        self._tried = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="web file", daemon=True)
 
@@ -45,10 +50,12 @@ class Security:
 
     def _follow(self) -> None:
         while not self._stopping.wait(self._settled / 2):
-            if self._watch.changed():
+            waited = self.refused and time.monotonic() - self._tried > self._tried_again
+            if self._watch.changed() or waited:
                 self._read_again()
 
     def _read_again(self) -> None:
+        self._tried = time.monotonic()
         problem: ConfigError | None = None
         try:
             rules = load(self._file, self._rules)
@@ -60,8 +67,9 @@ class Security:
         if not self._watch.rests():
             return  # it is being written again: what was read may be a part
         if problem:
+            if self.refused != str(problem):
+                _log.error("%s; the last valid version stays in force", problem)
             self.refused = str(problem)
-            _log.error("%s; the last valid version stays in force", problem)
             return
         self._rules, self.refused = rules, ""
         self._watch = FileWatch(rules.read_from, self._settled)

@@ -333,8 +333,9 @@ def _choose_clients(context: ssl.SSLContext, keys: _TlsKeys, refuse: Any) -> Non
         context.load_verify_locations(keys.client_ca_file)
     except ssl.SSLError:
         raise refuse("client_ca_file", f"{keys.client_ca_file}: expected certificates in PEM") from None
-    except OSError as error:
-        raise refuse("client_ca_file", f"{keys.client_ca_file}: cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise refuse("client_ca_file", f"{keys.client_ca_file}: cannot be read: {reason}") from None
 
 
 def weakened(before: Rules, after: Rules) -> list[str]:
