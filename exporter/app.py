@@ -40,9 +40,9 @@ from exporter.web.server import Isolated, WebServer
 WAKE = 0.25
 """Seconds between two looks at whether to stop: so a signal is noticed on every platform (hazard 116)."""
 RESTART_PAUSE = 5.0
-"""Seconds before a part that died is started anew."""
+"""Seconds before a component that failed is restarted."""
 RELOAD_SECONDS = 10.0
-"""How long an answer to a reload waits for the new configuration to be in force."""
+"""How long an answer to a reload waits for the new configuration to be applied."""
 STOP_SECONDS = 2.5
 """How long the parts have to end, all at the same time: a stop takes less than 3 s, whatever hangs (hazard 121)."""
 
@@ -160,11 +160,11 @@ class Exporter:
         return not waiting, "; ".join(amiss)
 
     def config_yaml(self) -> str:
-        """The settings in force, masked."""
+        """The current settings, masked."""
         return masked_yaml(self._config)
 
     def reload(self, asked: bool = True) -> str | None:
-        """Read the configuration again; returns once it is in force.
+        """Read the configuration again; returns once it is applied.
 
         A bad one changes nothing: what is wrong with it is returned, without any path of this machine. Unless it was
         `asked` for, one that says the same as before changes nothing either.
@@ -234,7 +234,7 @@ class Exporter:
     def run(self, stop: threading.Event) -> int:
         """Observe and answer until `stop` is set; 0.
 
-        Raises ListenError where an address cannot be had, TextfileHeldError where another exporter has the folder.
+        Raises ListenError where an address is not available, TextfileHeldError where another exporter has the folder.
         """
         try:
             if stop.is_set():  # asked to while it was loaded
@@ -308,7 +308,7 @@ class Exporter:
         return [asyncio.create_task(self._kept_alive(component, make)) for component, make in sources]
 
     async def _kept_alive(self, component: str, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        """Run a source for ever: one that dies is counted and started anew, and the others go on."""
+        """Run a source for ever: one that fails is counted and restarted, and the others go on."""
         while True:
             try:
                 await make()

@@ -103,7 +103,7 @@ def restored(values: Mapping[str, bytes], files: Mapping[str, bytes]) -> tuple[L
         fields = state_upgrade.upgraded(fields)
         checkpoints.restate("licenses")
         log.warning(
-            "the state was saved by an older version: which syncs succeeded is worked out anew from the Licenses log; "
+            "the state was saved by an older version: which syncs succeeded is worked out again from the Licenses log; "
             "counters are kept"
         )
     return msgspec.convert({**fields, "refused": refused}, LicenseState), checkpoints

@@ -28,7 +28,7 @@ Progress = Callable[[int], None]
 
 
 def rules_of(config: Config, catalogue: Catalogue) -> Rules:
-    """What the fold goes by on this site."""
+    """What the fold uses on this site."""
     settings = config.license
     return Rules(
         catalogue.recognise,

@@ -96,7 +96,7 @@ class Journal:
                         templates.add(log, text_of(record), record.at)
 
     def clear(self) -> None:
-        """Forget everything: the logs are read anew."""
+        """Forget everything: the logs are read again."""
         with self._lock:
             self._notes.clear()
             self._unknown = {people: Templates(people) for people in self._unknown}

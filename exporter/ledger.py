@@ -79,7 +79,7 @@ class Ledger:
     ) -> None:
         """Has the committer open the state file `path`, and waits `pace.open` at most for that.
 
-        Where it cannot be had now, the committer tries again.
+        Where it is not available, the committer tries again.
         `noted` is told each batch of records, and what they mean, once it is folded; `begun_anew` is told before the
         same records come once more.
         `step` is told each step of a commit, for tests that stop the process there. Raises StoreLockedError.
@@ -134,7 +134,7 @@ class Ledger:
 
     @property
     def component_failures(self) -> dict[str, int]:
-        """How often reading and committing died and began anew."""
+        """How often reading and committing failed and were restarted."""
         return {"tail": self._placement.failures, "store": self._faults}
 
     @property
@@ -181,7 +181,7 @@ class Ledger:
     # --- for the readers ---------------------------------------------------------------------------------------------
 
     def submit(self, batch: Batch, epoch: int = 0) -> bool:
-        """Have a batch folded, and wait until it is. False: reading was placed anew, and the batch is void."""
+        """Have a batch folded, and wait until it is. False: the readers were placed again, and the batch is void."""
         if epoch != self.epoch:
             return False
         events: list[OutsideEvent] = []

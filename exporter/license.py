@@ -67,7 +67,7 @@ Recognised = Sequence[tuple[str, LogEvent | None]]
 
 
 class Rules(NamedTuple):
-    """What the fold goes by: the settings of the license, and the catalogue."""
+    """What the fold uses: the settings of the license, and the catalogue."""
 
     recognise: Callable[[LogName, Sequence[Any]], Recognised]
     """The catalogue."""

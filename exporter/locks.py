@@ -34,7 +34,7 @@ class LockFile:
     def _take(self) -> int:
         try:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, self._mode)
-        except PermissionError:  # made by another account, which may be done with it: a lock needs no right to write
+        except PermissionError:  # made by another account, which may have finished: a lock needs no right to write
             self._descriptor = os.open(self._path, os.O_RDONLY)
         try:
             words = os.read(self._descriptor, 100).split()
@@ -75,7 +75,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _locked(descriptor: int) -> bool:
-        # Windows locks are in force for reading, too: lock a byte behind what is written, so that others can read it.
+        # Windows locks also block reading: lock a byte behind what is written, so that others can read it.
         os.lseek(descriptor, 4096, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)

@@ -158,7 +158,7 @@ _PREFIX = re.compile(r"(?:un|re|in|dis|mis|non|pre|over|under|de)(?=.{4})")
 def _masked(text: str, strict: bool) -> str:
     """`strict`: within quotes, where any word that is not known may be a name."""
     out: list[str] = []
-    heard = ["", ""]  # the two words before, in small letters; `name` for a masked one
+    heard = ["", ""]  # the two words before, in lower case; `name` for a masked one
     begins = True  # whether a sentence begins here
     pieces = list(_PIECES.finditer(text))
     for place, piece in enumerate(pieces):
@@ -189,7 +189,7 @@ def _masked(text: str, strict: bool) -> str:
 
 
 def _following(pieces: list[re.Match[str]], place: int) -> str:
-    """The next word, in small letters, or the sign that is between."""
+    """The next word, in lower case, or the sign that is between."""
     for piece in pieces[place + 1 : place + 3]:
         if piece[0] != " ":
             return piece[0].lower()

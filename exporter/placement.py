@@ -26,10 +26,10 @@ class Placement:
     epoch = 0
     """The number of the present placement: what a reader hands in for an earlier one is void."""
     failures = 0
-    """How often reading died and began anew."""
+    """How often reading failed and was restarted."""
 
     def __init__(self, clock: Clock, submit: Callable[[Batch, int], bool], moved: Callable[[], None]) -> None:
-        """`submit` takes a batch, and the epoch in which it was read. `moved`: everything is to be placed anew."""
+        """`submit` takes a batch, and the epoch in which it was read. `moved`: all readers are to be placed again."""
         self._clock, self._submit, self._moved = clock, submit, moved
         self._config: Config | None = None
         self._readers: dict[str, Reader] = {}
@@ -104,7 +104,7 @@ class Placement:
             yield root, make
 
     def void(self) -> None:
-        """What is under way is of no use; it is read again once everything is placed anew."""
+        """What is under way is discarded; it is read again once the readers are placed again."""
         self.epoch += 1
 
     def stop(self, seconds: float) -> None:

@@ -107,7 +107,7 @@ def _text(data: bytes) -> str:
 
 
 def _parameters(text: str, product: Product) -> dict[str, str]:
-    """The proxy parameters in the text of a file, by their names in small letters. Raises ElementTree.ParseError."""
+    """The proxy parameters in the text of a file, by their names in lower case. Raises ElementTree.ParseError."""
     return _of_xml(text) if text.lstrip().startswith("<") else _of_lines(text, any_section=product is not SENSE)
 
 

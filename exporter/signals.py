@@ -19,7 +19,7 @@ else:
 _HEEDED = _STOPPING + _RELOADING
 
 _before: dict[int, signal.Handlers | int | Callable[[int, FrameType | None], object] | None] = {}
-"""The handlers that were in force before `hold`."""
+"""The handlers that were set before `hold`."""
 _reloads: list[int] = []
 """The requests for a reload that came since `hold`."""
 

@@ -151,14 +151,14 @@ class Store:
         self._lock.note(self._number)
 
     def _is_there(self) -> bool:
-        """Whether the file that is open is still the one that bears its name, and whole: it never shrinks."""
+        """Whether the file that is open is still the one that has its name, and whole: it never shrinks."""
         if not _is_taken(self.path):
             return False
         status = os.stat(self.path)
         return os.path.samestat(status, self._status) and status.st_size >= self._status.st_size
 
     def _connect_again(self) -> None:
-        """Connect; where the file was deleted, replaced or damaged under us, write anew everything that is known."""
+        """Connect; where the file was deleted, replaced or damaged under us, write everything that is known again."""
         self._disconnect()
         try:
             if not self._is_there():

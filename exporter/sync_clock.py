@@ -99,7 +99,7 @@ class Judged(NamedTuple):
 
 
 class ClockRules(msgspec.Struct, frozen=True):
-    """The settings that the clock goes by."""
+    """The settings of the clock."""
 
     infers: bool = True
     grace: float = 5 * 86400
@@ -110,7 +110,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
     """What is known of the syncs. Mutable; copied before it is changed."""
 
     rules: ClockRules = ClockRules()
-    """Set before each fold: what was saved goes by the settings of now."""
+    """Set before each fold: the current settings apply to what was saved, too."""
     latest: float | None = None
     """Up to when the log is known: its newest entry, or the instant at which nothing more had come."""
     attempts: list[Attempt] = []

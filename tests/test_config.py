@@ -138,7 +138,7 @@ def test_the_reference_holds_every_field_at_its_default() -> None:
         ("web: {listen_addresses: []}", "f.yml: web.listen_addresses: found an empty list"),
         (
             "messages: [{name: A, log: licenses, match: x, means: sync_failed}]",
-            "f.yml: messages[0].name: found `A`, expected small",
+            "f.yml: messages[0].name: found `A`, expected lower-case letters",
         ),
         (
             "messages: [{name: a, log: licenses, match: '(', means: sync_failed}]",

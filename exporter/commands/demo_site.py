@@ -171,7 +171,7 @@ class Repository:
 def _write_certificate(certificate: Path, key: Path) -> None:
     """One certificate that is CA, server and client in one: enough for mutual TLS between two programs on loopback.
 
-    Made anew each time: a key in the package would be known to everyone, and Windows has no openssl.
+    Generated each time: a key in the package would be known to everyone, and Windows has no openssl.
     """
     secret = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "qlik-license-exporter demo")])

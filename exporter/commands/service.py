@@ -44,7 +44,7 @@ STOP_SECONDS = 20
 RESTART_DELAYS = (5, 30, 60)
 """Seconds until the service manager restarts a failed service: the first, the second, and every further time."""
 RESTARTS_FORGOTTEN = 86400
-"""Seconds without a failure after which the service manager counts failures anew."""
+"""Seconds without a failure after which the service manager resets its failure count."""
 LOG_DAYS = 14
 LOG_BYTES_PER_DAY = 20 << 20
 """What the service keeps of its own log: days, and bytes of each day; what is beyond is dropped, never waited for."""

@@ -94,7 +94,7 @@ class Checks:
         for index, message in enumerate(messages):
             key = f"messages[{index}]"
             if not re.fullmatch("[a-z_]+", message.name):
-                expected = "small letters and underscores, such as assignments_up_to_date"
+                expected = "lower-case letters and underscores, such as assignments_up_to_date"
                 raise self._refused(f"{key}.name", message.name, expected)
             if message.name in names:
                 raise self._refused(f"{key}.name", message.name, "a name that no other message has")
@@ -185,7 +185,9 @@ class Checks:
         if proxy not in ("auto", "none") and not _is_url(proxy, "http", "https"):
             expected = "auto, none or http://host:port"
             if "@" in proxy:
-                expected += ", with a password that has %23 for # and the like, or is a variable: http://user:${NAME}@…"
+                expected += (
+                    ", with a percent-encoded password (%23 for #), or one from a variable: http://user:${NAME}@…"
+                )
             raise self._error(f"{key}.proxy", f"found something else, expected {expected}")
         return msgspec.structs.replace(
             probe,

@@ -204,7 +204,7 @@ class Keys(_Settings, frozen=True, kw_only=True):
 
 
 class Config(Keys, frozen=True, kw_only=True):
-    """The settings in force, and which of them came from variables."""
+    """The current settings, and which of them came from variables."""
 
     provenance: Provenance = Provenance()
 

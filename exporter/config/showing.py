@@ -53,7 +53,7 @@ def masked_yaml(config: Config) -> str:
 def redaction_of(config: Config) -> Callable[[str], str]:
     """A function that puts placeholders into a text, in place of what the settings took from variables and files.
 
-    For texts that name settings in force, as our own log and `check` do.
+    For texts that name current settings, as our own log and `check` do.
     """
     shown: dict[str, str] = {}
     tree = msgspec.to_builtins(config, enc_hook=str, builtin_types=())

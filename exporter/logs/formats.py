@@ -154,7 +154,7 @@ class Split(NamedTuple):
     open_lines: int
     """How many lines at the end belong to a record that is not complete yet."""
     header: bytes | None
-    """The header row now in force, to be given back with the next lines of the same file."""
+    """The current header row, to be given back with the next lines of the same file."""
 
 
 def split(log: LogName, lines: list[bytes], header: bytes | None, final: bool) -> Split:
@@ -186,7 +186,7 @@ def instant(text: str) -> float | None:
     Reads `2020-01-20T08:13:32.7038396Z`, `20110805T145657.000+0200` and their mixtures (qlik-facts 1 and 2). A time
     without an offset could be any of a day's 24 hours and is not usable.
     """
-    # Nearly all entries of a log share their minute with the one before: only the seconds are parsed anew.
+    # Nearly all entries of a log share their minute with the one before: only the seconds are parsed.
     known = _MINUTES.get(text[:17]) if text[-1:] == "Z" else None
     if known is not None and text.isascii():
         second, fraction = text[17:19], text[19:-1]
@@ -259,7 +259,7 @@ _FIELDS = {
     for field in msgspec.structs.fields(LicensesRecord)
     if field.encode_name[0] != " "
 }
-"""The fields by their keys in small letters."""
+"""The fields by their keys in lower case."""
 _TEXTS = frozenset(
     field.encode_name.casefold() for field in msgspec.structs.fields(LicensesRecord) if field.name in _TEXT_FIELDS
 )
@@ -426,7 +426,7 @@ def _split_table(lines: list[bytes], header: bytes | None, final: bool, usual: b
             if opened >= 0:
                 close(index, malformed=True)
             opened, tabs = index, line.count(b"\t")
-        elif _is_header(line):  # log4net writes it anew each time it opens the file (hazard 66)
+        elif _is_header(line):  # log4net writes it each time it opens the file (hazard 66)
             if opened >= 0:
                 close(index, malformed=True)
             opened = -1

@@ -30,7 +30,7 @@ class Framed(NamedTuple):
     ends: list[int]
     """For each line how many of the bytes it ends after."""
     consumed: int
-    """How many of the bytes are done with."""
+    """How many of the bytes were consumed."""
     skipping: bool
     """Whether the next bytes belong to the rest of an over-long line."""
 

@@ -75,7 +75,7 @@ MESSAGES: list[Message] = []
 
 
 def _message(log: LogName, *texts: str, pattern: str = "", certainty: Certainty = "inferred") -> Callable[[Any], Any]:
-    """Register a message: any of `texts` (small letters, any case in the log), and `pattern` where there is one."""
+    """Register a message: any of `texts` (in lower case; any case in the log), and `pattern` where there is one."""
 
     def register(function: Callable[..., LogEvent | None]) -> Callable[..., LogEvent | None]:
         sentence = " ".join((function.__doc__ or "").split())
@@ -376,7 +376,7 @@ class Catalogue:
     """
 
     def __init__(self, taught: tuple[MessageConfig, ...] = (), here: frozenset[str] = frozenset()) -> None:
-        """`here`: names of this node, in small letters, as its services may write them."""
+        """`here`: names of this node, in lower case, as its services may write them."""
         self._here = here
         builtin = {message.name for message in MESSAGES} | {UNKNOWN}
         for number, message in enumerate(taught):

@@ -161,7 +161,7 @@ _LOOPBACK = re.compile(r"(?<![\w.])(?:localhost|127(?:\.\d+){3}|::1)(?![\w.])", 
 def is_elsewhere(text: str, here: frozenset[str] = frozenset()) -> bool:
     """Whether every address in `text` is of this node or of one of Qlik's own ports: then it is another matter.
 
-    `here`: names of this node, in small letters. False where no address is named.
+    `here`: names of this node, in lower case. False where no address is named.
     """
     if "proxyconnect" in text.lower():
         return False  # the way to the proxy, which may be on this node, is the way to the backend

@@ -82,7 +82,7 @@ class Login:
 
 
 def begin_login(offered: Sequence[str], credentials: Credentials, host: str) -> Login:
-    """A login by one of the schemes that the proxy `host` offered (in small letters). Can block.
+    """A login by one of the schemes that the proxy `host` offered (in lower case). Can block.
 
     Raises NoLoginError.
     """

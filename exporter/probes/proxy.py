@@ -185,7 +185,7 @@ class _Way:
     async def ask(self, authorization: str, *, same: bool = False) -> h11.Response:
         """CONNECT with that Proxy-Authorization, `same`: on the connection of the last request.
 
-        Raises _ClosedError where `same` cannot be had.
+        Raises _ClosedError where `same` is not available.
         """
         kept = self._exchange is not None and await self._exchange.goes_on()
         if same and not kept:
@@ -230,7 +230,7 @@ async def _logged_in(way: _Way, login: Login, proxy: Proxy) -> h11.Response:
             challenge = _challenge_of(answer, login.scheme)
             if not _refused(answer) or challenge is None:
                 return answer
-            if login.proved and login.scheme == "NTLM":  # another challenge begins anew: it was refused
+            if login.proved and login.scheme == "NTLM":  # another challenge starts over: it was refused
                 return answer
         raise NoLoginError(f"{login.scheme} did not end after {MOST_STEPS} steps")
     except NoLoginError as error:
@@ -252,7 +252,7 @@ def _refused(answer: h11.Response) -> bool:
 
 
 def _challenges(answer: h11.Response) -> list[tuple[str, str]]:
-    """The schemes that a 407 offers, in small letters, each with its token or an empty text (RFC 9110, 11.6.1).
+    """The schemes that a 407 offers, in lower case, each with its token or an empty text (RFC 9110, 11.6.1).
 
     Several headers, several challenges in one header, parameters and lines folded anywhere are all allowed. A 401 has
     its challenges in the other header.
@@ -263,7 +263,7 @@ def _challenges(answer: h11.Response) -> list[tuple[str, str]]:
 
 
 def offered_schemes(answer: h11.Response) -> tuple[str, ...]:
-    """The authentication schemes that a 407 offers, in small letters and in its order."""
+    """The authentication schemes that a 407 offers, in lower case and in the given order."""
     return tuple(dict.fromkeys(scheme for scheme, _ in _challenges(answer)))
 
 

@@ -177,7 +177,7 @@ class TlsStream:
 def trust(ca_file: str) -> ssl.SSLContext:
     """What is trusted: the system's store and, added to it, the certificates (PEM or DER) in `ca_file`.
 
-    Reads files; contexts are shared, and built anew when `ca_file` changes and every TRUST_AGE seconds. TLS 1.2 is the
+    Reads files; contexts are shared, and rebuilt when `ca_file` changes and every TRUST_AGE seconds. TLS 1.2 is the
     least. Raises OSError (of which ssl.SSLError is one) where `ca_file` cannot be used.
     """
     stamp = (os.stat(ca_file).st_mtime_ns if ca_file else 0, int(time.monotonic() / TRUST_AGE))

@@ -37,7 +37,7 @@ _FILES = ThreadPoolExecutor(1, "qrs-files")
 
 
 async def read_overview(settings: QrsConfig, timeout: float = READ_TIMEOUT) -> LicenseOverview:  # noqa: ASYNC109  # tests shorten it
-    """Seats, minutes and expiry, now. Raises QrsError. The certificate files are read anew each time, so that
+    """Seats, minutes and expiry, now. Raises QrsError. The certificate files are read each time, so that
     renewed ones need no restart.
     """
     return await _read(settings, timeout)

@@ -29,7 +29,7 @@ class FileCheckpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Hash of the `anchor_length` bytes before `offset`."""
     anchor_length: int = 0
     offset: int = 0
-    """Bytes that are done with: always the end of a record."""
+    """Bytes that were consumed: always the end of a record."""
     encoding: framing.Encoding = ""
     header: bytes | None = None
     mark: int = 0
@@ -70,7 +70,7 @@ class LogCheckpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     absent: dict[str, str] = {}
     """Each archive that was not there when it was first looked for, with the root that it was looked for on."""
     rolled: dict[str, str] = {}
-    """For each live file's stem the stamp of the newest rotated file that is done with."""
+    """For each live file's stem the stamp of the newest rotated file that is finished."""
 
     def merged(self, change: "LogCheckpoint") -> "LogCheckpoint":
         """It with a change. Changes by several tails may be merged in any order, as nothing ever leaves it."""

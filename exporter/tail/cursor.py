@@ -47,7 +47,7 @@ class Parsed:
         self.data = data
         """The bytes that were read: those of the checkpoint's anchor, and what follows them."""
         self.consumed = consumed
-        """Bytes behind the start's offset that are done with."""
+        """Bytes behind the start's offset that were consumed."""
         self.records: list[Any] = split.records
         self.header = split.header
         self.skipping = framed.skipping
@@ -116,7 +116,7 @@ class Cursor:
     def fill(self, at: FileCheckpoint, now: float, most: int, final: bool) -> FileCheckpoint:
         """Read what comes next, about `most` bytes, into `parsed`. `final`: nothing more will be written.
 
-        Returns the checkpoint behind what was done with at once, as no record is in it. Raises OSError, RewrittenError.
+        Returns the checkpoint behind what was consumed at once: it contains no record. Raises OSError, RewrittenError.
         """
         if self.barren_bytes >= TURN_BYTES:
             most = min(most, TURN_BYTES)
@@ -248,7 +248,7 @@ class Cursor:
         anchor = parsed.data[max(0, offset - begin - ANCHOR) : offset - begin]
         head, head_length = at.head, at.head_length
         if (length := min(offset, HEAD)) != head_length:
-            # Only bytes that were done with: others may have been read wrongly on a network (hazard 48).
+            # Only bytes that were consumed: others may have been read wrongly on a network (hazard 48).
             first = parsed.data[:length] if begin == 0 else self._head(length)
             if first:
                 head, head_length = digest(first), len(first)

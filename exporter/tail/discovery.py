@@ -126,7 +126,7 @@ class Discovery:
                 return True  # one in trouble is opened by the polls alone, which know when
             if here.number != file.identity.number:
                 return False
-        # No ids (hazard 33), another device (hazard 32, a share that was mounted anew), or nothing held that keeps the
+        # No ids (hazard 33), another device (hazard 32, a share that was remounted), or nothing held that keeps the
         # number from being used again (hazard 24): the bytes tell.
         errors_before = self._tracker.troubles.count
         descriptor = self._tracker.openable(path)

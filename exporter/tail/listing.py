@@ -17,7 +17,7 @@ History = Literal["restate", "count", "ignore"]
 
 
 class Folders:
-    """The folders of one tail, listed anew for each discovery."""
+    """The folders of one tail, listed for each discovery."""
 
     def __init__(self, tracker: Tracker, patterns: Sequence[Pattern], history: History, everything: bool) -> None:
         """`everything`: rotated files that were there before are no history either."""

@@ -78,14 +78,14 @@ class LogFile:
         return max(0, self.cursor.size - self.checkpoint.offset)
 
     def fill(self, now: float, most: int, final: bool = False) -> int:
-        """Read what comes next: see `Cursor.fill`. Returns how many bytes were done with, as no record is in them."""
+        """Read what comes next: see `Cursor.fill`. Returns how many bytes were consumed without a record."""
         before = self.checkpoint.offset
         self.checkpoint = self.cursor.fill(self.checkpoint, now, most, final)
         self.mismatches = self.failures = 0
         return self.checkpoint.offset - before
 
     def take(self, count: int) -> tuple[list[Any], int]:
-        """Hand over the parsed records up to number `count`. Returns them, and the bytes that are done with."""
+        """Hand over the parsed records up to number `count`. Returns them, and the bytes that were consumed."""
         before = self.checkpoint.offset
         records, self.checkpoint = self.cursor.take(self.checkpoint, count)
         return records, self.checkpoint.offset - before

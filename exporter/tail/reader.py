@@ -16,7 +16,7 @@ from exporter.tail.tail import Tail
 STUCK_SECONDS = 10.0
 """A call to the file system that has not come back for so long is told as stuck."""
 PAUSE_SECONDS = 1.0
-"""Wait after a failure of our own before reading begins anew."""
+"""Wait after a failure of our own before reading restarts."""
 
 log = logging.getLogger("exporter.tail")
 
@@ -45,7 +45,7 @@ class Reader:
     """Reads what it is assigned, until it is stopped."""
 
     def __init__(self, root: Root, failed: Callable[[], None], moved: Callable[[], None], clock: Clock) -> None:
-        """`failed` is told when reading died and begins anew, `moved` when its files belong to another root now."""
+        """`failed` is told when reading failed and restarts, `moved` when its files belong to another root now."""
         self.root = root
         self.tails: Sequence[Tail] = ()
         self._failed = failed
@@ -101,7 +101,7 @@ class Reader:
                 if assignment is not None and self._next is None:
                     wait = 0.0 if self._cycle(assignment, due) else assignment.poll_interval
             except Exception as error:  # the one place where a fault of ours in reading is handled and counted
-                log.error("reading failed and begins anew: %s: %s", type(error).__name__, masked(str(error)))
+                log.error("reading failed and restarts: %s: %s", type(error).__name__, masked(str(error)))
                 assignment = None
                 self._stopped.wait(PAUSE_SECONDS)
                 self._failed()

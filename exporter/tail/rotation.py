@@ -117,7 +117,7 @@ class RotatedSearch:
         return stamps
 
     def _consider(self, path: str, rotated: Rotated | None, batch: Batch, archived: bool = False) -> bool:
-        """Look at a file that does not match, but may be one that did: one that is known, or, if it bears a rotated
+        """Look at a file that does not match, but may be one that did: one that is known, or, if it has a rotated
         name, one that nobody has seen. Returns whether to look again before anything is given up.
         """
         related = self._table.relatives(os.path.basename(path), rotated, self._tracker.root.name)

@@ -179,7 +179,7 @@ class FileTable:
     # --- rotated names -----------------------------------------------------------------------------------------------
 
     def name(self, rotated: Rotated, file: LogFile) -> None:
-        """The file bears this rotated name."""
+        """The file has this rotated name."""
         with self._lock:
             self._rotated[rotated] = file
 
@@ -272,7 +272,7 @@ class FileTable:
         return unread
 
     def _collapse(self, batch: Batch) -> None:
-        """Let one stamp stand for all rotated files up to it that are done with, so that the state stays small.
+        """Let one stamp stand for all finished rotated files up to it, so that the state stays small.
 
         Not before all roots were searched since then: an older one may wait in an archive that was away.
         """

@@ -144,7 +144,7 @@ class Tail:
         return batch
 
     def _watch(self, file: LogFile) -> None:
-        """See whether an open file still bears its name."""
+        """See whether an open file still has its name."""
         descriptor = file.cursor.descriptor
         assert descriptor is not None  # noqa: S101  # it is open
         self._tracker.heartbeat()

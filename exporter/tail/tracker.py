@@ -314,7 +314,7 @@ class Tracker:
         self._closed.pop(file.key, None)
 
     def renamed(self, file: LogFile, path: str, matches: bool, batch: Batch) -> None:
-        """left → live or rotated: it bears the name `path` now."""
+        """left → live or rotated: it has the name `path` now."""
         self.table.count_rotation(file, batch)
         file.checkpoint = msgspec.structs.replace(file.checkpoint, path=path)
         file.cursor.grew = False
@@ -385,7 +385,7 @@ class Tracker:
             self.table.save(file, batch)
         else:
             self.table.remove(file)
-        self.needs_discovery = True  # so that its name is done with, too
+        self.needs_discovery = True  # so that its name is settled, too
 
     # --- names -------------------------------------------------------------------------------------------------------
 

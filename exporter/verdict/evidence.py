@@ -154,7 +154,7 @@ class Evidence:
         return said
 
     def refused_sentences(self) -> list[str]:
-        """How many were refused for want of an access pass within the hour, without naming anyone."""
+        """How many were refused without an access pass within the hour, without naming anyone."""
         if not self.refused:
             return []
         users = count(self.refused, "distinct user")

@@ -115,7 +115,7 @@ class Listener:
         return True
 
     def _replaced(self) -> bool:
-        """Close what is left of the old loop and its sockets, and open them anew on the same ports."""
+        """Close what is left of the old loop and its sockets, and reopen them on the same ports."""
         if self._loop:
             self._loop.stop(self._limits.stop / 3)
             self._loop = None
@@ -196,7 +196,7 @@ class _LoopThread:
     async def _serve(self) -> None:
         for index, listening in enumerate(self._sockets):
             opening = functools.partial(self._opening, index)
-            # A server accepts as many in one turn as its backlog says; what the system keeps is set anew.
+            # A server accepts as many in one turn as its backlog says; what the system keeps is set again.
             server = await self._loop.create_server(opening, sock=listening, backlog=self._limits.accepts_per_turn)
             self._servers.append(server)
             listening.listen(self._limits.backlog)

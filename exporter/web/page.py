@@ -20,7 +20,7 @@ NAME = "qlik-license-exporter"
 PATIENCE = 20
 """Seconds that a renewal may take."""
 REFRESH = 60
-"""Seconds after which the page loads itself anew."""
+"""Seconds after which the page reloads itself."""
 
 STYLE = """
 :root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--text:#1b2230;--soft:#525c6b;--line:#d5dae2;--link:#0b57a8;

@@ -1,4 +1,4 @@
-"""The rules in force: those of the web file's newest usable version. It reads the file in a thread of its own."""
+"""The current rules: those of the web file's newest usable version. It reads the file in a thread of its own."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 class Security:
-    """The rules in force, and the watch over the files that they come from: web file, certificate, key, client CA.
+    """The current rules, and the watch over the files that they come from: web file, certificate, key, client CA.
 
     A new version is taken once it has settled. One that cannot be used, or that protects less, changes nothing.
     """
@@ -36,7 +36,7 @@ class Security:
         self._thread = threading.Thread(target=self._follow, name="web file", daemon=True)
 
     def current(self) -> Rules:
-        """The rules in force, from memory."""
+        """The current rules, from memory."""
         return self._rules
 
     def start(self) -> None:

@@ -68,7 +68,7 @@ class Application(Protocol):
         """Whether every log has been read to the end found at start; and what is amiss, ready or not, else nothing."""
 
     def config_yaml(self) -> str:
-        """The settings in force."""
+        """The current settings."""
 
     def reload(self) -> str | None:
         """Read the configuration again; what is wrong with it, in one line, or None."""
@@ -141,7 +141,7 @@ class _Pending:
 
 
 class WebServer:
-    """The exporter's HTTP server. `failed` is called whenever it had to be started anew."""
+    """The exporter's HTTP server. `failed` is called whenever it had to be restarted."""
 
     def __init__(
         self,

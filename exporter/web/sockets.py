@@ -107,7 +107,7 @@ def listening_socket(family: int, place: tuple[Any, ...], only_v6: bool, limits:
 
 
 def reason(error: Exception) -> str:
-    """Why a socket cannot be had, in words."""
+    """Why a socket is not available, in words."""
     code = getattr(error, "errno", None)
     if code == errno.EADDRINUSE:
         return "another program is using the port"
