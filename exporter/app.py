@@ -27,7 +27,7 @@ from exporter.ledger import Ledger
 from exporter.logs.messages import Catalogue, catalogue_of
 from exporter.metrics import COMPONENTS, LicenseCollector, ProbeCollector, process_collectors
 from exporter.observation import Observation
-from exporter.probes import ProbeBoard, Prober, ProbeResult, run_probe, story_of
+from exporter.probes import ProbeBoard, Prober, ProbeResult, ServiceBoard, run_probe, run_service, story_of
 from exporter.products import PRODUCTS
 from exporter.qrs import LicenseOverview, QrsBoard, run_qrs, sync_seen
 from exporter.status import events_of, status_of
@@ -83,6 +83,7 @@ class Exporter:
         self._journal = Journal(config.web.show_people)
         self._board = ProbeBoard(probes_of(config))
         self._qrs = QrsBoard(config.qrs) if config.qrs.enabled else None
+        self._service = _service_board(config)
         self._prober = Prober()
         self._next: tuple[Config, tuple[ProbeConfig, ...]] | None = None
         """A new configuration that is to take effect."""
@@ -123,6 +124,7 @@ class Exporter:
             logs=ledger.figures(),
             probes=tuple(self._board.histories.values()),
             qrs=self._qrs,
+            service=self._service,
             started=self._started,
             first_started=ledger.first_start,
             covered_since=ledger.first_start,
@@ -305,6 +307,8 @@ class Exporter:
         sources = [("probe", probing(history.settings)) for history in self._board.histories.values()]
         if board := self._qrs:
             sources.append(("qrs", lambda: run_qrs(board, self._qrs_read)))
+        if service := self._service:
+            sources.append(("probe", lambda: run_service(service)))
         return [asyncio.create_task(self._kept_alive(component, make)) for component, make in sources]
 
     async def _kept_alive(self, component: str, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
@@ -336,10 +340,16 @@ class Exporter:
         if before.web != config.web:
             _log.warning("web: takes effect at the next start")
         self._board.configure(probes)
+        if before.licenses_service != config.licenses_service:
+            self._service = _service_board(config)
         if before.qrs != config.qrs:
             self._qrs = QrsBoard(config.qrs) if config.qrs.enabled else None
         self._ledger.reconfigure(config, self._rules)
         _log.info("the new configuration has been applied")
+
+
+def _service_board(config: Config) -> ServiceBoard | None:
+    return ServiceBoard(config.licenses_service) if config.licenses_service.enabled else None
 
 
 async def _cancelled(tasks: list["asyncio.Task[None]"]) -> None:

@@ -16,7 +16,7 @@ from exporter.logs.formats import Record
 from exporter.logs.messages import Catalogue
 from exporter.masking import masked_name
 from exporter.observation import LogFigures, Observation
-from exporter.probes import ProbeHistory, ProbeResult, probe
+from exporter.probes import ProbeHistory, ProbeResult, ServiceBoard, look_at_service, probe
 from exporter.products import PRODUCTS
 from exporter.qrs import QrsBoard, read_into, sync_seen
 from exporter.sources import Source
@@ -63,8 +63,11 @@ def examine(
     if now is None:
         now = max(state.last_entry.values()) if as_of_newest and state.last_entry else time.time()
     histories: tuple[ProbeHistory, ...] = ()
-    board = None
+    board = service = None
     if probing:
+        if config.licenses_service.enabled:
+            service = ServiceBoard(config.licenses_service)
+            service.last = asyncio.run(look_at_service(service.settings))
         histories, board = asyncio.run(_asked(config, environ))
         for history in histories:
             for result in history.results:
@@ -78,6 +81,7 @@ def examine(
         now=now,
         rules=rules,
         product=PRODUCTS[config.product],
+        service=service,
         state=state,
         counted=state,
         messages={log: catalogue.names(log) for log in LOG_NAMES},

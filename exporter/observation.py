@@ -10,7 +10,7 @@ from exporter.products import SENSE, Product
 
 if TYPE_CHECKING:
     from exporter.journal import Journal
-    from exporter.probes import ProbeHistory
+    from exporter.probes import ProbeHistory, ServiceBoard
     from exporter.qrs import QrsBoard
     from exporter.verdict import Judgement
 
@@ -52,6 +52,8 @@ class Observation:
     probes: "Sequence[ProbeHistory]" = ()
     qrs: "QrsBoard | None" = None
     """None where the Repository API is not enabled."""
+    service: "ServiceBoard | None" = None
+    """None where the Licenses service itself is not looked at."""
     product: Product = SENSE
     judgement: "Judgement | None" = None
     """What all of it means, where that was judged."""

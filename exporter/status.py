@@ -16,7 +16,7 @@ from exporter.license import LogCounters, SuccessSource
 from exporter.masking import masked
 from exporter.observation import LogFigures, Observation
 from exporter.printable import printable, printable_tree
-from exporter.probes import Phase, ProbeHistory
+from exporter.probes import Phase, ProbeHistory, ServiceBoard
 from exporter.qrs import QrsBoard
 from exporter.verdict import Judgement, judge
 
@@ -119,6 +119,24 @@ class Unknown(msgspec.Struct, frozen=True, kw_only=True):
     last: float | None
 
 
+class ServicePage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of the Licenses service."""
+
+    path: str
+    status: int | None
+    problem: str
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """What the Licenses service itself answers."""
+
+    at: float | None
+    pages: tuple[ServicePage, ...]
+    series: int
+    names: tuple[str, ...]
+    """Metric names that seem to speak of licenses."""
+
+
 class Probed(msgspec.Struct, frozen=True, kw_only=True):
     """One probe that ended."""
 
@@ -201,6 +219,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     unknown: tuple[Unknown, ...]
     probes: tuple[Probe, ...]
     qrs: Qrs | None
+    service: Service | None
+    """What the Licenses service itself answers; None where it is not looked at (`licenses_service.enabled`)."""
     state_last_save: float | None
     component_failures: dict[str, int]
 
@@ -224,6 +244,7 @@ def status(seen: Observation, people: bool = False) -> Status:
         unknown=_unknown(seen.journal, people)[:UNKNOWN_SHOWN],
         probes=tuple(_probe(history, seen.state.probe_success, shown) for history in seen.probes),
         qrs=_qrs(seen.qrs, seen.now, shown) if seen.qrs is not None else None,
+        service=_service(seen.service, shown) if seen.service is not None else None,
         component_failures=dict(seen.component_failures),
     )
 
@@ -337,6 +358,19 @@ def _made(kind: type[_Shown], *known: object, **fields: object) -> _Shown:
                 raise TypeError(f"nothing is known of {kind.__name__}.{name}")
             fields[name] = getattr(owner, name, None)
     return kind(**fields)
+
+
+def _service(board: ServiceBoard, shown: Callable[[str], str]) -> Service:
+    look = board.last
+    return Service(
+        at=look.at if look else None,
+        pages=tuple(
+            ServicePage(path=page.path, status=page.status, problem=shown(page.problem))
+            for page in (look.pages if look else ())
+        ),
+        series=look.series if look else 0,
+        names=look.names if look else (),
+    )
 
 
 def _timeline(seen: Observation) -> Timeline:

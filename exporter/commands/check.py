@@ -15,7 +15,7 @@ from exporter.events import LogName
 from exporter.logs.files import Listing, NotALogError, Pattern, open_shared, root_of
 from exporter.logs.messages import catalogue_of
 from exporter.printable import printable
-from exporter.probes import ProbeResult, probe
+from exporter.probes import ProbeResult, look_at_service, probe
 from exporter.products import PRODUCTS, Product
 from exporter.qrs import QrsError
 from exporter.qrs.client import read_overview
@@ -57,6 +57,9 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         _check_ca(report, f"probes[{index}].ca_file", settings.ca_file)
     for settings, result in asyncio.run(_probed(probes, product)):
         _tell_probe(report, settings, result)
+    if config.licenses_service.enabled:
+        for sentence in asyncio.run(look_at_service(config.licenses_service)).sentences():
+            report.tell("licenses service", "found", sentence)
     if config.qrs.enabled:
         _check_qrs(report, config)
     print(report.conclusion())

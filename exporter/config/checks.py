@@ -12,6 +12,7 @@ from exporter.config.errors import ConfigError, found_at, shown
 from exporter.config.settings import (
     Config,
     Keys,
+    LicensesServiceConfig,
     LogConfig,
     LogsConfig,
     MessageConfig,
@@ -66,6 +67,7 @@ class Checks:
             "logs": self._logs(self._product_logs(keys)),
             "probes": probes,
             "qrs": self._qrs(self._product_qrs(keys)),
+            "licenses_service": self._licenses_service(keys.licenses_service),
             "state": StateConfig(file=self._path("state.file", keys.state.file)),
         }
         return Config(**settings, provenance=Provenance(self._variables.written, self._variables.values))
@@ -253,6 +255,18 @@ class Checks:
             key=self._path("qrs.key", qrs.key),
             ca_file=self._path("qrs.ca_file", qrs.ca_file),
         )
+
+    def _licenses_service(self, service: LicensesServiceConfig) -> LicensesServiceConfig:
+        url = self._variables.address("licenses_service.url", service.url)
+        parts = urlsplit(url) if _is_url(url, "http", "https") else None
+        if parts is None or parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise self._refused("licenses_service.url", url, "http://host:port or https://host:port")
+        if service.interval < 1:
+            raise self._refused("licenses_service.interval", str(service.interval), "at least 1s")
+        if service.timeout <= 0:
+            raise self._refused("licenses_service.timeout", str(service.timeout), "more than 0")
+        ca_file = self._path("licenses_service.ca_file", service.ca_file)
+        return msgspec.structs.replace(service, url=url, ca_file=ca_file)
 
     def _secret(self, key: str, file: str) -> str:
         """The text in the file that `key` names."""

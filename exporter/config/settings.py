@@ -173,6 +173,16 @@ class QrsConfig(_Settings, frozen=True, kw_only=True):
     trust_updated: bool = False
 
 
+class LicensesServiceConfig(_Settings, frozen=True, kw_only=True):
+    """The Licenses service's own pages about its health. Documented for Kubernetes; on Windows unknown, so off."""
+
+    enabled: bool = False
+    url: str = "http://localhost:9200"
+    ca_file: str = ""
+    interval: Duration = Duration(60)
+    timeout: Duration = Duration(5)
+
+
 class StateConfig(_Settings, frozen=True, kw_only=True):
     """Where offsets and durable counters are kept."""
 
@@ -199,6 +209,7 @@ class Keys(_Settings, frozen=True, kw_only=True):
     probes: tuple[ProbeConfig, ...] | None = None
     """None: the built-in ones, see `probes_of`."""
     qrs: QrsConfig = QrsConfig()
+    licenses_service: LicensesServiceConfig = LicensesServiceConfig()
     state: StateConfig = StateConfig()
     web: WebConfig = WebConfig()
 

@@ -1,5 +1,6 @@
 """Probes: whether the license backend can be reached from here and, if not, at which stage and why."""
 
+from exporter.probes.licenses_service import PATHS, Page, ServiceBoard, ServiceLook, look_at_service, run_service
 from exporter.probes.result import (
     CURES,
     PHASES,
@@ -17,9 +18,11 @@ from exporter.probes.stream import Address
 
 __all__ = [
     "CURES",
+    "PATHS",
     "PHASES",
     "REASONS",
     "Address",
+    "Page",
     "Phase",
     "ProbeBoard",
     "ProbeHistory",
@@ -27,8 +30,12 @@ __all__ = [
     "Prober",
     "Reason",
     "Resolver",
+    "ServiceBoard",
+    "ServiceLook",
+    "look_at_service",
     "look_up",
     "probe",
     "run_probe",
+    "run_service",
     "story_of",
 ]

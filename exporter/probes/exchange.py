@@ -90,9 +90,10 @@ class Exchange:
                 raise h11.RemoteProtocolError("its header is not terminated")
             self._connection.receive_data(data)
 
-    async def read_body(self) -> None:
-        """Read the body to its end, or as much of it as is allowed."""
+    async def read_body(self) -> bytes:
+        """The body to its end, or as much of it as is allowed."""
         received, ended = 0, False
+        body = bytearray()
         while received < LARGEST_BODY:
             try:
                 event = self._connection.next_event()
@@ -104,8 +105,11 @@ class Exchange:
                 data = await self._stream.receive()
                 received, ended = received + len(data), not data
                 self._connection.receive_data(data)
-            elif not isinstance(event, h11.Data):
-                return
+            elif isinstance(event, h11.Data):
+                body += event.data
+            else:
+                break
+        return bytes(body)
 
 
 def clock_skew(answer: h11.Response, local: float) -> float | None:

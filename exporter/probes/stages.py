@@ -97,6 +97,8 @@ class RunningProbe:
         self._chain: ServedChain | None = None
         self._tls_version: str | None = None
         self._clock_skew: float | None = None
+        self.body = b""
+        """The body of the answer, as far as it was read."""
 
     async def run(self, seconds: float) -> ProbeResult:
         """Go through the stages until done, failed, or `seconds` are over."""
@@ -320,7 +322,7 @@ class RunningProbe:
             answer = await exchange.ask("GET", settings.path, headers)
             self._status = answer.status_code
             self._clock_skew = clock_skew(answer, asked + (time.monotonic() - started) / 2)
-            await exchange.read_body()
+            self.body = await exchange.read_body()
             told = status_text(answer.status_code)
             if answer.status_code not in settings.expected_statuses:
                 expected = ", ".join(map(str, settings.expected_statuses)) or "none"

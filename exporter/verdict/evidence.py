@@ -151,6 +151,8 @@ class Evidence:
         ]
         if not said and not any(h.settings.role == "backend" and h.last for h in self.seen.probes):
             said.append("The connection to the backend has not been probed.")
+        if self.seen.service is not None and (look := self.seen.service.last) is not None:
+            said += look.sentences(masked)
         return said
 
     def refused_sentences(self) -> list[str]:

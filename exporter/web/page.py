@@ -11,7 +11,7 @@ from exporter.license import REFUSED_WINDOW
 from exporter.observation import Observation
 from exporter.printable import printable
 from exporter.probes import Phase
-from exporter.status import Probe, Probed, Qrs, Status, Timeline
+from exporter.status import Probe, Probed, Qrs, Service, Status, Timeline
 from exporter.status import status as status_made_of
 from exporter.verdict import Finding, Severity
 from exporter.wording import ago, brief, count, instant, span
@@ -145,6 +145,8 @@ def page(status: Status) -> str:
     ]
     if status.qrs is not None:
         sections.append(_qrs(status.qrs, status.now))
+    if status.service is not None:
+        sections.append(_service(status.service, status.now))
     title = f"{_BADGES[status.verdict.severity]}: Qlik license"
     return (
         "<!DOCTYPE html>\n"
@@ -460,6 +462,19 @@ def _sources(status: Status) -> str:
             + "</details>"
         )
     return f'<section class="wide" aria-labelledby="sources"><h2 id="sources">Logs</h2>{table}{unknown}</section>'
+
+
+def _service(service: Service, now: float) -> str:
+    rows = [
+        (page.path, str(page.status) if page.status is not None else f"no answer: {page.problem}")
+        for page in service.pages
+    ]
+    if service.series:
+        rows.append(("Metrics", ", ".join((f"{service.series:,} series", *service.names))))
+    rows.append(("Looked at", _when(service.at, now)))
+    return (
+        f'<section aria-labelledby="service"><h2 id="service">The Licenses service itself</h2>{_rows(rows)}</section>'
+    )
 
 
 def _qrs(qrs: Qrs, now: float) -> str:

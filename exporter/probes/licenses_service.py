@@ -1,0 +1,124 @@
+"""A look at the Licenses service itself: what it answers on port 9200 about its health, its readiness and its metrics.
+
+These pages are documented for its Kubernetes edition (seen). What the service answers on Windows is unknown, so the
+look is off by default, tells what it found, and concludes nothing: its sentences are evidence beside that of the log.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Never
+
+import msgspec
+
+from exporter.config import LicensesServiceConfig, ProbeConfig
+from exporter.probes.exchange import status_text
+from exporter.probes.stages import RunningProbe
+
+PATHS = ("/health", "/ready", "/metrics")
+MOST_NAMES = 12
+"""Metric names that are shown."""
+
+_SAMPLE = re.compile(rb"^([a-zA-Z_:][a-zA-Z0-9_:]{0,199})(?:\{.*\})?[ \t]+(?:[-+]?[\d.]|[-+]?Inf|NaN)", re.MULTILINE)
+_TELLING = re.compile(r"licen|sync|assign|lease|entitle|backend", re.IGNORECASE)
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """One page that was asked for."""
+
+    path: str
+    status: int | None
+    """None: no answer; `problem` says why."""
+    problem: str = ""
+
+
+class ServiceLook(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found by one look. Samples' labels and values are not kept: nothing is known of what they may hold."""
+
+    target: str
+    at: float
+    pages: tuple[Page, ...]
+    series: int = 0
+    """Samples in what was read of `/metrics`."""
+    names: tuple[str, ...] = ()
+    """The names of metrics that seem to speak of licenses, in alphabetical order, the first few."""
+
+    def status(self, path: str) -> int | None:
+        """The status that `path` was answered with; None without an answer."""
+        return next((page.status for page in self.pages if page.path == path), None)
+
+    def sentences(self, shown: Callable[[str], str] = str) -> tuple[str, ...]:
+        """What was found, for a person; `shown` masks what a network said."""
+        answered = [page for page in self.pages if page.status is not None]
+        if not answered:
+            problem = shown(self.pages[0].problem)
+            return (f"Nothing answers at {self.target}, where the Licenses service may listen: {problem}",)
+        told = ", ".join(f"{page.path} {status_text(page.status)}" for page in answered)
+        said = [f"What listens at {self.target} answers: {told}."]
+        if all(page.status == 404 for page in answered):
+            said.append("So it has none of these pages, and says nothing about itself.")
+        if self.status("/ready") == 200:
+            said.append("It says that it is ready.")
+        elif self.status("/ready") not in (None, 404):
+            said.append("It does not say that it is ready.")
+        if self.status("/metrics") == 200:
+            named = f", among them {', '.join(self.names)}" if self.names else ", none of them named after licenses"
+            said.append(f"It has metrics ({self.series} series{named}).")
+        return tuple(said)
+
+
+@dataclass
+class ServiceBoard:
+    """What the looks have found. Written by `run_service` only."""
+
+    settings: LicensesServiceConfig
+    last: ServiceLook | None = None
+
+
+async def look_at_service(settings: LicensesServiceConfig) -> ServiceLook:
+    """One look. Never raises for what a network can do."""
+    at, pages, body = time.time(), list[Page](), b""
+    for path in PATHS:
+        running = RunningProbe(_probe_of(settings, path))
+        result = await running.run(settings.timeout)
+        pages.append(Page(path=path, status=result.status, problem="" if result.status else result.detail))
+        if result.status is None:
+            break  # the others would not be answered either
+        if path == "/metrics" and result.success:
+            body = running.body
+    samples = _SAMPLE.findall(body)
+    return ServiceLook(
+        target=_probe_of(settings, "/").target,
+        at=at,
+        pages=tuple(pages),
+        series=len(samples),
+        names=_telling(samples),
+    )
+
+
+async def run_service(board: ServiceBoard) -> Never:
+    """Looks for ever, on the interval."""
+    while True:
+        board.last = await look_at_service(board.settings)
+        await asyncio.sleep(board.settings.interval)
+
+
+def _probe_of(settings: LicensesServiceConfig, path: str) -> ProbeConfig:
+    scheme, _, place = settings.url.rstrip("/").partition("://")
+    return ProbeConfig(
+        target=place if re.search(r":\d+$", place) else f"{place}:{443 if scheme == 'https' else 80}",
+        role="local",
+        protocol="https" if scheme == "https" else "http",
+        path=path,
+        expected_statuses=(200,),
+        proxy="none",
+        ca_file=settings.ca_file,
+        timeout=settings.timeout,
+    )
+
+
+def _telling(samples: Sequence[bytes]) -> tuple[str, ...]:
+    names = sorted({name.decode("ascii") for name in samples})
+    return tuple(name for name in names if _TELLING.search(name))[:MOST_NAMES]
