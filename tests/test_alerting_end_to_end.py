@@ -18,7 +18,7 @@ from live_programs import Webhook, alertmanager, eventually, fetched, free_port,
 from observed import AUDIT_HEADER, audit_row, refusal
 from shipped import ALERTMANAGER, RULES, rules
 
-from exporter.commands.scaled_rules import scaled
+from exporter.demo.scaled_rules import scaled
 
 GRACE = 60
 """Seconds that stand for the five days of the rules."""

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from exporter.cli import main
-from exporter.commands import demo
-from exporter.commands.demo_site import Repository
+from exporter.demo import play
+from exporter.demo.site import Repository
 
 PACE = 3.0
 """Times as fast as people see it: 20 s stand for the five days."""
@@ -31,7 +31,7 @@ def test_the_demo_tells_its_story_with_the_right_verdicts_and_notifications(caps
     code = main(["demo", "--rounds", "1", "--pace", str(PACE)])
     told = capsys.readouterr().out
     assert code == 0, told
-    assert re.findall(r"verdict: (\w+), as it should be", told) == [chapter.verdict for chapter in demo.CHAPTERS]
+    assert re.findall(r"verdict: (\w+), as it should be", told) == [chapter.verdict for chapter in play.CHAPTERS]
     lockout, stale = (
         told.index("FIRING critical QlikLicenseLockoutImminent"),
         told.index("FIRING critical QlikLicenseStale"),
@@ -52,7 +52,7 @@ def test_without_the_programs_it_plays_logs_metrics_and_page_alone(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with contextlib.ExitStack() as ends:
-        player = demo._Demo(tmp_path, 5.0, ends)
+        player = play.Demo(tmp_path, 5.0, ends)
         player._say_where(player._start_monitoring())
     told = capsys.readouterr().out
     assert "prometheus and alertmanager not found on PATH: only logs, metrics and status page" in told

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from shipped import DEPLOY, REPOSITORY, RULES, alerts, output, rules
 
-from exporter.commands.scaled_rules import scaled
+from exporter.demo.scaled_rules import scaled
 from exporter.metrics import METRICS
 
 RULE_TESTS = sorted((DEPLOY / "prometheus" / "tests").glob("*.yml"))
