@@ -197,9 +197,10 @@ def test_no_more_files_are_open_than_may_be(folder: Path) -> None:
 def test_a_rename_while_records_are_read_ahead_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exporter.tail.tail.BATCH_BYTES", 1024)
     driven = Driven(folder).start()
-    line = '{{"n":{},"timestamp":"2024-01-01T00:00:{:02}.{:03}Z"}}\n'
-    driven.append("app.txt", "".join(line.format(number, number // 20, number % 20) for number in range(1000)))
-    driven.append("b.txt", "".join(line.format(number, number // 20, number % 20) for number in range(1000)))
+    line = '{{"n":{},"pad":"{}","timestamp":"2024-01-01T00:00:{:02}.{:03}Z"}}\n'
+    for name, pad in (("app.txt", ""), ("b.txt", "x" * 100)):
+        lines = (line.format(number, pad, number // 20, number % 20) for number in range(1000))
+        driven.append(name, "".join(lines))
     driven.discover()
     assert driven.tail is not None
     driven.commit(driven.tail.poll())
@@ -207,7 +208,7 @@ def test_a_rename_while_records_are_read_ahead_is_kept(folder: Path, monkeypatch
     driven.move("app.txt", ROLLED.format(1))
     driven.discover()
     driven.commit(driven.tail.poll())
-    driven.append("app.txt", line.format(0, 59, 0))
+    driven.append("app.txt", line.format(0, "", 59, 0))
     driven.tick()
     driven.wait_out()
     assert (driven.count, driven.rotations, driven.lost) == (2001, 1, 0)
@@ -304,3 +305,22 @@ def test_a_huge_line_gets_what_the_other_files_leave_of_a_batch(folder: Path) ->
         driven.commit(driven.tail.poll())
         polls += 1
     assert polls < 12, "about 4 MiB each"
+
+
+def test_a_file_that_cannot_be_read_does_not_hold_up_readiness_for_ever(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driven = Driven(folder).start()
+    driven.append("app.txt", "1\n")
+    driven.discover()
+
+    def refuse(descriptor: int, offset: int, size: int) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "read_at", refuse)
+    assert driven.tail is not None
+    ready = []
+    for _ in range(4):
+        driven.commit(driven.tail.poll())
+        ready.append(driven.batches[-1].caught_up)
+    assert ready == [False, False, True, True]

@@ -98,7 +98,7 @@ class RotatedSearch:
         for path in found:
             waiting |= self._consider(path, rotated_as(path), batch, archived=True)
         self._archive_searched = now
-        table.archive_due = waiting or bool(table.files("missing"))
+        table.note_archive_search(waiting)
         return not waiting
 
     def _history(self, found: Iterable[str]) -> dict[str, str]:

@@ -71,8 +71,7 @@ class FileTable:
         """`checkpoints`, `log_checkpoint`: what was saved."""
         self.log = log
         self.log_checkpoint = log_checkpoint
-        self.archive_due = True
-        """Whether something may have been missed that the archive holds."""
+        self._archive_due = True
         self._version = 0
         """Changes with every state of a file."""
         self._lock = threading.RLock()
@@ -225,6 +224,21 @@ class FileTable:
         """Whether all roots `but` this one were listed since the monotonic instant `at`."""
         with self._lock:
             return all(place.listed_at > at for root, place in self._places.items() if root != but)
+
+    @property
+    def archive_due(self) -> bool:
+        """Whether something may have been missed that the archive holds."""
+        return self._archive_due
+
+    def note_missed(self) -> None:
+        """Something may have been missed that the archive holds."""
+        with self._lock:
+            self._archive_due = True
+
+    def note_archive_search(self, waiting: bool) -> None:
+        """The archive was searched; `waiting`: it is not clear yet what some of its files are."""
+        with self._lock:
+            self._archive_due = waiting or bool(self._files["missing"])
 
     def note_waiting(self, root: str, waiting: Iterable[Rotated]) -> None:
         """In the folders of the root these rotated files are not known yet."""

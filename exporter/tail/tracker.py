@@ -279,7 +279,7 @@ class Tracker:
         file = self._paths.pop(path)
         file.paths.remove(path)
         self.needs_discovery = True
-        self.table.archive_due = True
+        self.table.note_missed()
         self._vacant[path] = None
         if len(self._vacant) > MOST_VACANT:
             del self._vacant[next(iter(self._vacant))]
@@ -299,7 +299,7 @@ class Tracker:
         """live, left or rotated → missing: nothing is known of where it is."""
         self._let_go(file)
         if file.saved or file.checkpoint.offset:
-            self.table.archive_due = True
+            self.table.note_missed()
             self.table.move(file, "missing")
         else:
             self.table.remove(file)
@@ -365,7 +365,8 @@ class Tracker:
         self._let_go(file)
         if file.checkpoint.offset:
             self.table.move(file, "missing")
-            self.table.archive_due = self.needs_discovery = True
+            self.needs_discovery = True
+            self.table.note_missed()
             self.table.save(file, batch)
         elif file.saved:
             self.table.forget(file, batch)
