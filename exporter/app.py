@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from exporter.config import Config, ConfigError, ProbeConfig, masked_yaml, probes_of, state_file_of, text_of
 from exporter.events import LOG_NAMES, ProbeFinished
 from exporter.examination import rules_of
-from exporter.filewatch import SETTLED, FileWatch, await_settled, refuse_remains, stamps
+from exporter.filewatch import SETTLED, FileWatch, await_settled, refuse_truncated, stamps
 from exporter.journal import Journal
 from exporter.ledger import Ledger
 from exporter.logs.messages import Catalogue, catalogue_of
@@ -198,7 +198,7 @@ class Exporter:
         if stamps([file]) != seen:
             raise ConfigError(file, "", "changed while it was being read")
         if config != self._config:
-            refuse_remains(file, self._config_text, text)
+            refuse_truncated(file, self._config_text, text)
             if self._config.probes is not None and config.probes is None:
                 problem = "no longer found, expected a list: the built-in probes start only at a restart"
                 raise ConfigError(file, "probes", problem)

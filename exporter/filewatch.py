@@ -1,7 +1,7 @@
-"""Files that are read again while running: when a change has come to rest, and when it looks half-made.
+"""Reloading files: when a changed file is complete enough to be read, and when it looks truncated.
 
-A file that is being written is a shorter file for a moment: it has lost settings, users or TLS, and nothing in it says
-so. Hence a file is taken only after it has not changed for a second.
+While a file is being written, it is a shorter file: settings, users or TLS are missing, and nothing in it says so.
+Therefore a file is read only after it has been unchanged for a second.
 """
 
 import os
@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from exporter.config import ConfigError, yaml_tree
 
 SETTLED = 1.0
-"""Seconds without a change after which a file counts as written."""
+"""Seconds without a change after which a file counts as complete."""
 PATIENCE = 10.0
-"""Seconds that a file which keeps changing is waited for."""
+"""Seconds to wait for a file that keeps changing."""
 
 Stamp = tuple[str, tuple[int, ...] | None]
-"""A file's name, and what tells its versions apart; None while it is not there."""
+"""A file's name, and what distinguishes its versions; None if there is no such file."""
 
 
 def stamps(files: Sequence[str]) -> tuple[Stamp, ...]:
@@ -40,9 +40,9 @@ def await_settled(
     patience: float = PATIENCE,
     wait: Callable[[float], object] = time.sleep,
 ) -> tuple[Stamp, ...]:
-    """The stamps of `files` once they have rested for `settled` seconds; at once where they were not just written.
+    """The stamps of `files` once they have been unchanged for `settled` seconds; immediately if they already are.
 
-    Raises ConfigError for a file that still changes after `patience` seconds.
+    Raises ConfigError if a file still changes after `patience` seconds.
     """
     begun = since = time.monotonic()
     found = stamps(files)
@@ -65,7 +65,7 @@ def _is_fresh(found: Sequence[Stamp], settled: float) -> bool:
 
 
 class FileWatch:
-    """Tells that files have changed, once they have come to rest."""
+    """Reports that files have changed, once they are complete."""
 
     def __init__(self, seen: tuple[Stamp, ...], settled: float = SETTLED) -> None:
         """`seen`: the files' stamps from before they were last read."""
@@ -74,7 +74,7 @@ class FileWatch:
         self._since = time.monotonic()
 
     def changed(self) -> bool:
-        """Whether there is a version that has not been told of and has rested long enough. Each is told once."""
+        """Whether there is a new version that has been unchanged long enough. Each version is reported once."""
         found = stamps(self.files)
         if found != self._last:
             self._last, self._since = found, time.monotonic()
@@ -83,18 +83,18 @@ class FileWatch:
         self._seen = found
         return True
 
-    def rests(self) -> bool:
-        """Whether the files still are as they were when `changed` last told of them."""
+    def unchanged(self) -> bool:
+        """Whether the files are still the version that `changed` reported last."""
         return stamps(self.files) == self._seen
 
 
-def refuse_remains(file: str, before: str, text: str) -> None:
-    """Refuse a configuration's new `text` that is what a write that broke off leaves of the text `before`.
+def refuse_truncated(file: str, before: str, text: str) -> None:
+    """Raise ConfigError if the new `text` of a configuration looks like a truncated version of the text `before`.
 
-    That is its beginning, or nothing but comments. Raises ConfigError.
+    That is: it is the beginning of it, or it holds no settings.
     """
-    remains = text.rstrip()
-    if len(remains) < len(before.rstrip()) and before.startswith(remains):
+    rest = text.rstrip()
+    if len(rest) < len(before.rstrip()) and before.startswith(rest):
         problem = "found only the beginning of the current settings, expected all of them"
     elif yaml_tree(before, file) and not yaml_tree(text, file):
         problem = "found no settings, expected at least one"

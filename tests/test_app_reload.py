@@ -9,7 +9,7 @@ import pytest
 
 from exporter.cli import main
 from exporter.config import ConfigError, parse
-from exporter.filewatch import refuse_remains
+from exporter.filewatch import refuse_truncated
 from tests.exporting import DEADLINE, ExporterProcess, ExporterThread, Site, append, eventually, process, thread
 from tests.observed import ATTEMPT, STALE, licenses_line
 from tests.probe_peers import closed_port
@@ -168,7 +168,7 @@ def test_no_beginning_of_a_configuration_takes_its_place() -> None:
         except ConfigError:
             continue
         with pytest.raises(ConfigError, match="only the beginning of the current settings"):
-            refuse_remains("config.yml", WRITTEN, WRITTEN[:end])
+            refuse_truncated("config.yml", WRITTEN, WRITTEN[:end])
 
 
 @pytest.mark.parametrize(

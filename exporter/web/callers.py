@@ -30,8 +30,8 @@ _OWN_FIELDS = re.compile(
     r"|X-Prometheus-Scrape-Timeout-Seconds",
     re.ASCII | re.IGNORECASE,
 )
-"""Header fields that browsers, curl, PowerShell, Prometheus and HTTP libraries send of themselves. Proxies add others,
-under more names than can be listed (X-Forwarded-For, Forwarded, Via, CF-Ray, X-Request-Id, traceparent...)."""
+"""Header fields that browsers, curl, PowerShell, Prometheus and HTTP libraries send on their own. Proxies add others,
+under too many names to list (X-Forwarded-For, Forwarded, Via, CF-Ray, X-Request-Id, traceparent and so on)."""
 
 
 def certificate_admitted(tls: TlsRules, certificate: Mapping[str, Any] | None) -> bool:
@@ -54,7 +54,7 @@ def _plain_address(text: str) -> str:
 class Logins:
     """Checks user names and passwords, off the event loop; remembers only keyed digests of those that were right.
 
-    Addresses take turns: whoever tries many logins waits for its own.
+    Addresses take turns, so that a client with many logins delays only its own.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -65,7 +65,7 @@ class Logins:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._checking = 0
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
-        """Those whose turn will come, by group of addresses; the group that is next comes first."""
+        """Waiting logins by group of addresses; the next group comes first."""
 
     async def admitted(self, rules: Rules, authorization: str | None, group: str = "") -> bool | None:
         """Whether the header names a user of `rules` and the password; None: too many of the `group` are asking."""
@@ -94,7 +94,7 @@ class Logins:
         return right
 
     async def _turn(self, group: str) -> bool:
-        """Return when a check may begin; False where none may be waited for. `_next` is to be called after it."""
+        """Wait until a check may begin; False if too many are waiting. Call `_next` after the check."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:  # the listener was replaced, and nobody of the old loop waits any more
             self._loop, self._checking, self._waiting = loop, 0, OrderedDict()
@@ -115,7 +115,7 @@ class Logins:
         return True
 
     def _next(self) -> None:
-        """A check has ended: another may begin."""
+        """A check has ended: let another begin."""
         while self._waiting:
             group, queue = next(iter(self._waiting.items()))
             turn = queue.popleft()
@@ -149,7 +149,7 @@ def _cost(password_hash: str) -> int:
 
 
 def _password_right(password: bytes, password_hash: str | None, costliest: int) -> bool:
-    """Whether the password has the hash; None for a user that nobody knows.
+    """Whether the password matches the hash; None: there is no such user.
 
     A refusal takes as long as a check of the `costliest` hash, so that it does not tell whether there is such a user:
     each step of cost doubles the work, and 2^c + 2^c + 2^(c+1) + … + 2^(n-1) = 2^n.
@@ -222,9 +222,9 @@ def is_local_host(host: str) -> bool:
 
 
 def group_of(peer: object) -> str:
-    """Who shares limits with whom: clients of one IPv4 address, or of one IPv6 network of 64 bits.
+    """The group of clients that share limits: one IPv4 address, or one IPv6 network of 64 bits.
 
-    `peer` is a socket's name of its other end: an address and more, or None where it has gone already.
+    `peer` is the socket's peer name: a tuple that begins with the address, or None if it has already gone.
     """
     try:
         address = ipaddress.ip_address(str(peer[0]).partition("%")[0])  # type: ignore[index]  # a tuple for both families

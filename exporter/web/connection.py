@@ -1,4 +1,4 @@
-"""The connections of clients: deadlines for all that takes time, and which of them goes when there are too many."""
+"""The connections of clients: their deadlines, and which one is closed if there are too many."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ _silent.disabled = True  # aiohttp would log tracebacks and clients' addresses; 
 
 
 class Connections:
-    """The open connections, in the order in which they have waited, for each group of addresses."""
+    """The open connections by group of addresses, within it the one that has waited longest first."""
 
     def __init__(self) -> None:
         self._groups: dict[str, OrderedDict[Connection, None]] = {}
@@ -35,22 +35,22 @@ class Connections:
         return itertools.chain.from_iterable(self._groups.values())
 
     def number_of(self, group: str) -> int:
-        """How many a group has."""
+        """The number of connections of a group."""
         return len(self._groups.get(group, ()))
 
     def add(self, connection: "Connection") -> None:
-        """It is open."""
+        """Count a connection that was opened."""
         self._groups.setdefault(connection.group, OrderedDict())[connection] = None
         self._number += 1
 
     def touch(self, connection: "Connection") -> None:
-        """It begins to wait for something else."""
+        """The connection waits for something else from now on."""
         group = self._groups.get(connection.group)
         if group is not None and connection in group:
             group.move_to_end(connection)
 
     def remove(self, connection: "Connection") -> None:
-        """It is closed, or is to be."""
+        """Forget a connection that is closed or being closed."""
         group = self._groups.get(connection.group)
         if group is not None and connection in group:
             del group[connection]
@@ -59,24 +59,24 @@ class Connections:
                 del self._groups[connection.group]
 
     def longest_waiting(self, group: str | None = None) -> "Connection | None":
-        """That of the group, or of the group that has the most connections; None where there is none."""
+        """The one of the group, or of the group with the most connections; None if there is none."""
         if group is None:
             group = max(self._groups, key=self.number_of, default="")
         return next(iter(self._groups.get(group, ())), None)
 
 
 class Heads:
-    """Follows the heads of requests in what a client sends; bodies, which no request here needs, look like heads."""
+    """Counts the heads of requests in what a client sends. Bodies, which no request here needs, count like heads."""
 
     def __init__(self) -> None:
         self.complete = 0
-        """Heads that were sent to their end and not answered yet."""
+        """Complete heads that are not answered yet."""
         self.begun = 0
-        """Bytes of the head that was not sent to its end."""
+        """Bytes of the incomplete head."""
         self._last = b""
 
     def take(self, data: bytes) -> None:
-        """These bytes came."""
+        """The client has sent these bytes."""
         while data := data if self.begun else data.lstrip(b"\r\n"):
             seen = self._last + data
             end = seen.find(b"\r\n\r\n")
@@ -114,20 +114,20 @@ class Connection(web.RequestHandler):
         self.tls, self.group = tls, group_of(wire.get_extra_info("peername"))
         self.answering = False
         self.pipelined = False
-        """Whether the request being answered was sent before the answer to the one before it."""
+        """Whether the client sent the current request before it had the answer to the previous one."""
         self._wire, self._limits, self._connections = wire, limits, connections
         self.deadline = loop.time() + limits.head
         self._heads, self._sends_body, self._answered = Heads(), False, False
         self._early: list[bytes] | None = []
-        """What came before the connection was made, that is with the end of a TLS handshake; then None."""
+        """Data that arrives with the end of a TLS handshake, before `connection_made`; None afterwards."""
         connections.add(self)
 
     def drop(self) -> None:
-        """Close at once, whatever is under way."""
+        """Close immediately, whatever is in progress."""
         self._wire.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The client may be answered, after a TLS handshake where there is one, if its certificate is let in."""
+        """The connection is ready. Close it if the client's certificate is not admitted."""
         self._wire = cast(asyncio.Transport, transport)
         super().connection_made(transport)
         early, self._early = self._early or [], None
@@ -139,13 +139,13 @@ class Connection(web.RequestHandler):
             self.data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """It is closed, by either side."""
+        """The connection was closed by either side."""
         self._connections.remove(self)
         if self._early is None:
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """The client has sent this."""
+        """Pass on what the client has sent, within the limits for heads."""
         if self._early is not None:
             self._early.append(data)
             return
@@ -160,15 +160,15 @@ class Connection(web.RequestHandler):
         super().data_received(data)
 
     def answer_begins(self, sends_body: bool) -> None:
-        """A request's head is complete: from here on the time is ours."""
-        self._sends_body = sends_body  # then this is its last request
+        """A request's head is complete; the deadline for its answer begins."""
+        self._sends_body = sends_body  # then this is the last request of this connection
         self.answering, self.deadline = True, self._loop.time() + self._limits.answer
         self._connections.touch(self)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer; then it is the client's turn again."""
+        """Send an answer; the deadline for the next request begins."""
         self.deadline = self._loop.time() + self._limits.write
         try:
             return await super().finish_response(request, resp, start_time)
@@ -186,7 +186,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """A refusal that repeats nothing of the request."""
+        """An error answer that repeats nothing from the request."""
         if exc is not None and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             _log.error("a web answer failed: %s", type(exc).__name__)
         refusal = web.Response(status=status, text=f"{HTTPStatus(status).phrase}.\n")
@@ -195,16 +195,16 @@ class Connection(web.RequestHandler):
         return refusal
 
     def log_exception(self, *args: object, **kw: object) -> None:
-        """The kind of an error, without its text, which may be the client's."""
+        """Log the type of an error without its text, which may come from the client."""
         error = kw.get("exc_info")
         if not isinstance(error, HttpProcessingError):  # a client that speaks no HTTP fills no log
             _log.error("a web connection failed: %s", type(error).__name__)
 
 
 class Opening(asyncio.Protocol):
-    """A connection that was just accepted: becomes a `Connection`, by way of a TLS handshake where the rules say so.
+    """A connection that was just accepted. It becomes a `Connection`, after a TLS handshake if the rules require TLS.
 
-    It hears nothing itself: the loop reads in the turn after `connection_made`, and there the handshake begins first.
+    It receives no data itself: the loop reads in the cycle after `connection_made`, where the handshake begins first.
     """
 
     def __init__(self, opened: Callable[[asyncio.Transport], Connection], limits: Limits) -> None:
@@ -212,7 +212,7 @@ class Opening(asyncio.Protocol):
         self._securing: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Go on as a `Connection`."""
+        """Continue as a `Connection`."""
         wire = cast(asyncio.Transport, transport)
         connection = self._opened(wire)
         if connection.tls:

@@ -244,7 +244,7 @@ class _LoopThread:
         if request._version not in SPOKEN:
             request._version = HttpVersion11  # else aiohttp repeats in its status line what it was asked for
             return connection.handle_error(request, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
-        if connection.pipelined:  # one of these in each turn of the loop: they delay nobody who asks for one thing
+        if connection.pipelined:  # one of these per cycle of the loop, so that they do not delay other clients
             async with self._turns:
                 await asyncio.sleep(0)
         return await self._handle(request)
@@ -258,7 +258,7 @@ class _LoopThread:
     def _note_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES:
-            for _number in range(self._most // 8):  # the server accepts again a second later
+            for _number in range(self._most // 8):  # asyncio accepts again after a second
                 self._close_one()
         elif not isinstance(error, ConnectionError | ssl.SSLError | TimeoutError):  # a client left (hazard 119)
             _log.error("web loop: %s", type(error).__name__ if error else "an error without a name")

@@ -9,7 +9,7 @@ from exporter.filewatch import SETTLED, FileWatch, await_settled, stamps
 from exporter.web.webfile import Rules, load, weakened
 
 TRIED_AGAIN = 15.0
-"""Seconds until a version that was refused is read again: what it names may be there by then, or readable."""
+"""Seconds until a rejected version is read again: the files that it names may exist by then, or be readable."""
 
 _log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ class Security:
     """
 
     def __init__(self, file: str | None, settled: float = SETTLED, tried_again: float = TRIED_AGAIN) -> None:
-        """Reads the file; `settled`: seconds without a change before a version is read. Raises ConfigError."""
+        """Read the file; `settled`: seconds without a change before a version is read. Raises ConfigError."""
         self._file, self._settled, self._tried_again = file or "", settled, tried_again
         if file:
             await_settled([file], settled)
@@ -30,7 +30,7 @@ class Security:
             raise ConfigError(self._file, "", "changed while it was being read")
         self._watch = FileWatch(self._rules.read_from, settled)
         self.refused = ""
-        """What is wrong with the newest version, while an older one stays in force."""
+        """What is wrong with the newest version, while an older one is in force; else empty."""
         self._tried = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="web file", daemon=True)
@@ -40,12 +40,12 @@ class Security:
         return self._rules
 
     def start(self) -> None:
-        """Follow the files from here on: a share that hangs under them holds up nothing else (hazard 122)."""
+        """Watch the files from now on. A share that does not answer blocks nothing but this thread (hazard 122)."""
         if self._file:
             self._thread.start()
 
     def stop(self) -> None:
-        """Follow them no longer; does not wait for a share that hangs."""
+        """Stop watching; does not wait for a share that does not answer."""
         self._stopping.set()
 
     def _follow(self) -> None:
@@ -64,8 +64,8 @@ class Security:
                 problem = ConfigError(self._file, "", f"{said}; if this is intended, restart the exporter")
         except ConfigError as error:
             problem = error
-        if not self._watch.rests():
-            return  # it is being written again: what was read may be a part
+        if not self._watch.unchanged():
+            return  # it is being written again: it may have been read in part
         if problem:
             if self.refused != str(problem):
                 _log.error("%s; the last valid version stays in force", problem)

@@ -130,14 +130,14 @@ class _Restricted(Collector):
 
 
 class _Pending:
-    """What is under way in one event loop; another one, after the listener was replaced, begins without."""
+    """What is in progress in one event loop; the loop of a replaced listener starts with none of it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.made: dict[Hashable, asyncio.Task[bytes]] = {}
-        """Bodies that are about to be made."""
+        """Bodies being made."""
         self.probes: Counter[str] = Counter()
-        """Requests for a probe that wait, by group of addresses."""
+        """Requests waiting for a probe, by group of addresses."""
 
 
 class WebServer:
@@ -209,7 +209,9 @@ class WebServer:
         allowed = ("POST", "PUT", "OPTIONS") if path == _RELOAD else ("GET", "HEAD", "OPTIONS")
         if not self._rate.admits(rules, asyncio.get_running_loop().time()):
             return _refusal(HTTPStatus.TOO_MANY_REQUESTS)
-        if method == "OPTIONS":  # how HAProxy checks a server; a browser that asks before it sends is permitted nothing
+        if (
+            method == "OPTIONS"
+        ):  # the default health check of HAProxy; the preflight request of a browser is granted nothing
             return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Allow": ", ".join(allowed)})
         guarded_as = "/" if path.startswith(RUNBOOKS) else path
         if rules.users and guarded_as not in rules.open_paths:
@@ -229,7 +231,7 @@ class WebServer:
         route = self._runbook if path.startswith(RUNBOOKS) else self._routes.get(path)
         if route is None:
             return _refusal(HTTPStatus.NOT_FOUND)
-        # One rule for all that is private: those who logged in, or, while there are no users, programs of this machine.
+        # One rule for everything private: users who logged in or, without users, programs on this machine.
         trusted = path not in rules.open_paths if rules.users else _asked_locally(request)
         if path in GUARDED_PATHS and not trusted:
             return _refusal(HTTPStatus.FORBIDDEN, _LOCAL_ONLY)
@@ -244,11 +246,11 @@ class WebServer:
         return self._pending
 
     async def _made(self, what: Hashable, make: Callable[[], bytes]) -> bytes:
-        """What `make` returns: made once for all who ask for it in the same turn of the loop, and after they asked."""
+        """What `make` returns, called once for all requests that arrive in the same cycle of the loop."""
         pending = self._under_way()
 
         async def make_once() -> bytes:
-            await asyncio.sleep(0)  # those whose requests came in at the same time join here
+            await asyncio.sleep(0)  # requests that arrive at the same time join here
             del pending.made[what]
             return make()
 
