@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Debian packages, as package:command pairs. What a pair lacks is installed by tests/packages (as root or with sudo).
 DEMO_PACKAGES := prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager
 TEST_PACKAGES := $(DEMO_PACKAGES) chromium:chromium tinyproxy:tinyproxy nginx-light:nginx openssl:openssl systemd:systemd-analyze \
-	util-linux:unshare iproute2:ip lintian:lintian dpkg-dev:dpkg-shlibdeps binutils:strip
+	util-linux:unshare iproute2:ip nodejs:node npm:npm lintian:lintian dpkg-dev:dpkg-shlibdeps binutils:strip
 BENCH_PACKAGES := mtail:mtail
 
 .PHONY: help run demo test test-windows fuzz bench dist windows deb clean

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from exporter.assets import SHIPPED, asset
+from exporter.assets import SHIPPED, asset, forms
 from exporter.config import Config
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
@@ -157,9 +157,32 @@ def linked_board(board_json: str, links: Links) -> str:
     return json.dumps(board, indent=2, ensure_ascii=False) + "\n"
 
 
+def _rules_as(form: Callable[[str], Iterator[tuple[str, str]]]) -> Callable[[Links], Iterator[tuple[str, bytes]]]:
+    """The files of a form that is made from the rules alone."""
+
+    def files(links: Links) -> Iterator[tuple[str, bytes]]:
+        for name, text in form(linked_rules(asset(RULES).read_text("utf-8"), links)):
+            yield name, text.encode()
+
+    return files
+
+
+def _jsonnet(links: Links) -> Iterator[tuple[str, bytes]]:
+    boards = {
+        path.name: linked_board(path.read_text("utf-8"), links)
+        for path in sorted(asset("grafana/dashboards").glob("*.json"))
+    }
+    for name, text in forms.jsonnet(linked_rules(asset(RULES).read_text("utf-8"), links), boards):
+        yield name, text.encode()
+
+
+RULES = "deploy/prometheus/qlik-license.rules.yml"
 FORMATS: dict[str, Format] = {
     "prometheus": Format(
         "rules, Alertmanager routes, dashboards, runbooks, units and examples, as provided", _prometheus
     ),
+    "grafana": Format("alert rules that Grafana manages, and the recordings that they read", _rules_as(forms.grafana)),
+    "operator": Format("PrometheusRule, ServiceMonitor and ScrapeConfig", _rules_as(forms.operator)),
+    "jsonnet": Format("a monitoring mixin", _jsonnet),
 }
 """By the name that `--format` takes."""
