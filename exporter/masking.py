@@ -209,7 +209,7 @@ def _stands_for_someone(word: str, heard: list[str], begins: bool, following: st
         or before in PERSON_VERBS
         or (before in ("to", "from", "of", "with") and (earlier in GIVING or following == ":"))
         or (earlier, before) in (("name", "and"), ("welcome", "back"))
-        or (opens and following in SUBJECT_VERBS)
+        or (opens and _is_verb(following))
         or (begins and (following in _BEHIND_A_SUBJECT or (following == ":" and word not in OPERATIONS)))
         or (begins and bool(before) and not following)  # `session closed: X`
         or (before in ("was", "were", "is") and following in PERSON_VERBS)
@@ -218,6 +218,13 @@ def _stands_for_someone(word: str, heard: list[str], begins: bool, following: st
     )
 
 
+def _is_verb(word: str) -> bool:
+    """Whether `word`, behind the first word of a sentence, says what that one does or suffers."""
+    known = word in KNOWN or word.removesuffix("s") in KNOWN
+    return word in SUBJECT_VERBS or (known and word not in THINGS and bool(_VERB.fullmatch(word)))
+
+
+_VERB = re.compile(r".{2,}[^e]ed|.{2,}[^su]s")
 _BEHIND_A_SUBJECT = frozenset({"and", "(", "[", "]", ",", "-"})
 
 

@@ -129,10 +129,6 @@ OTHERS = [
     "why was {} refused",
     "2 sessions of {} are open",
     "{}, analyzer: refused",
-]
-"""Sentences for which the rules were amended once."""
-
-UNSEEN = [
     "we had to refuse {}",
     "no seat could be found for {} today",
     "{} keeps being refused",
@@ -163,6 +159,35 @@ UNSEEN = [
     "refusal for {}",
     "hub opened by {} at 8",
     "license was given back by {}",
+]
+"""Sentences for which the rules were amended once."""
+
+UNSEEN = [
+    "nobody but {} may open it",
+    "{} knocked too often",
+    "seat taken over by {}",
+    "{} shares one pass with {}",
+    "we told {} to wait",
+    "the rule matches {}",
+    "{} needs analyzer access",
+    "user {} and user {} share a session",
+    "the account of {} was disabled in the directory",
+    "could not map {} to a license",
+    "{} was found twice",
+    "twice found: {}",
+    "no entry for {} in the directory",
+    "renamed {} to {}",
+    "{} @ hub",
+    "app opened ({})",
+    "last login {} at 8",
+    "{} signed in from a new device",
+    "until {} logs out",
+    "because of {} the limit was reached",
+    "ticket for {} expired",
+    "{} changed password",
+    "dropping {} from the pool",
+    "who is {}",
+    "ignored {}",
 ]
 """Sentences that were written afterwards: how the rules do elsewhere. The rules must not be amended for these."""
 
