@@ -111,7 +111,7 @@ class _Reading:
             self.state.count_reading(log, read_bytes=batch.read_bytes)
             progress(batch.read_bytes)
             files = max(files, batch.files)
-            troubles.update({trouble.path: trouble.problem for trouble in batch.troubles})
+            troubles.update({trouble.path: trouble.problem for trouble in batch.unreadable})
         for path, problem in troubles.items():
             _log.error("%s cannot be read: %s", masked_name(path), problem)
         self.state.caught_up.add(log)

@@ -174,6 +174,6 @@ class Placement:
         for reader in list(self._readers.values()):
             if reader.root.name in sources and reader.stuck_seconds:
                 yield f"no response from {reader.root.name} for {reader.stuck_seconds:.0f} s"
-        for trouble in (trouble for status in statuses for trouble in status.troubles):
+        for trouble in (trouble for status in statuses for trouble in status.unreadable):
             who = f" (this process runs as {account()})" if trouble.denied else ""
             yield f"{trouble.path}: {trouble.problem}{who}"

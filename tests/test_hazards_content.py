@@ -399,7 +399,7 @@ def test_hazard_64_a_compressed_file_is_left_alone_and_said_once(folder: Path) -
     assert driven.texts == ["1"]
     assert len(errors) == 1
     assert driven.tail is not None
-    assert [trouble.problem for trouble in driven.tail.status.troubles] == [
+    assert [trouble.problem for trouble in driven.tail.status.unreadable] == [
         "is compressed, and only plain text is read"
     ]
 

@@ -217,7 +217,7 @@ def test_names_that_are_no_files_hinder_nothing(folder: Path) -> None:
     driven.tick()
     assert driven.texts == ["1"]
     assert driven.tail is not None
-    assert driven.tail.status.troubles == ()
+    assert driven.tail.status.unreadable == ()
     assert driven.batches[-1].drained
     assert driven.batches[-1].caught_up
 
@@ -396,12 +396,12 @@ def test_hazard_86_a_folder_that_may_not_be_listed(
     driven.tick(polls=3)
     assert (driven.count, len(errors)) == (0, 3)
     assert driven.tail is not None
-    assert driven.tail.status.troubles[0].denied
+    assert driven.tail.status.unreadable[0].denied
     assert not driven.batches[-1].caught_up
     denied[0] = False
     driven.tick()
     assert driven.texts == ["1"]
-    assert driven.tail.status.troubles == ()
+    assert driven.tail.status.unreadable == ()
     assert [record.levelname for record in caplog.records if record.levelno >= logging.WARNING] == ["WARNING"]
 
 

@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "tail.logfile": {"logs.files", "tail.checkpoint", "tail.cursor"},
     "tail.merge": {"tail.cursor", "tail.logfile"},
     "tail.table": {"events", "logs.files", "tail.batch", "tail.checkpoint", "tail.logfile"},
-    "tail.troubles": {"masking", "tail.batch"},
+    "tail.unreadable": {"masking", "tail.batch"},
     "tail.tracker": {
         "logs",
         "logs.files",
@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
         "tail.cursor",
         "tail.logfile",
         "tail.table",
-        "tail.troubles",
+        "tail.unreadable",
     },
     "tail.copies": {"logs", "logs.files", "tail.batch", "tail.fingerprint"},
     "tail.rotation": {
@@ -80,7 +80,7 @@ ALLOWED: dict[str, set[str]] = {
         "tail.merge",
         "tail.table",
         "tail.tracker",
-        "tail.troubles",
+        "tail.unreadable",
     },
     "tail.reader": {"logs.files", "masking", "tail.batch", "tail.tail"},
     "tail.listing": {"logs", "logs.files", "tail.batch", "tail.checkpoint", "tail.logfile", "tail.tracker"},

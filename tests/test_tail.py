@@ -202,4 +202,4 @@ def test_a_single_reading_tells_what_it_could_not_read(folder: Path, monkeypatch
 
     monkeypatch.setattr(files, "open_shared", refuse)
     batches = list(read_once("licenses", [Pattern(os.path.join(folder, "*.txt"))]))
-    assert [trouble.denied for trouble in batches[-1].troubles] == [True]
+    assert [trouble.denied for trouble in batches[-1].unreadable] == [True]

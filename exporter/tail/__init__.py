@@ -34,7 +34,7 @@ The rooms, from the bottom up; none reaches into another's tables:
     logfile                          one file: its state, checkpoint and cursor
     merge                            the records of several files in the order of their times
     table                            the sole owner of one log's files, shared by the tails of several roots
-    troubles                         what cannot be read, told once
+    unreadable                         what cannot be read, told once
     tracker                          what one tail holds: handles, paths, and the steps between the states
     listing                          folders, and what is history when they are first listed
     copies, discovery, rotation      which file each path is: adopt a known one, wait, or begin a new one

@@ -18,7 +18,7 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Unreadable:
     """A path that cannot be read: in words for a person at this machine."""
 
     path: str
@@ -49,7 +49,7 @@ class Batch:
     """Whether nothing that can be read was left unread."""
     caught_up: bool = False
     """Whether the log has been read to the end found when this process first listed it."""
-    troubles: tuple[Trouble, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
     """Set by `read_once`: what could not be read."""
     files: int = 0
     """Set by `read_once`: how many files there were."""

@@ -22,7 +22,7 @@ class Copies:
 
     def settles(self, path: str, status: os.stat_result) -> bool:
         """Whether the file at `path` may still be growing: nothing says that it is unchanged for `QUIET_SECONDS`."""
-        seen_as, now = look(status), self._clock.monotonic()
+        seen_as, now = signature(status), self._clock.monotonic()
         before, since = self._seen.get(path, (seen_as, now))
         if len(self._seen) > MOST_COPIES:
             self._seen.clear()
@@ -43,6 +43,6 @@ def is_outgrown(copy: int, original: str) -> bool:
         os.close(descriptor)
 
 
-def look(status: os.stat_result) -> tuple[int, ...]:
+def signature(status: os.stat_result) -> tuple[int, ...]:
     """What a path's status is compared by, to see that nothing happened."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

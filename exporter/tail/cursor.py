@@ -92,7 +92,7 @@ class Cursor:
         self.size = at.offset
         self.modified = at.changed
         """When the file was last modified, as far as that can be believed (hazard 76)."""
-        self.barren_bytes = 0
+        self.bytes_since_record = 0
         """Bytes that were read since the last record."""
         self._least = SMALLEST_READ
         self._seen = (at.offset, -1)
@@ -113,18 +113,18 @@ class Cursor:
             descriptor, self.descriptor = self.descriptor, None
             os.close(descriptor)
 
-    def fill(self, at: FileCheckpoint, now: float, most: int, final: bool) -> FileCheckpoint:
+    def read_ahead(self, at: FileCheckpoint, now: float, most: int, final: bool) -> FileCheckpoint:
         """Read what comes next, about `most` bytes, into `parsed`. `final`: nothing more will be written.
 
         Returns the checkpoint behind what was consumed at once: it contains no record. Raises OSError, RewrittenError.
         """
-        if self.barren_bytes >= TURN_BYTES:
+        if self.bytes_since_record >= TURN_BYTES:
             most = min(most, TURN_BYTES)
             at = self._behind_hole(at)
         begin, more = at.offset, True
         while self.parsed is None and more and at.offset - begin < most:
             at, more = self._read(at, now, most, final)
-        self.barren_bytes = 0 if self.parsed is not None else self.barren_bytes + at.offset - begin
+        self.bytes_since_record = 0 if self.parsed is not None else self.bytes_since_record + at.offset - begin
         return at
 
     def _behind_hole(self, at: FileCheckpoint) -> FileCheckpoint:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from exporter.logs import files
 from exporter.logs.files import Identity, Pattern
 from exporter.tail.batch import Batch
-from exporter.tail.copies import Copies, is_outgrown, look
+from exporter.tail.copies import Copies, is_outgrown, signature
 from exporter.tail.fingerprint import compare_files
 from exporter.tail.listing import Folders, History
 from exporter.tail.logfile import LogFile, originals
@@ -59,26 +59,26 @@ class Discovery:
         tracker = self._tracker
         tracker.needs_discovery = False
         batch = tracker.new_batch()
-        errors_before = tracker.troubles.count
+        errors_before = tracker.unreadable.count
         matching = self.folders.matching
         unresolved = self._known_paths(matching, batch)
         self._find_by_number(unresolved, batch)
         if unresolved:
             self._resolve_all(unresolved, batch)
-        seen_all = self.folders.complete and not self.folders.missing and tracker.troubles.count == errors_before
+        seen_all = self.folders.complete and not self.folders.missing and tracker.unreadable.count == errors_before
         self._rotated.run(self.folders, seen_all, batch)
         if self.folders.complete:
             tracker.table.note_listing(tracker.root.name, self._began)
         self.matched = len({file.key for path in matching if (file := tracker.at(path))})
         for path in self._skipped.keys() - set(matching):
             del self._skipped[path]
-            tracker.troubles.remove(path)
+            tracker.unreadable.remove(path)
         return batch
 
     def skip(self, path: str) -> None:
         """What `path` holds is no log: leave it alone until it changes."""
         with contextlib.suppress(OSError):
-            self._skipped[path] = look(os.stat(path))
+            self._skipped[path] = signature(os.stat(path))
 
     # --- paths that are known ----------------------------------------------------------------------------------------
 
@@ -92,7 +92,7 @@ class Discovery:
             except (FileNotFoundError, NotADirectoryError):
                 continue  # gone since it was listed, or a link to nothing
             except OSError as error:
-                tracker.troubles.add(path, error)
+                tracker.unreadable.add(path, error)
                 continue
             if not stat.S_ISREG(status.st_mode):
                 continue
@@ -100,7 +100,7 @@ class Discovery:
             if file is None:
                 unresolved[path] = status
                 continue
-            looked = None if file.is_open or len(file.paths) > 1 else look(status)
+            looked = None if file.is_open or len(file.paths) > 1 else signature(status)
             if looked and file.looked == looked:
                 continue
             if self._is_at(file, path, status):
@@ -128,14 +128,14 @@ class Discovery:
                 return False
         # No ids (hazard 33), another device (hazard 32, a share that was remounted), or nothing held that keeps the
         # number from being used again (hazard 24): the bytes tell.
-        errors_before = self._tracker.troubles.count
+        errors_before = self._tracker.unreadable.count
         descriptor = self._tracker.openable(path)
         if descriptor is None:
-            return self._tracker.troubles.count != errors_before  # what cannot be read need not be another
+            return self._tracker.unreadable.count != errors_before  # what cannot be read need not be another
         try:
             same = holds_all(file, path, descriptor, self._tracker)
         except OSError as error:
-            self._tracker.troubles.add(path, error)
+            self._tracker.unreadable.add(path, error)
             os.close(descriptor)
             return True
         if same:
@@ -187,7 +187,7 @@ class Discovery:
         try:
             same = holds_all(file, path, descriptor, self._tracker)
         except OSError as error:
-            self._tracker.troubles.add(path, error)
+            self._tracker.unreadable.add(path, error)
             return False
         return same and self._tracker.adopt(file, path, descriptor, matches, batch)
 
@@ -200,7 +200,7 @@ class Discovery:
         for file in held:
             by_name.setdefault(file.name, []).append(file)
         for path, status in sorted(unresolved.items()):
-            if self._skipped.get(path) == look(status) or self._is_held(path, status, batch):
+            if self._skipped.get(path) == signature(status) or self._is_held(path, status, batch):
                 continue
             descriptor = self._tracker.openable(path)
             if descriptor is None:
@@ -228,7 +228,7 @@ class Discovery:
                 if not holds_all(file, path, descriptor, self._tracker):
                     return False
             except OSError as error:
-                self._tracker.troubles.add(path, error)
+                self._tracker.unreadable.add(path, error)
                 return False
             finally:
                 os.close(descriptor)
@@ -260,7 +260,7 @@ class Discovery:
             if self._may_be_copy(path, status, descriptor, beside, [file for file in missing if file.name in names]):
                 return False
         except OSError as error:
-            tracker.troubles.add(path, error)
+            tracker.unreadable.add(path, error)
             return False
         tracker.begin(path, descriptor, batch)
         return True

@@ -47,9 +47,9 @@ class Folders:
                 found = False
             except OSError as error:
                 self.complete = False
-                self._tracker.troubles.add(pattern.text, error)
+                self._tracker.unreadable.add(pattern.text, error)
                 continue
-            self._tracker.troubles.remove(pattern.text)
+            self._tracker.unreadable.remove(pattern.text)
             if not found:
                 missing.add(pattern.text)
                 self._absent[pattern.text] = self._tracker.clock.wall()

@@ -77,10 +77,10 @@ class LogFile:
         """Bytes that are there and not handed over."""
         return max(0, self.cursor.size - self.checkpoint.offset)
 
-    def fill(self, now: float, most: int, final: bool = False) -> int:
-        """Read what comes next: see `Cursor.fill`. Returns how many bytes were consumed without a record."""
+    def read_ahead(self, now: float, most: int, final: bool = False) -> int:
+        """Read what comes next: see `Cursor.read_ahead`. Returns how many bytes were consumed without a record."""
         before = self.checkpoint.offset
-        self.checkpoint = self.cursor.fill(self.checkpoint, now, most, final)
+        self.checkpoint = self.cursor.read_ahead(self.checkpoint, now, most, final)
         self.mismatches = self.failures = 0
         return self.checkpoint.offset - before
 

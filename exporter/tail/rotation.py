@@ -21,7 +21,7 @@ from exporter.tail.tracker import Tracker
 
 ARCHIVE_SECONDS = 300.0
 """The archive is searched when something may have been missed, and else so often."""
-MOST_STRANGERS = 10_000
+MOST_FIRST_SEEN = 10_000
 """Archived files of which it is remembered when they were first seen."""
 
 log = logging.getLogger("exporter.tail")
@@ -41,7 +41,7 @@ class RotatedSearch:
         self._searched = tuple(searched)
         self._everything = everything
         self._archive_searched = float("-inf")
-        self._strangers: dict[str, float] = {}
+        self._first_seen: dict[str, float] = {}
         """The monotonic instant when an archived file was first seen that nobody knows yet."""
 
     def run(self, folders: Folders, complete: bool, batch: Batch) -> None:
@@ -50,11 +50,11 @@ class RotatedSearch:
         What complete searches agree is nowhere is lost.
         """
         tracker, table = self._tracker, self._table
-        began, errors_before = batch.at, tracker.troubles.count
+        began, errors_before = batch.at, tracker.unreadable.count
         waiting = self._search_folders(folders, batch)
         if self._archive:
             complete &= self._search_archive(batch)
-        if complete and not waiting and tracker.troubles.count == errors_before:
+        if complete and not waiting and tracker.unreadable.count == errors_before:
             away = {file.key for file in table.files("missing") if _is_away(file, folders)}
             for path in table.finish_search(tracker.root.name, away, began, tracker.clock.wall(), batch):
                 log.warning("a rotated log file cannot be found again; its unread rest is lost: %s", masked_name(path))
@@ -88,9 +88,9 @@ class RotatedSearch:
                 table.write(LogCheckpoint(absent={self._archive: tracker.root.name}), batch)
             return False
         except OSError as error:
-            tracker.troubles.add(self._archive, error)
+            tracker.unreadable.add(self._archive, error)
             return False
-        tracker.troubles.remove(self._archive)
+        tracker.unreadable.remove(self._archive)
         if self._archive not in known.listed:
             rotated = {} if self._everything else self._history(found)
             table.write(LogCheckpoint(listed={self._archive: tracker.clock.wall()}, rolled=rotated), batch)
@@ -132,7 +132,7 @@ class RotatedSearch:
         try:
             taken, wait = self._identify(path, rotated, descriptor, related, batch)
         except OSError as error:
-            self._tracker.troubles.add(path, error)
+            self._tracker.unreadable.add(path, error)
         if not taken:
             os.close(descriptor)
         return wait
@@ -181,10 +181,10 @@ class RotatedSearch:
         """Whether the archived file at `path` may be what the tail of another root reads, or is about to find."""
         if rotated and self._table.is_waiting(rotated):
             return True
-        if len(self._strangers) > MOST_STRANGERS:
-            self._strangers.clear()
+        if len(self._first_seen) > MOST_FIRST_SEEN:
+            self._first_seen.clear()
         # Not the beginning of this search: the file may have been moved here since, after another tail looked for it.
-        seen_at = self._strangers.setdefault(path, self._tracker.clock.monotonic())
+        seen_at = self._first_seen.setdefault(path, self._tracker.clock.monotonic())
         return related.left_elsewhere or not self._table.listed_everywhere_since(seen_at, self._tracker.root.name)
 
 

@@ -29,7 +29,7 @@ MOST_REMEMBERED = 256
 
 
 @dataclass
-class Place:
+class RootSearch:
     """What is known of one root on which the log is searched for."""
 
     listed_at: float = float("-inf")
@@ -78,7 +78,7 @@ class FileTable:
         self._files: dict[State, dict[str, LogFile]] = {state: {} for state in STATES}
         self._rotated: dict[Rotated, LogFile] = {}
         """The files that are known by a rotated name."""
-        self._places: dict[str, Place] = {}
+        self._roots: dict[str, RootSearch] = {}
         for checkpoint in checkpoints:
             file = LogFile(checkpoint, "final" if checkpoint.final else "lost" if checkpoint.lost else "missing")
             file.saved = True
@@ -213,17 +213,17 @@ class FileTable:
     def add_root(self, root: str) -> None:
         """The log is searched for on this root, too."""
         with self._lock:
-            self._places.setdefault(root, Place())
+            self._roots.setdefault(root, RootSearch())
 
     def note_listing(self, root: str, at: float) -> None:
         """All folders of the root were listed, and that began at the monotonic instant `at`."""
         with self._lock:
-            self._places[root].listed_at = at
+            self._roots[root].listed_at = at
 
     def listed_everywhere_since(self, at: float, but: str) -> bool:
         """Whether all roots `but` this one were listed since the monotonic instant `at`."""
         with self._lock:
-            return all(place.listed_at > at for root, place in self._places.items() if root != but)
+            return all(search.listed_at > at for root, search in self._roots.items() if root != but)
 
     @property
     def archive_due(self) -> bool:
@@ -243,12 +243,12 @@ class FileTable:
     def note_waiting(self, root: str, waiting: Iterable[Rotated]) -> None:
         """In the folders of the root these rotated files are not known yet."""
         with self._lock:
-            self._places[root].waiting = frozenset(waiting)
+            self._roots[root].waiting = frozenset(waiting)
 
     def is_waiting(self, rotated: Rotated) -> bool:
         """Whether in the folders of any root a file of this name is not known yet."""
         with self._lock:
-            return any(rotated in place.waiting for place in self._places.values())
+            return any(rotated in search.waiting for search in self._roots.values())
 
     def finish_search(self, root: str, away: Container[str], began: float, now: float, batch: Batch) -> list[str]:
         """A search of the root was complete: files that are nowhere are lost, and old ones are told by one stamp.
@@ -257,14 +257,14 @@ class FileTable:
         Returns the paths of the files that are lost with something unread in them.
         """
         with self._lock:
-            self._places[root].searched_at = began
+            self._roots[root].searched_at = began
             lost = []
             paths = Counter(file.path for files in self._files.values() for file in files.values() if file.saved)
             for file in self.files("missing"):
                 if file.key in away or file.root not in ("", root):
                     continue
                 file.misses[root] = file.misses.get(root, 0) + 1
-                if any(file.misses.get(place, 0) < SEARCHES for place in self._places):
+                if any(file.misses.get(name, 0) < SEARCHES for name in self._roots):
                     continue
                 if self._give_up(file, paths[file.path] > 1, now, batch):
                     lost.append(file.path)
@@ -290,7 +290,7 @@ class FileTable:
 
         Not before all roots were searched since then: an older one may wait in an archive that was away.
         """
-        searched_at = min(place.searched_at for place in self._places.values())
+        searched_at = min(search.searched_at for search in self._roots.values())
         rotated = dict(self.log_checkpoint.rolled)
         by_stem: dict[str, list[Rotated]] = {}
         for name in self._rotated:

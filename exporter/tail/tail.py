@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from exporter.events import LogName
 from exporter.logs import files
 from exporter.logs.files import NotALogError, Pattern, Root
-from exporter.tail.batch import Batch, Clock, Trouble
+from exporter.tail.batch import Batch, Clock, Unreadable
 from exporter.tail.copies import QUIET_SECONDS
 from exporter.tail.cursor import SMALLEST_READ, TURN_BYTES, RewrittenError
 from exporter.tail.discovery import Discovery
@@ -21,7 +21,7 @@ from exporter.tail.logfile import LogFile
 from exporter.tail.merge import Merge, Taken, take_alone
 from exporter.tail.table import FileTable
 from exporter.tail.tracker import MOST_HANDLES, Tracker
-from exporter.tail.troubles import Troubles
+from exporter.tail.unreadable import UnreadablePaths
 
 BATCH_BYTES = 4 << 20
 """Bytes of log that one batch covers, about; also what may be read ahead to merge files by time."""
@@ -56,7 +56,7 @@ class TailStatus:
     unread_bytes: int = 0
     last_read: float | None = None
     """The instant of the last poll without error."""
-    troubles: tuple[Trouble, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
     missing: tuple[str, ...] = ()
     """The patterns whose folder does not exist."""
     caught_up: bool = False
@@ -80,14 +80,14 @@ class Tail:
         heartbeat: Callable[[], None] = lambda: None,
         failed: Callable[[], None] = lambda: None,
     ) -> None:
-        """`archive`, `searched`, `everything`: see `Discovery`; `heartbeat`: `Tracker`; `failed`: `Troubles`."""
+        """`archive`, `searched`, `everything`: see `Discovery`; `heartbeat`: `Tracker`; `failed`: `UnreadablePaths`."""
         self.status = TailStatus(table.log, root.name)
         self.archive_only = not patterns
         self._table = table
         self._history = history
         self._clock = clock or Clock()
-        self._troubles = Troubles(self._clock, failed)
-        self._tracker = Tracker(table, root, self._clock, self._troubles, most_handles, heartbeat)
+        self._unreadable = UnreadablePaths(self._clock, failed)
+        self._tracker = Tracker(table, root, self._clock, self._unreadable, most_handles, heartbeat)
         self._discovery = Discovery(self._tracker, patterns, archive, history, searched, everything)
         self._caught_up = False
         table.add_root(root.name)
@@ -121,11 +121,11 @@ class Tail:
     def discover(self) -> Iterator[Batch]:
         """Look for files. Each batch is to be committed before the next is asked for."""
         self._table.settle(self._tracker.root.name)
-        errors_before = self._troubles.count
+        errors_before = self._unreadable.count
         if marks := self._discovery.first_listings():
             yield marks
         batch = self._discovery.run()
-        self._describe(batch, read=self._troubles.count == errors_before)
+        self._describe(batch, read=self._unreadable.count == errors_before)
         yield batch
 
     # --- polling -----------------------------------------------------------------------------------------------------
@@ -134,13 +134,13 @@ class Tail:
         """Read what is new in the known files, up to about `BATCH_BYTES`. Commit the batch before polling again."""
         self._table.settle(self._tracker.root.name)
         batch = self._tracker.new_batch()
-        errors_before, now = self._troubles.count, self._clock.monotonic()
+        errors_before, now = self._unreadable.count, self._clock.monotonic()
         for file in self._tracker.open:
             self._watch(file)
         self._tracker.look_at_vacant_paths()
         self._read(now, batch)
         self._finish_files(now, batch)
-        self._describe(batch, read=self._troubles.count == errors_before)
+        self._describe(batch, read=self._unreadable.count == errors_before)
         return batch
 
     def _watch(self, file: LogFile) -> None:
@@ -168,62 +168,62 @@ class Tail:
         """Read the files in turns, and hand over their records in the order of their times."""
         reading = self._tracker.reading
         merge = Merge()
-        hungry: list[LogFile] = []
+        to_read: list[LogFile] = []
         for file in reading:
             if file.cursor.parsed is None:
-                hungry.append(file)
+                to_read.append(file)
             else:
                 merge.add(file)
         spent, alone = 0, len(reading) == 1
         while spent < BATCH_BYTES:
-            most = max(SMALLEST_READ, BATCH_BYTES // max(1, len(hungry)))
-            unfilled: list[LogFile] = []
-            barren: list[LogFile] = []
+            most = max(SMALLEST_READ, BATCH_BYTES // max(1, len(to_read)))
+            undecided: list[LogFile] = []
+            without_record: list[LogFile] = []
             parsed: list[LogFile] = []
-            for file in hungry:
+            for file in to_read:
                 if now < file.retry_at:
                     continue
-                spent += self._fill(file, now, most, batch)
+                spent += self._read_file(file, now, most, batch)
                 if file.cursor.parsed is not None:
                     parsed.append(file)
                 elif file.cursor.behind and not file.failures:
                     # Not read far enough to know how old its next record is; but others do not wait for ever.
-                    (unfilled if file.cursor.barren_bytes < TURN_BYTES else barren).append(file)
+                    (undecided if file.cursor.bytes_since_record < TURN_BYTES else without_record).append(file)
             for file in parsed if not alone else ():
                 if file.cursor.parsed is not None:  # else another file needed its handle
                     merge.add(file)
-            if unfilled:
-                hungry = unfilled
+            if undecided:
+                to_read = undecided
                 continue
             taken = take_alone(parsed[0]) if alone and parsed else merge.take()
             self._hand_over(taken, batch)
             spent += taken.read_bytes
-            hungry = [file for file in taken.files if file.cursor.parsed is None and file.cursor.behind]
+            to_read = [file for file in taken.files if file.cursor.parsed is None and file.cursor.behind]
             if not taken.records:
-                hungry = barren
-                if not barren:
+                to_read = without_record
+                if not without_record:
                     break
 
-    def _fill(self, file: LogFile, now: float, most: int, batch: Batch, final: bool = False) -> int:
+    def _read_file(self, file: LogFile, now: float, most: int, batch: Batch, final: bool = False) -> int:
         """Read from a file. Whatever goes wrong is handled here, and here alone."""
         before = file.checkpoint
         self._tracker.heartbeat()
         try:
             if not file.is_open and not self._reopen(file):
                 return 0
-            done = file.fill(now, most, final)
+            done = file.read_ahead(now, most, final)
         except RewrittenError:
             self._rewritten(file, batch)
             return 0
         except NotALogError as error:
             self._discovery.skip(file.path)
-            self._troubles.add(file.path, error)
+            self._unreadable.add(file.path, error)
             self._tracker.release(file)
             return 0
         except OSError as error:
             self._fail(file, error, now)
             return 0
-        self._troubles.remove(file.path)
+        self._unreadable.remove(file.path)
         if done:
             batch.read_bytes += done if before.mark <= before.offset else 0  # history counts nothing
             self._tracker.save(file, batch)
@@ -267,7 +267,7 @@ class Tail:
         """A file could not be opened or read: close it and try again, later if its handle went stale."""
         stale = error.errno in _STALE
         wait = min(STALE_SECONDS * 2**file.failures, LONGEST_STALE) if stale else 0.0
-        self._troubles.add(file.path, error)
+        self._unreadable.add(file.path, error)
         self._tracker.fail(file, now + wait)
 
     def _hand_over(self, taken: Taken, batch: Batch) -> None:
@@ -298,7 +298,7 @@ class Tail:
     def _finish(self, file: LogFile, now: float, batch: Batch) -> None:
         """Count the unterminated tail of a file that nothing more comes from, and let it go for good (hazard 51)."""
         while batch.read_bytes < 2 * BATCH_BYTES:
-            self._fill(file, now, BATCH_BYTES, batch, final=True)
+            self._read_file(file, now, BATCH_BYTES, batch, final=True)
             if not self._tracker.holds(file) or not file.is_open:
                 return  # it could not be read, or proved to be another: later
             if file.cursor.parsed is not None:
@@ -323,10 +323,10 @@ class Tail:
 
     def _describe(self, batch: Batch, read: bool) -> None:
         """Say in the batch, and in `status`, how far the reading is."""
-        reading, troubles = self._tracker.reading, self._troubles.all
+        reading, unreadable = self._tracker.reading, self._unreadable.all
         listed = self._discovery.folders.complete
         busy = [file for file in reading if file.cursor.busy]
-        batch.drained = listed and not busy and not self.needs_discovery and not troubles
+        batch.drained = listed and not busy and not self.needs_discovery and not unreadable
         if listed and all(file.failures >= FORGIVEN_FAILURES for file in busy):
             self._caught_up = True
         batch.caught_up = self._caught_up
@@ -337,7 +337,7 @@ class Tail:
             files=self._discovery.matched,
             unread_bytes=sum(file.unread for file in reading),
             last_read=self._clock.wall() if read else self.status.last_read,
-            troubles=troubles,
+            unreadable=unreadable,
             missing=self._discovery.folders.missing,
             caught_up=self._caught_up,
         )
@@ -354,7 +354,7 @@ def read_once(
     """Everything that the files meant by `patterns` hold now, from the beginning, merged by time; all of it counts.
 
     Rotated files beside them and in `archive` are read, too. Uses no state and flat memory. `final`: an unterminated
-    last line counts as a record. Files that cannot be read are told in the last batch's `troubles`.
+    last line counts as a record. Files that cannot be read are told in the last batch's `unreadable`.
     """
     table = FileTable(log)
     root = Root("", network=False, caseless=bool(patterns) and patterns[0].caseless)
@@ -364,7 +364,7 @@ def read_once(
             yield batch
         while True:
             batch = tail.poll()
-            batch.troubles, batch.files = tail.status.troubles, tail.status.files
+            batch.unreadable, batch.files = tail.status.unreadable, tail.status.files
             yield batch
             if batch.empty:
                 break

@@ -16,7 +16,7 @@ from exporter.tail.checkpoint import UNKNOWN_MARK, new_checkpoint
 from exporter.tail.cursor import Cursor
 from exporter.tail.logfile import HELD, LogFile, State, rotated_as
 from exporter.tail.table import FileTable
-from exporter.tail.troubles import Troubles
+from exporter.tail.unreadable import UnreadablePaths
 
 MOST_HANDLES = 256
 """Files that one tail keeps open at once."""
@@ -32,7 +32,7 @@ class Tracker:
         table: FileTable,
         root: Root,
         clock: Clock,
-        troubles: Troubles,
+        unreadable: UnreadablePaths,
         most_handles: int = MOST_HANDLES,
         heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
@@ -40,7 +40,7 @@ class Tracker:
         self.table = table
         self.root = root
         self.clock = clock
-        self.troubles = troubles
+        self.unreadable = unreadable
         self.heartbeat = heartbeat
         self.needs_discovery = True
         """Whether something was seen to move, so that the next discovery should not wait."""
@@ -107,7 +107,7 @@ class Tracker:
         except (FileNotFoundError, NotALogError):
             return None
         except OSError as error:
-            self.troubles.add(path, error)
+            self.unreadable.add(path, error)
             return None
 
     def open_path(self, path: str) -> int:
@@ -259,7 +259,7 @@ class Tracker:
             checkpoint = new_checkpoint(self.table.log, path, descriptor)
         except OSError as error:
             os.close(descriptor)
-            self.troubles.add(path, error)
+            self.unreadable.add(path, error)
             return None
         return LogFile(checkpoint, state, self.root.name, self.clock.monotonic())
 

@@ -4,12 +4,12 @@ import logging
 from collections.abc import Callable
 
 from exporter.masking import masked_name
-from exporter.tail.batch import Clock, Trouble
+from exporter.tail.batch import Clock, Unreadable
 
 log = logging.getLogger("exporter.tail")
 
 
-class Troubles:
+class UnreadablePaths:
     """The paths of one tail that cannot be read."""
 
     def __init__(self, clock: Clock, failed: Callable[[], None]) -> None:
@@ -18,10 +18,10 @@ class Troubles:
         """Failures so far."""
         self._clock = clock
         self._failed = failed
-        self._known: dict[str, Trouble] = {}
+        self._known: dict[str, Unreadable] = {}
 
     @property
-    def all(self) -> tuple[Trouble, ...]:
+    def all(self) -> tuple[Unreadable, ...]:
         """What cannot be read now."""
         return tuple(self._known.values())
 
@@ -30,13 +30,13 @@ class Troubles:
         self.count += 1
         self._failed()
         if path not in self._known:
-            trouble = self._known[path] = Trouble(
+            found = self._known[path] = Unreadable(
                 path=path,
                 problem=error.strerror or str(error) or type(error).__name__,
                 denied=isinstance(error, PermissionError),
                 since=self._clock.wall(),
             )
-            log.warning("cannot read %s: %s", masked_name(path), trouble.problem)
+            log.warning("cannot read %s: %s", masked_name(path), found.problem)
 
     def remove(self, path: str) -> None:
         """A path can be read, or is not there any more."""
