@@ -98,6 +98,10 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
         arguments, left = parser.parse_known_args(words)
         if left:
             parser.error(_not_known(left[0], name, named, parser))
+        for flag in sorted(_VALUED):  # an empty variable must not mean: no configuration, no TLS, an open port
+            value = getattr(arguments, flag[2:].replace(".", "_"), None)
+            if isinstance(value, str) and not value.strip():
+                parser.error(f"{flag}: found nothing, expected a value")
     except SystemExit as ended:  # what is wrong has been said, or the help has been shown
         return ended.code if isinstance(ended.code, int) else unusable
     arguments.stop = stop

@@ -123,3 +123,14 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     )
     assert done.stderr == ""
     assert done.stdout.startswith("usage: qlik-license-exporter")
+
+
+@pytest.mark.parametrize(
+    "flag", ["--config.file", "--web.config.file", "--textfile.directory", "--state.file", "--web.listen-address"]
+)
+@pytest.mark.parametrize("value", ["", "  "])
+def test_a_flag_whose_variable_was_empty_is_an_error_that_names_it(
+    flag: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", f"{flag}={value}"]) == 2
+    assert f"{flag}: found " in capsys.readouterr().err
