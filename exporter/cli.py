@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import gc
 import importlib
 import os
 import re
@@ -78,6 +79,10 @@ _VALUED = {
 """The flags that may stand before a command and are followed by a value."""
 
 
+GARBAGE = (50_000, 20, 50)
+"""When cycles are looked for: a batch is thousands of small objects without any, and each look costs."""
+
+
 def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None) -> int:
     """Run one command and return its exit code. Nothing it does ends in a traceback.
 
@@ -88,6 +93,7 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # for as long as the process lives
         if hasattr(stream := getattr(sys, name), "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a Windows pipe speaks cp1252
+    gc.set_threshold(*GARBAGE)
     words = list(sys.argv[1:] if argv is None else argv)
     name, named = _command_in(words)
     command = COMMANDS[name]

@@ -5,7 +5,7 @@ Written where records are folded, read by the status page, the verdict, and the 
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -75,25 +75,43 @@ class Journal:
         self._noted = 0
         self._unknown = {people: Templates(people) for people in (False, show_people)}
 
-    def note(self, log: LogName, records: Iterable[RecordLike], recognised: Recognised) -> None:
+    def note(self, log: LogName, records: Sequence[RecordLike], recognised: Recognised) -> None:
         """Keep what is notable in `records`: every entry with a meaning, and unknown wordings of the Licenses log.
 
         `recognised`: what they mean.
         """
-        for record, (message, event) in zip(records, recognised, strict=True):
-            if record.orphan or not isinstance(record, Record):
-                continue
+        found: dict[str, list[int]] = {}
+        for index, (message, event) in enumerate(recognised):
             if event is not None and not isinstance(event, AccessGranted):
-                user = printable(event.user) if isinstance(event, AccessDenied) else ""
-                with self._lock:
+                found.setdefault(message, []).append(index)
+        newest = sorted(index for indices in found.values() for index in indices[-KEPT_PER_MESSAGE:])
+        with self._lock:
+            for index in newest:
+                record, (message, event) = records[index], recognised[index]
+                if event is not None and isinstance(record, Record):
+                    user = printable(event.user) if isinstance(event, AccessDenied) else ""
                     self._noted += 1
                     note = _Note(self._noted, record.at, log, message, event, user, text_of(record)[:LONGEST_TEXT])
                     self._notes.setdefault((log, message), deque(maxlen=KEPT_PER_MESSAGE)).append(note)
-            # Most rows of the audit log are no license matter: only the Licenses log's unknown wordings tell something.
-            if message == UNKNOWN and log == "licenses":
-                with self._lock:
-                    for templates in self._unknown.values():
-                        templates.add(log, text_of(record), record.at)
+        # Most rows of the audit log are no license matter: only the Licenses log's unknown wordings tell something.
+        if log == "licenses":
+            self._note_unknown(records, recognised)
+
+    def _note_unknown(self, records: Sequence[RecordLike], recognised: Recognised) -> None:
+        """Count unknown wordings: each distinct one is masked once, however many records hold it."""
+        times: dict[tuple[str, ...], list[float | None]] = {}
+        one: dict[tuple[str, ...], LicensesRecord] = {}
+        for record, (message, _) in zip(records, recognised, strict=True):
+            if message == UNKNOWN and isinstance(record, LicensesRecord):
+                texts = texts_of(record)
+                known = times.get(texts)
+                if known is None:
+                    known, one[texts] = times.setdefault(texts, []), record
+                known.append(record.at)
+        with self._lock:
+            for texts, record in one.items():
+                for templates in self._unknown.values():
+                    templates.add("licenses", text_of(record), times[texts])
 
     def clear(self) -> None:
         """Forget everything: the logs are read again."""

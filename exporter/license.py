@@ -5,9 +5,12 @@ Instants are log time; `now` is always an argument. The rules are those of docs/
 
 import hashlib
 import hmac
+import operator
 import secrets
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import takewhile
+from itertools import accumulate, compress, takewhile
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -64,6 +67,10 @@ class RecordLike(Protocol):
 
 Recognised = Sequence[tuple[str, LogEvent | None]]
 """For each record its message, and what it means or None."""
+
+
+_message_of = operator.itemgetter(0)
+_is_dated = operator.attrgetter("dated")
 
 
 class Rules(NamedTuple):
@@ -232,25 +239,89 @@ class LicenseState(msgspec.Struct, kw_only=True):
         Returns what they were recognised as.
         """
         recognised = rules.recognise(log, records)
+        self.sync.rules = ClockRules(rules.infers, rules.grace, rules.settle)
+        self._count_messages(log, records, recognised)
+        done = self._fold_plain(log, records, recognised, now)
+        if done < len(records):
+            self._fold_any(log, records[done:], recognised[done:], now, rules)
+        self.counters.sync_failures = max(self.counters.sync_failures, self.sync.failures)
+        self._forget(now)
+        return recognised
+
+    def _count_messages(self, log: LogName, records: Sequence[RecordLike], recognised: Recognised) -> None:
         counters = self.log_counters(log)
-        messages = counters.messages
+        counters.malformed += sum([record.counts for record in records if record.malformed])
+        counting = [record.counts and not (record.malformed and record.orphan) for record in records]
+        for message, number in Counter(compress(map(_message_of, recognised), counting)).items():
+            counters.messages[message] = counters.messages.get(message, 0) + number
+            counters.records += number
+
+    def _fold_plain(self, log: LogName, records: Sequence[RecordLike], recognised: Recognised, now: float) -> int:
+        """Fold records whose times are all believable: only those with a meaning are looked at one by one.
+
+        Returns how many were folded: none of a batch with a time that is not believable, and up to the first from
+        which on each record matters.
+        """
+        newest = self.last_entry.get(log)
+        times = [record.at for record in records if record.at is not None]
+        clock = self.sync if log == "licenses" else None
+        if (
+            newest is None
+            or newest > now + CLOCK_WRONG
+            or not times
+            or len(times) < len(records)
+            or self.sync.doubted
+            or not all(map(_is_dated, records))
+            or not newest - DISORDER <= min(times) <= max(times) <= now + FUTURE
+            or (clock is not None and (clock.torn_before or clock.torn_attempt is not None))
+        ):
+            return 0
+        peaks = list(accumulate(times, max, initial=newest))
+        if clock is not None and max(map(operator.sub, peaks[1:], peaks)) > JUMP:
+            return 0
+        heard = 0
+        for index, (message, event) in enumerate(recognised):
+            if event is None:
+                continue
+            at, peak = times[index], peaks[index + 1]
+            if clock is not None:
+                if type(event) is ServiceStarted:
+                    heard = self._hear(peaks, heard, index)
+                    clock.hear(at, new_run=True)
+                heard = self._hear(peaks, heard, index + 1)
+                clock.latest = peak if clock.latest is None else max(clock.latest, peak)
+            self._fold_event(log, records[index], message, event, at, at >= peak - DISORDER, now)
+            if self.sync.doubted:
+                self.last_entry[log] = peak
+                return index + 1
+        if clock is not None:
+            self._hear(peaks, heard, len(records))
+            clock.latest = peaks[-1] if clock.latest is None else max(clock.latest, peaks[-1])
+        self.last_entry[log] = peaks[-1]
+        return len(records)
+
+    def _hear(self, peaks: Sequence[float], begin: int, end: int) -> int:
+        """Tell the clock of the records, of the numbers between, by which the service outlived an attempt."""
+        while (begin := bisect_left(peaks, self.sync.hear_from, begin + 1, end + 1)) <= end:
+            self.sync.hear(peaks[begin])
+        return end
+
+    def _fold_any(
+        self, log: LogName, records: Sequence[RecordLike], recognised: Recognised, now: float, rules: Rules
+    ) -> None:
+        """Fold records one by one, whatever their times are."""
+        counters = self.log_counters(log)
         newest = self.last_entry.get(log, float("-inf"))
         horizon = now + FUTURE
         clock = self.sync if log == "licenses" else None
-        self.sync.rules = ClockRules(rules.infers, rules.grace, rules.settle)
         for record, (message, event) in zip(records, recognised, strict=True):
-            counts = record.counts
-            if record.malformed:
-                counters.malformed += counts
-                if record.orphan:
-                    continue
-            if counts:
-                messages[message] = messages.get(message, 0) + 1
+            if record.malformed and record.orphan:
+                continue
             at = record.at
             if at is not None:
                 if at > horizon:
                     at = None  # counted, but no instant of the future moves a clock
-                    counters.future += counts
+                    counters.future += record.counts
                 elif at > newest:
                     if clock is not None and JUMP < at - newest < float("inf"):
                         self.jump = (newest, at)
@@ -263,9 +334,11 @@ class LicenseState(msgspec.Struct, kw_only=True):
             in_order = at is not None and at >= newest - DISORDER
             if clock is not None and at is not None and in_order:
                 clock.latest = newest if clock.latest is None else max(clock.latest, newest)
-                new_run = isinstance(event, ServiceStarted)
-                if record.dated and (at >= clock.hear_from or new_run or clock.torn_attempt is not None):
+                new_run = type(event) is ServiceStarted
+                if record.dated and (new_run or clock.torn_attempt is not None):
                     clock.hear(at, new_run=new_run)
+                if record.dated and newest >= clock.hear_from:
+                    clock.hear(newest)
             if event is not None:
                 self._fold_event(log, record, message, event, at, in_order, now)
             if clock is not None and record.dated:
@@ -273,12 +346,8 @@ class LicenseState(msgspec.Struct, kw_only=True):
             if self.sync.doubted and at is not None:  # in the order of the records: a verdict may stand between them
                 for used_at, use in rules.uses(log, [record]):
                     self.sync.in_use(used_at, use.kind, person=log == "repository_audit")
-        counters.records = sum(messages.values())
         if newest > float("-inf"):
             self.last_entry[log] = newest
-        self.counters.sync_failures = max(self.counters.sync_failures, self.sync.failures)
-        self._forget(now)
-        return recognised
 
     def fold(self, event: OutsideEvent, now: float, rules: Rules) -> None:
         """Fold what another source than the logs observed."""
@@ -345,7 +414,11 @@ class LicenseState(msgspec.Struct, kw_only=True):
         now: float,
     ) -> None:
         counters, counts = self.counters, record.counts
-        if isinstance(event, SyncFailed | LicenseStale | LicenseError):
+        if isinstance(event, SyncAttempted):
+            counters.sync_attempts += counts
+            self._fold_sync(record, message, event, at, in_order)
+            return
+        if isinstance(event, (SyncFailed, LicenseStale, LicenseError)):
             error: ErrorClass = "stale" if isinstance(event, LicenseStale) else event.error
             counters.errors[error] = counters.errors.get(error, 0) + counts
         if isinstance(event, AccessDenied):
@@ -361,8 +434,6 @@ class LicenseState(msgspec.Struct, kw_only=True):
             severe = self.log_counters(log).severe
             severe[event.level] = severe.get(event.level, 0) + counts
         elif log == "licenses":
-            if isinstance(event, SyncAttempted):
-                counters.sync_attempts += counts
             self._fold_sync(record, message, event, at, in_order)
 
     # --- the sync clock ----------------------------------------------------------------------------------------------
@@ -376,7 +447,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
         clock, correlation = self.sync, getattr(record, "corr_id", "")
         if not record.dated and clock.attempts and 0 < clock.attempts[-1].at - at <= DISORDER:
             at = clock.attempts[-1].at  # its predecessor was out of order: it stands behind this attempt
-        if self._shows_the_service(event) and self.first_sign is None:
+        if self.first_sign is None and self._shows_the_service(event):
             self.first_sign = at
         if isinstance(event, SyncAttempted):
             self.last_attempt = _later(self.last_attempt, at)
@@ -401,7 +472,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
                 self.last_failure = _later(self.last_failure, at)
                 self.last_error[event.error] = _later(self.last_error.get(event.error), at)
                 self.last_error_message = message
-        elif isinstance(event, LicenseError | SyncTrouble):
+        elif isinstance(event, (LicenseError, SyncTrouble)):
             if isinstance(event, LicenseError):
                 self.last_error[event.error] = _later(self.last_error.get(event.error), at)
             trouble = event.trouble if isinstance(event, LicenseError) else event
@@ -416,7 +487,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
         """Whether `event` is one that only a Licenses service logs that manages the license."""
         if isinstance(event, LicenseError):
             return event.service
-        return isinstance(event, SyncAttempted | SyncSucceeded | SyncFailed | LicenseStale)
+        return isinstance(event, (SyncAttempted, SyncSucceeded, SyncFailed, LicenseStale))
 
     # --- refused users -----------------------------------------------------------------------------------------------
 

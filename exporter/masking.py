@@ -8,7 +8,7 @@ What is masked too much costs a look at the original; what is masked too little 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from exporter.printable import printable
 from exporter.vocabulary import (
@@ -83,8 +83,8 @@ class Templates:
         self._show_people = show_people
         self._counts: dict[tuple[str, str], list[float]] = {}
 
-    def add(self, log: str, text: str, at: float | None) -> None:
-        """Count one text of `log` with its row time."""
+    def add(self, log: str, text: str, times: Sequence[float | None]) -> None:
+        """Count a text of `log`, once for each of its row times."""
         template = (printable(text) if self._show_people else masked(text)) or "(no text)"
         key = (log, template)
         row = self._counts.get(key)
@@ -92,9 +92,9 @@ class Templates:
             if len(self._counts) >= MOST_TEMPLATES:
                 key = (log, OTHERS)
             row = self._counts.setdefault(key, [0, float("inf"), float("-inf")])
-        row[0] += 1
-        if at is not None:
-            row[1], row[2] = min(row[1], at), max(row[2], at)
+        row[0] += len(times)
+        if known := [at for at in times if at is not None]:
+            row[1], row[2] = min(row[1], *known), max(row[2], *known)
 
     def rows(self) -> list[dict[str, object]]:
         """`log`, `template`, `count`, `first` and `last` (seconds since 1970, or None), the most frequent first."""

@@ -6,7 +6,7 @@ success. Instants are log time; the wall clock only says that nothing more has c
 entries' own times, until the next attempt has made it final. The rules are explained in `docs/design.md`.
 """
 
-from bisect import insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
@@ -41,7 +41,7 @@ MOST_MARKS = 400
 MOST_ENDS = 10_000
 """At an attempt every 10 minutes a grace of 5 days needs 720."""
 MOST_PROBE_FAILURES = 1_000
-MOST_ATTEMPTS = 200
+MOST_ATTEMPTS = 8
 """Attempts that are not final: a flood of them makes the oldest final at once."""
 LOUD = 0.9
 """Share of failed attempts: a site that fails so recognisably is believed when it is silent."""
@@ -126,6 +126,8 @@ class SyncClock(msgspec.Struct, kw_only=True):
     older_unclear: int = 0
     pauses: list[float] = []
     """The last pauses between attempts, in seconds."""
+    rhythm: float = USUAL_RHYTHM
+    """Seconds between two attempts, usually: the upper quartile of the last pauses, for retries are no rhythm."""
     slowest: float = 0.0
     """Seconds between an attempt and its failure, the longest so far beyond the settle time."""
     wordings: dict[str, tuple[int, int]] = {}
@@ -178,11 +180,6 @@ class SyncClock(msgspec.Struct, kw_only=True):
         )
 
     # --- what follows from it ----------------------------------------------------------------------------------------
-
-    @property
-    def rhythm(self) -> float:
-        """Seconds between two attempts, usually: the upper quartile of the last pauses, for retries are no rhythm."""
-        return sorted(self.pauses)[len(self.pauses) * 3 // 4] if self.pauses else USUAL_RHYTHM
 
     def wait(self) -> float:
         """Seconds after an attempt for which a failure is waited for."""
@@ -276,7 +273,8 @@ class SyncClock(msgspec.Struct, kw_only=True):
             return "retried", None
         if any(mark.kind == "trouble" and mark.at <= attempt.at + wait for mark in marks):
             return "unclear", None
-        if any(attempt.at <= at <= attempt.at + self.rules.settle for at in self.probe_failures):
+        probes = self.probe_failures
+        if probes and bisect_left(probes, attempt.at) < bisect_right(probes, attempt.at + self.rules.settle):
             return "unclear", None
         if attempt.new_run or self._is_lifeless(attempt, following, latest):
             return "unclear", None
@@ -307,25 +305,32 @@ class SyncClock(msgspec.Struct, kw_only=True):
         for index, attempt in enumerate(self.attempts):
             if attempt.heard is None and at >= (attempt.at if new_run else attempt.at + wait):
                 self.attempts[index] = msgspec.structs.replace(attempt, heard=at, new_run=new_run)
-        self._await()
-
-    def _await(self) -> None:
         unheard = [attempt.at for attempt in self.attempts if attempt.heard is None]
-        self.hear_from = min(unheard) + self.wait() if unheard else NEVER
+        self.hear_from = min(unheard) + wait if unheard else NEVER
 
     def attempted(self, attempt: Attempt) -> None:
         """An attempt with a time was read."""
         if self.torn_before:
             self._mark(Mark(attempt.at, "trouble"))
-        previous = max((other.at for other in self.attempts if other.at <= attempt.at), default=None)
+        newest = self.attempts[-1].at if self.attempts else None
+        if newest is None or newest <= attempt.at:
+            previous = newest
+        else:
+            previous = max((other.at for other in self.attempts if other.at <= attempt.at), default=None)
         if previous is not None and self.rules.settle < attempt.at - previous < LONGEST_RHYTHM:
             self.pauses = [*self.pauses[-(RHYTHMS - 1) :], attempt.at - previous]
+            self.rhythm = sorted(self.pauses)[len(self.pauses) * 3 // 4]
         self._open(attempt)
-        self._learn_and_finish()
+        if self.marks and (
+            self.marks[-1].at >= attempt.at
+            or (previous is not None and self.marks[-1].at > previous + self.rules.settle)
+        ):
+            self._learn()
+        self._finish_old()
 
     def _open(self, attempt: Attempt) -> None:
-        insort(self.attempts, attempt, key=lambda other: other.at)
-        self._await()
+        insort(self.attempts, attempt, key=_at)
+        self.hear_from = min(self.hear_from, attempt.at + self.wait())
         if self.orphan_failure is not None and attempt.at <= self.orphan_failure < attempt.at + DISORDER:
             self.orphan_failures -= 1  # it was read before its attempt
             self.orphan_failure = None
@@ -377,10 +382,11 @@ class SyncClock(msgspec.Struct, kw_only=True):
                 for end in self.ends
             ]
             for judged in lost:
-                insort(self.marks, Mark(judged.at, "stale"), key=lambda other: other.at)
+                insort(self.marks, Mark(judged.at, "stale"), key=_at)
         self._note_verdict(at)
         self.final_failures += sum(end.counts for end in taken)
-        self._learn_and_finish()
+        self._learn()
+        self._finish_old()
 
     def _note_verdict(self, at: float) -> None:
         if self.verdict is None or at - self.verdict > self.rules.grace:
@@ -428,7 +434,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
 
     def probe_failed(self, at: float) -> None:
         """A probe of the backend failed."""
-        self.probe_failures.append(at)
+        insort(self.probe_failures, at)
         del self.probe_failures[:-MOST_PROBE_FAILURES]
 
     def disbelieve(self, horizon: float) -> None:
@@ -465,24 +471,27 @@ class SyncClock(msgspec.Struct, kw_only=True):
 
     def _mark(self, mark: Mark) -> None:
         newest = self.attempts[-1] if self.attempts else None
-        again = (
-            newest is not None
-            and mark.at >= newest.at
-            and any(other.kind == mark.kind and other.at >= newest.at for other in reversed(self.marks))
-        )
-        if again and self.marks[-1].kind == mark.kind and 0 <= mark.at - self.marks[-1].at < 1:
+        since = [other for other in self.marks if newest is not None and other.at >= newest.at]
+        if since and since[-1].kind == mark.kind and 0 <= mark.at - since[-1].at < 1:
             return  # a flood of the same
         ends_one = mark.kind in ("failed", "stale", "told")
-        if ends_one and not any(attempt.at <= mark.at < self._reach(attempt.at) for attempt in self.attempts):
+        in_order = newest is not None and newest.at <= mark.at < self._reach(newest.at)
+        if ends_one and not in_order and not any(a.at <= mark.at < self._reach(a.at) for a in self.attempts):
             if mark.kind != "told":
                 self._fail_alone(mark.at)
             oldest = self.attempts[0].at if self.attempts else mark.at
             self.marks = [other for other in self.marks if other.at >= min(oldest, mark.at) - DISORDER]
-        insort(self.marks, mark, key=lambda other: other.at)
+        insort(self.marks, mark, key=_at)
         if len(self.marks) > MOST_MARKS:
             del self.marks[len(self.marks) // 4 : len(self.marks) // 2]  # keeps the first and the newest
-        if not again and (ends_one or (newest is not None and _is_tied(mark, newest))):
-            self._learn_and_finish()
+        if newest is None or not (ends_one or _is_tied(mark, newest)):
+            return
+        if in_order and mark.at <= newest.at + self.rules.settle:
+            if mark.kind != "told" and not any(_ends(other, newest) for other in since):
+                self.failures += newest.counts
+            return
+        self._learn()
+        self._finish_old()
 
     def _fail_alone(self, at: float) -> None:
         """A failure without a known attempt: one in each settle time stands for a sync."""
@@ -492,8 +501,8 @@ class SyncClock(msgspec.Struct, kw_only=True):
             self.orphan_failures += 1
         self.orphan_failure = at if self.orphan_failure is None else max(self.orphan_failure, at)
 
-    def _learn_and_finish(self) -> None:
-        """Learn how slow failures are, and make final what the next attempt has ended."""
+    def _learn(self) -> None:
+        """Learn how slow failures are, and count those that are not final."""
         latest = self.latest if self.latest is not None else float("-inf")
         for index, attempt in enumerate(self.attempts):
             following = self.attempts[index + 1].at if index + 1 < len(self.attempts) else float("inf")
@@ -512,15 +521,22 @@ class SyncClock(msgspec.Struct, kw_only=True):
             sure = following < float("inf") or latest > first.at + DISORDER
             if sure and self.rules.settle < delay <= SLOWEST * self.rhythm:
                 self.slowest = max(self.slowest, delay)
+        failed = sum(judged.outcome == "failed" and judged.counts for judged in self.judged())
+        self.failures = max(self.failures, self.final_failures + failed)
+
+    def _finish_old(self) -> None:
+        """Make final what a later attempt has ended for good."""
+        latest = self.latest if self.latest is not None else float("-inf")
         while len(self.attempts) > 1 and (
             latest > self.attempts[1].at + DISORDER or len(self.attempts) > MOST_ATTEMPTS
         ):
-            self._finish(self._judged(0))
-            following = self.attempts[1].at
+            attempt, following = self.attempts[0], self.attempts[1].at
+            if self.marks and self.marks[0].at < following:
+                self._finish(self._judged(0))
+                self.marks = [mark for mark in self.marks if mark.at >= following]
+            elif following - attempt.at > self.rules.settle:  # else it was retried: nothing more is to be said
+                self._finish(self._judged(0))
             del self.attempts[0]
-            self.marks = [mark for mark in self.marks if mark.at >= following]
-        failed = sum(judged.outcome == "failed" and judged.counts for judged in self.judged())
-        self.failures = max(self.failures, self.final_failures + failed)
 
     def _finish(self, judged: Judged) -> None:
         if judged.outcome in ("succeeded", "told"):
@@ -539,9 +555,17 @@ class SyncClock(msgspec.Struct, kw_only=True):
                 self.older_unclear += end.outcome == "unclear"
 
 
+def _at(timed: Attempt | Mark) -> float:
+    return timed.at
+
+
 def _is_tied(mark: Mark, attempt: Attempt) -> bool:
     """Whether an entry speaks of trouble and is the attempt's own."""
     return mark.kind in ("trouble", "tied") and _is_own(mark, attempt)
+
+
+def _ends(mark: Mark, attempt: Attempt) -> bool:
+    return mark.kind in ("failed", "stale", "told") or _is_tied(mark, attempt)
 
 
 def _is_own(mark: Mark, attempt: Attempt) -> bool:

@@ -357,7 +357,7 @@ def _print_unknown(arguments: argparse.Namespace, rules: Rules) -> int:
         for log, records in _batches(arguments):
             for record, (message, _) in zip(records, rules.recognise(log, records), strict=True):
                 if message == UNKNOWN and not record.orphan:
-                    templates.add(log, text_of(record), record.at)
+                    templates.add(log, text_of(record), (record.at,))
     except UnknownLogError:
         complain(f"the input is not recognised as a log; specify it with --log: {', '.join(LOG_NAMES)}")
         code = _FAILED

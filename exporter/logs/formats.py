@@ -6,8 +6,10 @@ Pure; knows nothing of files. `split` frames and parses; `messages` says what a 
 import calendar
 import operator
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import msgspec
@@ -187,15 +189,24 @@ def instant(text: str) -> float | None:
     without an offset could be any of a day's 24 hours and is not usable.
     """
     # Nearly all entries of a log share their minute with the one before: only the seconds are parsed.
-    known = _MINUTES.get(text[:17]) if text[-1:] == "Z" else None
-    if known is not None and text.isascii():
-        second, fraction = text[17:19], text[19:-1]
-        if second in _SECONDS and fraction[:1] == "." and fraction[1:].isdigit():
-            return known + _SECONDS[second] + float(fraction)
+    if _is_usual(text) and (known := _MINUTES.get(text[:17])) is not None:
+        return known + float(text[17:-1])
     return _any_instant(text)
 
 
-_SECONDS = {f"{second:02}": float(second) for second in range(61)}
+def _instants(stamps: list[Any]) -> list[float | None]:
+    """What each of `stamps` names; a log's share their minutes."""
+    minutes = _MINUTES
+    if set(map(type, stamps)) == {str} and all(map(_is_usual, stamps)):
+        starts = {head: minutes.get(head) or instant(f"{head}00Z") for head in {text[:17] for text in stamps}}
+        try:
+            return [starts[text[:17]] + float(text[17:-1]) for text in stamps]  # type: ignore[operator]  # an unusable minute raises TypeError
+        except TypeError:
+            pass
+    return [(instant(stamp) if type(stamp) is str else None) or _epoch_instant(stamp) for stamp in stamps]
+
+
+_is_usual = re.compile(r"[0-9T:-]{17}(?:[0-5][0-9]|60)\.[0-9]{1,12}Z").fullmatch
 _MINUTES: dict[str, float] = {}
 """The start of each minute seen, by the text of its UTC time without the seconds."""
 MOST_REMEMBERED = 4096
@@ -222,7 +233,7 @@ def _any_instant(text: str) -> float | None:
         if len(_MINUTES) >= MOST_REMEMBERED:
             _MINUTES.clear()
         _MINUTES[text[:17]] = at
-    return at + int(second) + (float(f".{fraction}") if fraction else 0.0)
+    return at + float(f"{second}.{fraction or 0}")
 
 
 @lru_cache(maxsize=256)
@@ -275,16 +286,18 @@ def _split_licenses(lines: list[bytes], header: bytes | None, final: bool) -> Sp
         starts = [index for index, line in enumerate(lines) if line.strip()]
         lines = [lines[index] for index in starts]
         records = [_typed_or_odd(line) for line in lines]
-    for place, (record, line) in enumerate(zip(records, lines, strict=True)):
-        stamp = record.timestamp
-        if stamp is None or not (record.message or any(texts_of(record))):  # its keys may be written in another case
-            record = records[place] = _odd_record(line)
-            stamp = record.timestamp
+    for place in [place for place, record in enumerate(records) if record.timestamp is None or not record.message]:
+        record = records[place]
+        if record.timestamp is None or not any(texts_of(record)):  # its keys may be written in another case
+            records[place] = _odd_record(lines[place])
+    times = _instants([record.timestamp for record in records])
+    for record, line, at in zip(records, lines, times, strict=True):
         record.raw = line
-        at = record.at = (instant(stamp) if type(stamp) is str else None) or _epoch_instant(stamp)
-        if at is None:
-            record.malformed = True
-            record.dated = False
+        record.at = at
+    if None in times:
+        for record in records:
+            if record.at is None:
+                record.malformed, record.dated = True, False
     return Split(records, starts, 0, None)
 
 
@@ -300,6 +313,24 @@ ERROR_KEY = re.compile(
     re.IGNORECASE,
 )
 """A key of an error with a value that says something. Only lines with one are looked into more deeply."""
+
+
+_MARKS = (b'"err', b"rror", b"xception", b'"fail', b"ailure", b'"fault', b'"panic', b"LICENSES-")
+"""What a line with a key of an error nearly always holds: looked for first, in many lines at once."""
+
+
+def lines_with_errors(lines: Sequence[bytes]) -> list[int]:
+    """Which of `lines` hold a key of an error with a value that says something, or a code."""
+    text = b"\n".join(lines)
+    ends = list(accumulate([len(line) + 1 for line in lines]))
+    found = set()
+    for mark in _MARKS:
+        at = text.find(mark)
+        while at >= 0:
+            line = bisect_right(ends, at)
+            found.add(line)
+            at = text.find(mark, ends[line]) if line < len(ends) else -1
+    return [line for line in sorted(found) if ERROR_KEY.search(lines[line])]
 
 
 def deeper_texts(record: LicensesRecord) -> tuple[str, tuple[str, ...]]:

@@ -6,9 +6,10 @@ meaning returns an event. Texts are in lower case and are looked for at the begi
 regardless of case; a text that ends in a blank must also end with a word.
 """
 
+import operator
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple, cast
 
 from exporter.config import Config, ConfigError, MessageConfig
 from exporter.events import (
@@ -30,18 +31,18 @@ from exporter.events import (
 )
 from exporter.logs import trouble
 from exporter.logs.formats import (
-    ERROR_KEY,
     AuditRecord,
     LicensesRecord,
     Record,
     TraceRecord,
     deeper_texts,
+    lines_with_errors,
     meaning_key,
     texts_of,
 )
 
 UNKNOWN = "unknown"
-CACHED_TEXTS = 4096
+CACHED_TEXTS = 16_384
 """Distinct texts of the Licenses log whose meaning is remembered."""
 
 ROWS_AT_ONCE = 256
@@ -413,28 +414,37 @@ class Catalogue:
             self._search(log, record, record.logger) if type(record) is TraceRecord else _NOTHING for record in records
         ]
 
-    def _recognise_entries(self, records: Sequence[Record]) -> list[Recognised]:
+    def _recognise_entries(self, records: Sequence[Any]) -> list[Recognised]:
         """Entries repeat their texts: each is searched once. Looking elsewhere is asked for all of them at once."""
-        raw = b"\n".join([record.raw for record in records])
-        elsewhere = bool(self._taught.get("licenses")) or ERROR_KEY.search(raw) is not None
-        found = []
-        for record in records:
-            if type(record) is not LicensesRecord:
-                found.append(_NOTHING)
-                continue
-            if record.malformed and not record.orphan and _is_torn(record.raw):
-                found.append(self._torn(record))
-                continue
-            key = meaning_key(record)
-            known = self._cache.get(key)
-            if known is None:
-                known = self._entry(record)
-                if len(self._cache) >= CACHED_TEXTS:
-                    self._cache.clear()
-                self._cache[key] = known
-                self._note_caller(record.caller, known)
-            found.append(self._elsewhere(record) if elsewhere and known is _NOTHING else known)
+        keys = list(map(meaning_key, records))
+        known = list(map(self._cache.get, keys))
+        found = [one or _NOTHING for one in known] if None in known else cast("list[Recognised]", known)
+        torn: set[int] = set()
+        if True in map(_is_malformed, records):
+            torn = {index for index, record in enumerate(records) if record.malformed and _is_torn(record.raw)}
+        if None in known:
+            for index in [index for index, one in enumerate(known) if one is None and index not in torn]:
+                found[index] = self._meaning(keys[index], records[index])
+        for index in torn:
+            found[index] = self._torn(records[index])
+        deeper: Iterable[int] = range(len(records))
+        if not self._taught.get("licenses"):  # a site's pattern may match anything
+            deeper = lines_with_errors([record.raw for record in records])
+        for index in deeper:
+            if found[index] is _NOTHING:
+                found[index] = self._elsewhere(records[index])
         return found
+
+    def _meaning(self, key: tuple[Any, ...], record: LicensesRecord) -> Recognised:
+        """The meaning of an entry with `key`, remembered."""
+        known = self._cache.get(key)
+        if known is None:
+            known = self._entry(record)
+            if len(self._cache) >= CACHED_TEXTS:
+                self._cache.clear()
+            self._cache[key] = known
+            self._note_caller(record.caller, known)
+        return known
 
     # --- an entry of the Licenses log
 
@@ -592,6 +602,7 @@ class Catalogue:
 
 
 _NOTHING = Recognised(UNKNOWN, None)
+_is_malformed = operator.attrgetter("malformed")
 _STALE_MESSAGES = tuple(message for message in MESSAGES if message.name == license_stale.__name__)
 SHORTEST_BEGINNING = 5
 """Characters of a torn text from which on it is the beginning of a known wording."""

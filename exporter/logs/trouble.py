@@ -8,6 +8,7 @@ import hashlib
 import http
 import ipaddress
 import re
+from functools import lru_cache
 
 from exporter.events import ErrorClass
 
@@ -101,8 +102,24 @@ _STARTED = re.compile(
 )
 
 
+_WORD = re.compile(r"[\w']+")
+_BEGINNINGS = frozenset(
+    {"time", "timed", "timing", "times", "too", "give", "gives", "giving", "given", "gave", "hung", "fall", "falls"}
+    | {"falling", "fell", "back", "ended", "http", "rate", "dial", "not", "no", "tls", "wsarecv", "wsasend", "without"}
+)
+"""Words with which the failures of several words begin."""
+
+
+@lru_cache(maxsize=1 << 15)
+def _may_fail(word: str) -> bool:
+    """Whether a text with `word` may speak of failure: most texts have no such word, and need no closer look."""
+    return bool(_FAILURE.search(word) or _FAILURE_ABROAD.search(word)) or word.casefold() in _BEGINNINGS
+
+
 def speaks_of_failure(text: str) -> bool:
     """Whether `text` holds words of failure that it does not deny: `0 errors` and `nothing failed` are none."""
+    if "<" not in text and not any(map(_may_fail, _WORD.findall(text))):
+        return False
     return bool(_FAILURE.search(left := _DENIED_FAILURE.sub(" ", text)) or _FAILURE_ABROAD.search(left))
 
 

@@ -23,7 +23,7 @@ from exporter.tail.table import FileTable
 from exporter.tail.tracker import MOST_HANDLES, Tracker
 from exporter.tail.unreadable import UnreadablePaths
 
-BATCH_BYTES = 4 << 20
+BATCH_BYTES = 1 << 20
 """Bytes of log that one batch covers, about; also what may be read ahead to merge files by time."""
 WATCHED_SECONDS = 3600.0
 """A file that grew while it was watched, and then has not for so long, is closed and looked at by its name alone. One
