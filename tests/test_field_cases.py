@@ -46,7 +46,7 @@ def text(judgement: dict[str, Any]) -> str:
     return " ".join((judgement["summary"], *judgement["evidence"]))
 
 
-NO_SUCCESS = "No sync is known to have succeeded."
+NO_SUCCESS = "No successful sync is known."
 
 
 @pytest.mark.parametrize("reason", ["Forbidden", "Bad Gateway", "", "unknown status code", "Internal Server Error"])
@@ -104,7 +104,7 @@ def test_slow_failures_make_no_success_flip_twice(tmp_path, capsys):
     assert "08:10:00" in text(judged(tmp_path, capsys, 11 * MINUTE + 33, *lines)), "nothing can tell that before"
     found = judged(tmp_path, capsys, 31 * MINUTE + 33, *lines)
     assert "2 syncs failed since" in text(found)
-    assert "The last sync that succeeded was at 2026-11-20 08:00:00" in text(found)
+    assert "The last successful sync was at 2026-11-20 08:00:00" in text(found)
 
 
 def test_after_a_stale_verdict_that_disproved_silence_silence_proves_nothing(tmp_path, capsys):
