@@ -29,7 +29,7 @@ from exporter.events import (
 from exporter.license import FUTURE, Recognised, RecordLike
 from exporter.logs.formats import AuditRecord, LicensesRecord, Record, TraceRecord, texts_of
 from exporter.logs.messages import UNKNOWN
-from exporter.masking import Templates, masked
+from exporter.masking import Templates, masked, without_logins
 from exporter.printable import printable
 
 KEPT_PER_MESSAGE = 200
@@ -195,8 +195,8 @@ def meaning_of(event: LogEvent) -> str:
 
 
 def text_of(record: Record) -> str:
-    """The words of a record that can be shown once masked, as one line; never its other columns."""
-    return printable(_words_of(record))
+    """The words of a record that can be shown once masked, as one line; never its other columns, nor what logs in."""
+    return without_logins(printable(_words_of(record)))
 
 
 def _words_of(record: Record) -> str:

@@ -111,11 +111,22 @@ class Templates:
         ]
 
 
+_LOGIN = r"TlRMTVNTUA[A-Za-z0-9+/=_-]*|(?:(?<=NTLM[ ])|(?<=Negotiate[ ]))[A-Za-z0-9+/=]{16,}"
+"""A message of NTLM or Negotiate in base64: it holds user, domain, computer, and what a password can be guessed by."""
+
+
+def without_logins(text: str) -> str:
+    """`text` without what nobody may see, not even those who may see people: the messages of NTLM logins."""
+    return re.sub(_LOGIN, "<secret>", text, flags=re.IGNORECASE)
+
+
 # What the pieces of a text are, the first that fits; the name of the group is the word that stands in for it.
 _PIECES = re.compile(
     r"""
     (?P<kept>(?<![A-Za-z])(?:result|code|status|status\ ?code|sessioncount)["']?\s*[:=]\s*["']?\d{1,3}(?!\w)["']?)
-  | (?P<login>TlRMTVNTUA[A-Za-z0-9+/=_-]*)
+  | (?P<login>"""
+    + _LOGIN
+    + r""")
   | (?P<secret>(?<![A-Za-z])(?:password|passwd|passphrase|pwd|secret|token|api-?key|authorization|proxy-authorization|
         signed(?:\ license)?\ key|license\ ?key|key|cookie|checksum|signature|credentials?)
         ["']?\s*[:=]\s*(?:(?:basic|bearer|ntlm|negotiate)\s+)?(?:"[^"]*"|'[^']*'|[^\s,;|&]+))

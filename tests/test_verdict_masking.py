@@ -1,9 +1,13 @@
 """Masking: what names a person, a host, a key or a number never comes through; the wording of a message does."""
 
+import json
+
 import pytest
 from hypothesis import given, settings, strategies
 
-from exporter.masking import Templates, masked
+from exporter.journal import text_of
+from exporter.logs.formats import split
+from exporter.masking import Templates, masked, without_logins
 from tests.masking_sentences import ENDING_NAMES, OTHERS, PLAIN_NAMES, SENTENCES, UNSEEN, WORD_NAMES, leaked
 
 GUID = "264ff070-6306-4f1b-85db-21a8468939b5"
@@ -253,6 +257,26 @@ def test_the_share_of_made_up_sentences_that_keep_the_name(sentences, names, mos
     """Before these rules 45 % of the sentences about people with names that are words kept the name."""
     found = leaked(sentences, names[::2] if names is WORD_NAMES else names, masked)
     assert sum(found.values()) <= most * len(sentences) * 3 * len(names) / (2 if names is WORD_NAMES else 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "ntlm> CONTOSO\\kowalska NTLM TlRMTVNTUAADAAAAGAAYAG4A+/AGAQYBhg==, refused",
+            "ntlm> CONTOSO\\kowalska NTLM <secret>, refused",
+        ),
+        ("type 1: TlRMTVNTUAAB", "type 1: <secret>"),
+        ("Negotiate oYIBdzCCAXOgAwoBAaKCAWoEggFm", "Negotiate <secret>"),
+        ("negotiate kowalska", "negotiate kowalska"),
+        ("Negotiate authentication failed", "Negotiate authentication failed"),
+    ],
+)
+def test_what_logs_in_is_masked_even_for_those_who_may_see_people(text, shown):
+    assert without_logins(text) == shown
+    line = json.dumps({"level": "error", "message": text, "timestamp": "2026-11-25T08:00:00Z"}).encode()
+    (record,) = split("licenses", [line], None, final=True).records
+    assert text_of(record) == shown
 
 
 def test_numbers_and_times_make_equal_wordings_equal():

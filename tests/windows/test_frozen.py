@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,15 @@ def installed() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def refuse_one(proxy: socket.socket) -> None:
+    """Answer one request as a proxy that wants NTLM."""
+    connection, _ = proxy.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 407 X\r\nProxy-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n")
+        connection.recv(4096)
+
+
 @pytest.mark.timeout(BUILD_SECONDS + 120)
 def test_the_recipe_makes_a_program_that_is_a_service(site, home: Path, installed: Path, tmp_path: Path) -> None:
     for name in ("frozen.py", "frozen.spec"):
@@ -45,6 +56,13 @@ def test_the_recipe_makes_a_program_that_is_a_service(site, home: Path, installe
     program = installed / "qlik-license-exporter.exe"
     version = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
     assert version.stdout.startswith(b"qlik-license-exporter "), version.stderr
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        threading.Thread(target=refuse_one, args=(proxy,), daemon=True).start()
+        url = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+        told = subprocess.run(
+            [program, "probe", "--proxy", url], stdin=subprocess.DEVNULL, capture_output=True, timeout=60
+        )
+    assert b"NTLM cannot be begun here" in told.stdout, "sspilib is part of it: the system itself was asked for a login"
 
     def service(action: str) -> int:
         # No pipes: should the service inherit one, a wait for its end would never end.
