@@ -23,6 +23,7 @@ from exporter.license import SUCCESS_SOURCES, LicenseState, LogCounters
 from exporter.observation import Observation
 from exporter.probes import PHASES, REASONS, ProbeHistory, ProbeResult
 from exporter.qrs import LicenseOverview, QrsBoard
+from exporter.revision import REVISION
 from exporter.verdict import VERDICTS
 
 COMPONENTS = ("tail", "probe", "qrs", "store", "web")
@@ -39,6 +40,12 @@ class Metric:
     meaning: str
     labels: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
     durable: bool = False
+
+    @property
+    def unit(self) -> str:
+        """Its base unit, which is the last word of its name; empty where it has none."""
+        last = self.name.removesuffix("_total").rpartition("_")[2]
+        return last if last in ("seconds", "bytes") else ""
 
 
 METRICS: dict[str, Metric] = {}
@@ -244,9 +251,10 @@ SESSIONS_PER_USER = _gauge(
 
 BUILD_INFO = _gauge(
     "qlik_license_exporter_build_info",
-    "Always 1: version of the exporter and of Python.",
+    "Always 1: version and revision of the exporter, and version of Python. The revision is unknown in a checkout.",
     version=None,
     python_version=None,
+    revision=None,
 )
 START = _gauge("qlik_license_exporter_start_timestamp_seconds", "Start time of this process.")
 FIRST_START = _gauge(
@@ -337,8 +345,36 @@ class ProbeCollector(Collector):
 
 
 def process_collectors() -> tuple[Collector, ...]:
-    """What the system tells of this process: `process_*`, on Linux only."""
-    return (ProcessCollector(registry=None),) if sys.platform == "linux" else ()
+    """What the system tells of this process: `process_*`, by the same names everywhere."""
+    return (ProcessCollector(registry=None),) if sys.platform == "linux" else (WindowsProcessCollector(),)
+
+
+class WindowsProcessCollector(Collector):
+    """`process_*` where prometheus_client has none. The names and meanings are those of Prometheus' own clients."""
+
+    def collect(self) -> Iterable[Family]:
+        """The families; none where the system refuses."""
+        import psutil  # on Windows only; elsewhere in tests
+
+        process = psutil.Process()
+        try:
+            with process.oneshot():
+                memory, times, start = process.memory_info(), process.cpu_times(), process.create_time()
+                handles = process.num_handles() if sys.platform == "win32" else process.num_fds()
+        except psutil.Error:
+            return
+        cpu = CounterMetricFamily(
+            "process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", unit="seconds"
+        )
+        cpu.add_metric((), times.user + times.system)
+        yield cpu
+        for name, meaning, unit, value in (
+            ("process_virtual_memory_bytes", "Virtual memory size in bytes.", "bytes", memory.vms),
+            ("process_resident_memory_bytes", "Resident memory size in bytes.", "bytes", memory.rss),
+            ("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", "seconds", start),
+            ("process_open_fds", "Number of open file descriptors; on Windows, of handles.", "", handles),
+        ):
+            yield GaugeMetricFamily(name, meaning, value=float(value), unit=unit)
 
 
 def families(seen: Observation) -> Iterator[Family]:
@@ -366,9 +402,9 @@ def _family(metric: Metric, *samples: tuple[Sequence[str], float | None]) -> Ite
     names = tuple(metric.labels)
     family: CounterMetricFamily | GaugeMetricFamily
     if metric.kind == "counter":
-        family = CounterMetricFamily(metric.name, metric.meaning, labels=names)
+        family = CounterMetricFamily(metric.name, metric.meaning, labels=names, unit=metric.unit)
     else:
-        family = GaugeMetricFamily(metric.name, metric.meaning, labels=names)
+        family = GaugeMetricFamily(metric.name, metric.meaning, labels=names, unit=metric.unit)
     for labels, value in known:
         family.add_metric(labels, value)
     yield family
@@ -498,7 +534,7 @@ def _overview_families(overview: LicenseOverview) -> Iterator[Family]:
 
 def _exporter_families(seen: Observation) -> Iterator[Family]:
     counted = seen.counted or seen.state
-    yield from _family(BUILD_INFO, ((__version__, platform.python_version()), 1))
+    yield from _family(BUILD_INFO, ((__version__, platform.python_version(), REVISION), 1))
     yield from _family(START, ((), seen.started))
     yield from _family(FIRST_START, ((), seen.first_started))
     yield from _family(EXPOSITION, ((), seen.now))

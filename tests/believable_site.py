@@ -360,7 +360,7 @@ def _exporter(node: Node, at: float, started: float) -> Iterator[Sample]:
     prefix = "qlik_license_exporter_"
     blind = node.site == "lyon" and LYON_LOG_UNREADABLE[0] <= at < LYON_LOG_UNREADABLE[1]
     unread_for = at - LYON_LOG_UNREADABLE[0] if blind else 0.0
-    yield prefix + "build_info", {"version": "0.1.0", "python_version": "3.12.7"}, 1
+    yield prefix + "build_info", {"version": "0.1.0", "python_version": "3.12.7", "revision": "unknown"}, 1
     yield prefix + "start_timestamp_seconds", {}, started
     yield prefix + "first_start_timestamp_seconds", {}, NOW - LONGEST_STORY
     yield prefix + "exposition_timestamp_seconds", {}, at

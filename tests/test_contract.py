@@ -60,7 +60,7 @@ analyzer_capacity_unavailable_seconds gauge
 tokens gauge
 tokens_available gauge
 sessions_per_user_max gauge
-exporter_build_info gauge version python_version
+exporter_build_info gauge version python_version revision
 exporter_start_timestamp_seconds gauge
 exporter_first_start_timestamp_seconds gauge
 exporter_exposition_timestamp_seconds gauge
@@ -112,7 +112,7 @@ def test_hazard_101_names_follow_the_rules_of_prometheus() -> None:
 def test_hazard_100_no_label_can_hold_a_person_a_host_or_a_path() -> None:
     """Only the values that the configuration or a server's certificate decides are not closed."""
     open_labels = {label for metric in METRICS.values() for label, values in metric.labels.items() if values is None}
-    assert open_labels == {"message", "target", "version", "issuer", "product", "python_version"}
+    assert open_labels == {"message", "target", "version", "issuer", "product", "python_version", "revision"}
 
 
 def test_every_promised_command_exists() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -72,10 +73,28 @@ def registry(seen: Observation) -> CollectorRegistry:
 
 def exposition(seen: Observation) -> str:
     return re.sub(
-        r'python_version="[^"]*",version="[^"]*"',
-        'python_version="X",version="Y"',
+        r'python_version="[^"]*",revision="[^"]*",version="[^"]*"',
+        'python_version="X",revision="R",version="Y"',
         generate_latest(registry(seen)).decode(),
     )
+
+
+def test_openmetrics_tells_units_and_prometheus_own_parser_takes_them(tmp_path: Path) -> None:
+    """promtool parses as strictly as a scrape; what it makes blocks of must have times."""
+    state = sample_state("licenses-published.log")
+    text = generate_openmetrics(registry(observation(state, probes=(probed(),)))).decode()
+    units = dict(re.findall("^# UNIT (\\S+) (\\S+)$", text, re.MULTILINE))
+    names = re.findall("^# TYPE (\\S+)", text, re.MULTILINE)
+    assert units == {name: name.rpartition("_")[2] for name in names if name.endswith(("_seconds", "_bytes"))}
+    assert units["qlik_license_grace_seconds"] == "seconds"
+    assert units["qlik_license_exporter_log_read_bytes"] == "bytes"
+    timed = re.sub("^([^#].*)$", f"\\1 {NOW}", text, flags=re.MULTILINE)
+    (tmp_path / "timed.om").write_text(timed)
+    promtool = shutil.which("promtool")
+    assert promtool, "promtool is missing: install Debian's package prometheus"
+    command = [promtool, "tsdb", "create-blocks-from", "openmetrics", "timed.om", "blocks"]
+    made = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert made.returncode == 0, made.stderr
 
 
 def samples(text: str) -> dict[str, float]:

@@ -25,7 +25,12 @@ import sums
 
 from exporter.assets import SHIPPED
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from hatch_build import revision  # found only by the line above
+
 PROJECT = Path(__file__).resolve().parents[2]
+REVISION = "exporter/revision.txt"
+"""Written by `hatch_build.py`."""
 SCRAPE_SECONDS = 60
 FORBIDDEN = (".pyc", ".pyo", ".db", ".log", ".pem", ".key", "__pycache__", ".venv", ".git/")
 """What no archive may carry; log samples of the tests are in the sdist under `tests/` and excepted there."""
@@ -95,7 +100,7 @@ def build(files: list[str], place: Path, umask: int) -> list[Path]:
     out = place.parent / f"{place.name}-out"
     subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--sdist", "--outdir", out, place],
-        env={**os.environ, "SOURCE_DATE_EPOCH": source_date()},
+        env={**os.environ, "SOURCE_DATE_EPOCH": source_date(), "SOURCE_REVISION": revision(str(PROJECT))},
         umask=umask,
         check=True,
         stdout=subprocess.DEVNULL,
@@ -124,10 +129,11 @@ def check_wheel(wheel: Path, files: list[str]) -> None:
     code = [name for name in files if name.startswith("exporter/")]
     assets = [f"exporter/assets/{name}" for name in files if f"{name}/".startswith(tuple(f"{top}/" for top in SHIPPED))]
     claim(
-        sorted(names) == sorted(code + assets),
+        sorted(set(names) - {REVISION}) == sorted(code + assets),
         f"the wheel holds the {len(code)} files of exporter/ and {len(assets)} assets",
     )
     claim(license_there, "the wheel holds the license")
+    claim(REVISION in names, "the wheel holds its revision")
 
 
 def check_sdist(sdist: Path, files: list[str]) -> None:
@@ -139,7 +145,7 @@ def check_sdist(sdist: Path, files: list[str]) -> None:
     claim(
         not missing, f"the sdist holds code, tests, deploy and dashboards (missing: {', '.join(missing) or 'nothing'})"
     )
-    extra = [name for name in names - set(files) - {"PKG-INFO"} if name]
+    extra = [name for name in names - set(files) - {"PKG-INFO", REVISION} if name]
     claim(not extra, f"the sdist holds nothing else (extra: {', '.join(extra) or 'nothing'})")
     leftovers = [name for name in names if any(word in name for word in FORBIDDEN) and not name.startswith("tests/")]
     claim(not leftovers, f"no leftovers, states or keys (found: {', '.join(leftovers) or 'nothing'})")
