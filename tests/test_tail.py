@@ -121,6 +121,30 @@ def test_files_that_catch_up_are_merged_by_time(folder: Path, monkeypatch: pytes
     assert max(batch.read_bytes for batch in driven.batches) < 64 * 1024
 
 
+def test_records_wait_a_minute_at_most_for_older_ones_that_a_huge_file_may_still_hold(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail_module, "BATCH_BYTES", 16 * 1024)
+    driven = Driven(folder).start()
+    driven.append("app.txt", _line(0, "first"))
+    driven.tick()
+    driven.write("huge.txt", "".join(_line(number / 1000, "old") for number in range(1, 40_000)))
+    driven.append("app.txt", _line(50, "new"))
+    driven.discover()
+    assert driven.tail is not None
+    for _ in range(59):
+        driven.now += 1
+        driven.commit(driven.tail.poll())
+    assert "new" not in [record.message for record in driven.records]
+    for _ in range(2):
+        driven.now += 1
+        driven.commit(driven.tail.poll())
+    assert "new" in [record.message for record in driven.records]
+    assert driven.tail.behind, "the huge file is still being read"
+    driven.poll()
+    assert driven.count == 40_001
+
+
 def test_rolled_generations_are_read_in_order(folder: Path) -> None:
     driven = Driven(folder).start()
     driven.append("app.txt", _line(0))

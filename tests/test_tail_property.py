@@ -62,7 +62,7 @@ class Story:
 
     def write(self, data: bytes) -> None:
         # Qlik's files begin with text; what a mark of UTF-16 or of an archive would make of one is tested elsewhere.
-        if not self.generations[-1] and (data[:1] in (b"\xff", b"\xfe", b"P", b"7", b"(", b"\x1f")):
+        if not self.generations[-1] and (data[:1] in (b"\xff", b"\xfe", b"\xfd", b"P", b"7", b"(", b"B", b"\x1f")):
             data = b"t" + data
         self.driven.append("app.txt", data)
         self.generations[-1] += data

@@ -40,7 +40,13 @@ class Parsed:
     """Records that were read and not yet handed over."""
 
     def __init__(
-        self, start: FileCheckpoint, data: bytes, framed: framing.Framed, split: formats.Split, consumed: int
+        self,
+        start: FileCheckpoint,
+        data: bytes,
+        framed: framing.Framed,
+        split: formats.Split,
+        consumed: int,
+        read_at: float,
     ) -> None:
         self.start = start
         """The checkpoint in front of the records."""
@@ -48,6 +54,8 @@ class Parsed:
         """The bytes that were read: those of the checkpoint's anchor, and what follows them."""
         self.consumed = consumed
         """Bytes behind the start's offset that were consumed."""
+        self.read_at = read_at
+        """The monotonic instant when they were read."""
         self.records: list[Any] = split.records
         self.header = split.header
         self.skipping = framed.skipping
@@ -171,7 +179,7 @@ class Cursor:
         parsed = None
         if encoding:
             quiet = at_end and now - self.quiet_since >= OPEN_SECONDS
-            parsed = self._parse(at, data, encoding, final=final and at_end, quiet=quiet)
+            parsed = self._parse(at, data, encoding, now, final=final and at_end, quiet=quiet)
         if parsed is None or not parsed.consumed:
             if in_history and (at_end or wanted == to_mark):
                 # Everything that was complete at the first listing is read: from here on records count.
@@ -201,7 +209,9 @@ class Cursor:
             self._seen = (at.offset, length)
             self.quiet_since = now
 
-    def _parse(self, at: FileCheckpoint, data: bytes, encoding: framing.Encoding, final: bool, quiet: bool) -> Parsed:
+    def _parse(
+        self, at: FileCheckpoint, data: bytes, encoding: framing.Encoding, now: float, *, final: bool, quiet: bool
+    ) -> Parsed:
         framed = framing.frame(
             data[at.anchor_length :], encoding, at_start=not at.offset, skipping=at.skipping, final=final
         )
@@ -226,7 +236,7 @@ class Cursor:
                     record.at = time
                 else:
                     time = record.at
-        return Parsed(at, data, framed, split, consumed)
+        return Parsed(at, data, framed, split, consumed, now)
 
     def take(self, at: FileCheckpoint, count: int) -> tuple[list[Any], FileCheckpoint]:
         """The parsed records up to number `count`, and the checkpoint behind them."""

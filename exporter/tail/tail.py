@@ -25,6 +25,8 @@ from exporter.tail.unreadable import UnreadablePaths
 
 BATCH_BYTES = 1 << 20
 """Bytes of log that one batch covers, about; also what may be read ahead to merge files by time."""
+LONGEST_MERGE = 60.0
+"""Seconds for which records wait, once the log was caught up, for older ones that a huge file may still hold."""
 WATCHED_SECONDS = 3600.0
 """A file that grew while it was watched, and then has not for so long, is closed and looked at by its name alone. One
 that never grew is closed after `QUIET_SECONDS`: it may be an archive that Qlik wants to replace (hazard 70)."""
@@ -170,6 +172,9 @@ class Tail:
         merge = Merge()
         to_read: list[LogFile] = []
         for file in reading:
+            parsed = file.cursor.parsed
+            if parsed is not None and self._caught_up and now - parsed.read_at >= LONGEST_MERGE:
+                self._hand_over(take_alone(file), batch)
             if file.cursor.parsed is None:
                 to_read.append(file)
             else:
@@ -179,23 +184,23 @@ class Tail:
             most = max(SMALLEST_READ, BATCH_BYTES // max(1, len(to_read)))
             undecided: list[LogFile] = []
             without_record: list[LogFile] = []
-            parsed: list[LogFile] = []
+            filled: list[LogFile] = []
             for file in to_read:
                 if now < file.retry_at:
                     continue
                 spent += self._read_file(file, now, most, batch)
                 if file.cursor.parsed is not None:
-                    parsed.append(file)
+                    filled.append(file)
                 elif file.cursor.behind and not file.failures:
                     # Not read far enough to know how old its next record is; but others do not wait for ever.
                     (undecided if file.cursor.bytes_since_record < TURN_BYTES else without_record).append(file)
-            for file in parsed if not alone else ():
+            for file in filled if not alone else ():
                 if file.cursor.parsed is not None:  # else another file needed its handle
                     merge.add(file)
             if undecided:
                 to_read = undecided
                 continue
-            taken = take_alone(parsed[0]) if alone and parsed else merge.take()
+            taken = take_alone(filled[0]) if alone and filled else merge.take()
             self._hand_over(taken, batch)
             spent += taken.read_bytes
             to_read = [file for file in taken.files if file.cursor.parsed is None and file.cursor.behind]
