@@ -234,6 +234,29 @@ def test_syncs_that_fail_although_the_network_is_fine_are_the_services_fault_and
     assert "Service Dispatcher" in judgement.cure[0]
 
 
+def test_syncs_that_end_in_unknown_words_are_unclear_and_the_words_are_asked_for():
+    before = syncs(NOON - 5 * HOUR, NOON - 2 * HOUR)
+    unclear = [
+        licenses_line(NOON - age * MINUTE + later, message, caller=caller)
+        for age in (80, 60, 40, 20)
+        for later, message, caller in (
+            (0, ATTEMPT, "sync.go:290"),
+            (5, "assignment update failed: quota", "quota.go:7"),
+        )
+    ]
+    judgement = judge(observation([*before, *unclear]))
+    assert (judgement.verdict, judgement.alert) == ("sync_unclear", "QlikLicenseSyncUnclear")
+    assert "explain --unknown" in judgement.cure[0]
+
+
+def test_a_day_without_a_success_is_overdue_though_an_attempt_was_made():
+    before = syncs(NOON - 40 * HOUR, NOON - 30 * HOUR)
+    since = syncs(NOON - 20 * MINUTE, NOON - 20 * MINUTE, error="assignments were not updated: quota")
+    judgement = judge(observation([*before, *since]))
+    assert judgement.alert == "QlikLicenseSyncOverdue"
+    assert "has not been synchronised for 30 h" in judgement.summary
+
+
 def test_a_service_that_no_longer_tries_is_at_fault_itself():
     lines = [*syncs(NOON - 60 * HOUR, NOON - 30 * HOUR), licenses_line(NOON - HOUR, "something else")]
     judgement = judge(observation(lines))

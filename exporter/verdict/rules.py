@@ -70,6 +70,17 @@ def _license_stale(seen: Evidence) -> list[Finding]:
     ]
 
 
+_RENEW = (
+    "Get the renewed license from your Qlik partner, and apply it in the QMC, License management.",
+    "If it was renewed already: a signed key is refreshed within a day of contact with the backend; force a sync. An "
+    "offline definition must be applied by hand.",
+)
+_WRONG_KEY = (
+    "In the QMC, License management, Site license: compare the key with that of your order, and apply the correct one.",
+    "If the key is correct, ask your Qlik partner: a deny-listed key can only be replaced by Qlik.",
+)
+
+
 def _license_expired(seen: Evidence) -> list[Finding]:
     overview = seen.qrs
     if overview is None:
@@ -90,11 +101,7 @@ def _license_expired(seen: Evidence) -> list[Finding]:
             summary="Qlik reports the license as invalid." if invalid else "The license has expired.",
             users_see=seen.product.everyone_sees,
             evidence=(*evidence, *seen.refused_sentences()),
-            cure=(
-                "Get the renewed license from your Qlik partner, and apply it in the QMC, License management.",
-                "If it was renewed already: a signed key is refreshed within a day of contact with the backend; "
-                "force a sync. An offline definition must be applied by hand.",
-            ),
+            cure=_WRONG_KEY if invalid else _RENEW,
             alert="QlikLicenseInvalid" if invalid else "QlikLicenseExpired",
         )
     ]
