@@ -6,11 +6,14 @@ BIN := .venv/bin
 
 # Debian packages, as package:command pairs. What a pair lacks is installed by tests/packages (as root or with sudo).
 DEMO_PACKAGES := prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager
+MSI_PACKAGES := wixl:wixl msitools:msibuild gcc-mingw-w64-x86-64-win32:x86_64-w64-mingw32-gcc \
+	osslsigncode:osslsigncode
 TEST_PACKAGES := $(DEMO_PACKAGES) chromium:chromium tinyproxy:tinyproxy nginx-light:nginx openssl:openssl systemd:systemd-analyze \
-	util-linux:unshare iproute2:ip nodejs:node npm:npm lintian:lintian dpkg-dev:dpkg-shlibdeps binutils:strip
+	util-linux:unshare iproute2:ip nodejs:node npm:npm lintian:lintian dpkg-dev:dpkg-shlibdeps binutils:strip $(MSI_PACKAGES) \
+	wine: wine64:
 BENCH_PACKAGES := mtail:mtail
 
-.PHONY: help run demo test test-windows fuzz bench dist windows deb clean
+.PHONY: help run demo test test-windows fuzz bench dist windows msi deb clean
 
 help: ## show these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -46,6 +49,10 @@ dist: .venv/development ## build wheel, sdist and SBOM reproducibly, and try the
 
 windows: .venv/development ## build the folder for Windows, as a zip: installer and wheels by digest
 	$(BIN)/python deploy/release/windows.py
+
+msi: .venv/development ## build the MSI for Windows nodes without Python; MSI_KEY and MSI_CERTIFICATE sign it
+	@tests/packages $(MSI_PACKAGES)
+	$(BIN)/python deploy/windows/msi.py
 
 deb: .venv/bin/python ## build the Debian package into dist/
 	PYTHON=$(BIN)/python deploy/debian/build dist

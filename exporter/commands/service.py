@@ -56,7 +56,7 @@ CLOSED = f"O:{ADMINISTRATORS}D:PAI(A;OICI;FA;;;{ADMINISTRATORS})(A;OICI;FA;;;{SY
 """The service's folder from its first instant, in Windows's SDDL: of the administrators, open to nobody else."""
 
 HOST_ARGUMENT = "service-host"
-"""The only argument of a frozen program (deploy/windows) when the service manager starts it."""
+"""The only argument of a program of our own (frozen, or the MSI's) when the service manager starts it."""
 
 FIRST_CONFIGURATION = """\
 # qlik-license-exporter: every key is optional; on a Qlik node nothing needs to be set.
@@ -166,6 +166,7 @@ if sys.platform == "win32":
     import servicemanager
     import win32api
     import win32con
+    import win32event
     import win32evtlogutil
     import win32file
     import win32profile
@@ -253,7 +254,7 @@ if sys.platform == "win32":
 
     def _command_line() -> str:
         """What the service manager starts: this Python, or this program where it is a frozen one."""
-        if getattr(sys, "frozen", False):
+        if getattr(sys, "frozen", False) or os.path.basename(sys.executable).lower() == f"{SERVICE_NAME}.exe":
             return f'"{sys.executable}" {HOST_ARGUMENT}'
         return f'"{sys.executable}" -I -m exporter.commands.service'
 
@@ -423,9 +424,32 @@ if sys.platform == "win32":
         print(f"the service {SERVICE_NAME} is running")
 
     def _stop() -> None:
-        win32serviceutil.StopService(SERVICE_NAME)
-        _wait_for(win32service.SERVICE_STOPPED, STOP_SECONDS)
-        print(f"the service {SERVICE_NAME} has stopped")
+        process = _process()
+        try:
+            win32serviceutil.StopService(SERVICE_NAME)
+            _wait_for(win32service.SERVICE_STOPPED, STOP_SECONDS)
+            # "Stopped" is reported before the process ends; until then its files cannot be replaced or removed.
+            if process and win32event.WaitForSingleObject(process, STOP_SECONDS * 1000) != win32event.WAIT_OBJECT_0:
+                raise TimeoutError(f"it has stopped, but its process has not ended within {STOP_SECONDS} s")
+        finally:
+            if process:
+                win32api.CloseHandle(process)
+        print(f"the service {SERVICE_NAME} is stopped")
+
+    def _process() -> int | None:
+        """A handle of the service's process, to wait for its end; None where there is none."""
+        manager = win32service.OpenSCManager(None, None, win32service.SC_MANAGER_CONNECT)
+        try:
+            service = win32service.OpenService(manager, SERVICE_NAME, win32service.SERVICE_QUERY_STATUS)
+            try:
+                number = win32service.QueryServiceStatusEx(service)["ProcessId"]  # type: ignore[index]  # a dict, not what types-pywin32 has
+            finally:
+                win32service.CloseServiceHandle(service)
+            return win32api.OpenProcess(win32con.SYNCHRONIZE, False, number) if number else None
+        except pywintypes.error:  # not installed, or ended just now
+            return None
+        finally:
+            win32service.CloseServiceHandle(manager)
 
     def _state() -> int:
         return int(win32serviceutil.QueryServiceStatus(SERVICE_NAME)[1])
