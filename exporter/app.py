@@ -244,7 +244,7 @@ class Exporter:
             self._ledger.start(self._config)
             if self._options.listens:
                 self._web.start(self._config.web.listen_addresses)
-                _log.info("listening on %s", ", ".join(self._web.bound))
+                _log.info("listening on %s %s", ", ".join(self._web.bound), self._security.current().summary())
             if self._textfile:
                 self._textfile.start()
             threading.Thread(target=self._watch_configuration, args=(stop,), name="configuration", daemon=True).start()

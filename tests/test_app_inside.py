@@ -62,7 +62,7 @@ def test_run_follows_the_flags_until_it_is_stopped(site: Site, capfd: pytest.Cap
     assert state.exists()
     assert not site.state.exists()
     (line,) = capfd.readouterr().err.splitlines()
-    assert json.loads(line)["msg"] == f"listening on 127.0.0.1:{port}"
+    assert json.loads(line)["msg"] == f"listening on 127.0.0.1:{port} without TLS, without users"
 
 
 def test_what_hinders_the_start_is_one_sentence_and_code_1(site: Site, capfd: pytest.CaptureFixture[str]) -> None:

@@ -425,6 +425,19 @@ def test_every_beginning_of_a_web_file_is_refused_or_protects_as_much(tmp_path: 
     assert len(taken) < 10
 
 
+@pytest.mark.parametrize(
+    ("text", "summary"),
+    [
+        (HEADERS, "without TLS, without users"),
+        (USERS, "without TLS, with users"),
+        (TLS, "with TLS, without users"),
+        (MUTUAL + USERS, "with TLS and client certificates, with users"),
+    ],
+)
+def test_the_log_says_who_gets_in(text: str, summary: str, tmp_path: Path) -> None:
+    assert load(_web_file(_with_certificates(tmp_path), text)).summary() == summary
+
+
 def test_a_file_is_taken_only_once_nobody_writes_it(tmp_path: Path) -> None:
     settled = 1.0
     file = _web_file(tmp_path, USERS)
@@ -648,6 +661,7 @@ def test_headers_of_the_file_take_the_place_of_our_own(tmp_path: Path) -> None:
 def test_requests_beyond_the_rate_are_refused(tmp_path: Path) -> None:
     with site(_web_file(tmp_path, "rate_limit:\n  interval: 1h\n  burst: 3\n")) as running:
         assert [running.ask("/metrics")[0] for _ in range(4)] == [200, 200, 200, 429]
+        assert running.ask("/metrics")[1]["Retry-After"] == "3600"
 
 
 def test_the_rate_allows_bursts_and_fills_up_again() -> None:

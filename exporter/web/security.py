@@ -73,4 +73,4 @@ class Security:
             return
         self._rules, self.refused = rules, ""
         self._watch = FileWatch(rules.read_from, self._settled)
-        _log.info("%s: reloaded", self._file)
+        _log.info("%s: reloaded: %s", self._file, rules.summary())

@@ -208,10 +208,9 @@ class WebServer:
         path, method = request.path, request.method
         allowed = ("POST", "PUT", "OPTIONS") if path == _RELOAD else ("GET", "HEAD", "OPTIONS")
         if not self._rate.admits(rules, asyncio.get_running_loop().time()):
-            return _refusal(HTTPStatus.TOO_MANY_REQUESTS)
-        if (
-            method == "OPTIONS"
-        ):  # the default health check of HAProxy; the preflight request of a browser is granted nothing
+            seconds = max(1, math.ceil(rules.interval))
+            return _refusal(HTTPStatus.TOO_MANY_REQUESTS, headers={"Retry-After": str(seconds)})
+        if method == "OPTIONS":  # HAProxy's default health check; a browser's preflight request is granted nothing
             return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Allow": ", ".join(allowed)})
         guarded_as = "/" if path.startswith(RUNBOOKS) else path
         if rules.users and guarded_as not in rules.open_paths:

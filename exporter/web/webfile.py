@@ -142,6 +142,12 @@ class Rules:
     read_from: tuple[Stamp, ...] = ()
     """The files, as they were before they were read."""
 
+    def summary(self) -> str:
+        """Who gets in, in a few words for the log."""
+        client = self.tls is not None and self.tls.context.verify_mode is ssl.CERT_REQUIRED
+        tls = "with TLS and client certificates" if client else "with TLS" if self.tls else "without TLS"
+        return f"{tls}, {'with' if self.users else 'without'} users"
+
 
 def load(file: str | None, previous: Rules | None = None) -> Rules:
     """The rules in the web file, `previous` being those that it replaces. Raises ConfigError."""
