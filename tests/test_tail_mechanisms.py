@@ -294,7 +294,8 @@ def test_idle_files_are_closed_and_not_opened_again_by_discovery(folder: Path, m
     assert driven.texts[-1] == "2"
 
 
-def test_a_huge_line_gets_what_the_other_files_leave_of_a_batch(folder: Path) -> None:
+def test_a_huge_line_gets_what_the_other_files_leave_of_a_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.tail.tail.BATCH_BYTES", 4 << 20)
     driven = Driven(folder).start()
     driven.append("app.txt", "1\n")
     driven.write("huge.txt", b"x" * (32 << 20))

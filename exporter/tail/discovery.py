@@ -133,15 +133,13 @@ class Discovery:
         if descriptor is None:
             return self._tracker.unreadable.count != errors_before  # what cannot be read need not be another
         try:
-            same = holds_all(file, path, descriptor, self._tracker)
+            if same := holds_all(file, path, descriptor, self._tracker):
+                self._tracker.reattach(file, descriptor, path)
+                return True
         except OSError as error:
             self._tracker.unreadable.add(path, error)
-            os.close(descriptor)
-            return True
-        if same:
-            self._tracker.reattach(file, descriptor, path)
-        else:
-            os.close(descriptor)
+            same = True
+        os.close(descriptor)
         return same
 
     def _find_by_number(self, unresolved: dict[str, os.stat_result], batch: Batch) -> None:
@@ -185,11 +183,12 @@ class Discovery:
     def _adopt(self, file: LogFile, path: str, descriptor: int, matches: bool, batch: Batch) -> bool:
         """Go on with a file at the open path if that holds what was read of it."""
         try:
-            same = holds_all(file, path, descriptor, self._tracker)
+            return holds_all(file, path, descriptor, self._tracker) and self._tracker.adopt(
+                file, path, descriptor, matches, batch
+            )
         except OSError as error:
             self._tracker.unreadable.add(path, error)
             return False
-        return same and self._tracker.adopt(file, path, descriptor, matches, batch)
 
     # --- paths that are not known ------------------------------------------------------------------------------------
 
@@ -259,10 +258,10 @@ class Discovery:
             beside = [file for name in names for file in by_name.get(name, ()) if tracker.holds(file)]
             if self._may_be_copy(path, status, descriptor, beside, [file for file in missing if file.name in names]):
                 return False
+            tracker.begin(path, descriptor, batch)
         except OSError as error:
             tracker.unreadable.add(path, error)
             return False
-        tracker.begin(path, descriptor, batch)
         return True
 
     def _replaced_by_copy(self, path: str, descriptor: int) -> None:

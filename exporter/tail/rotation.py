@@ -175,7 +175,7 @@ class RotatedSearch:
         if self._copies.settles(path, status) and "prefix" in likenesses:
             return False, True
         begun = tracker.begin_rotated(path, descriptor, related.version, batch)
-        return True, not begun
+        return begun, not begun
 
     def _may_be_elsewhere(self, path: str, rotated: Rotated | None, related: Relatives) -> bool:
         """Whether the archived file at `path` may be what the tail of another root reads, or is about to find."""

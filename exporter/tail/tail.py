@@ -245,16 +245,17 @@ class Tail:
             return False
         try:
             same = file.checkpoint.fingerprint.compare(descriptor) == "same"
-            here = files.identity(os.fstat(descriptor))
+            status = os.fstat(descriptor)
         except OSError:
             os.close(descriptor)
             raise
+        here = files.identity(status)
         if not same and here.known and here != file.identity:
             os.close(descriptor)
             self._tracker.needs_discovery = True
             self._tracker.release(file)
             return False
-        self._tracker.attach(file, descriptor, file.path)
+        self._tracker.attach(file, descriptor, file.path, status)
         return True
 
     def _rewritten(self, file: LogFile, batch: Batch) -> None:

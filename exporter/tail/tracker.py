@@ -135,9 +135,8 @@ class Tracker:
                         break
             self.close(first or next(iter(self._open.values())))
 
-    def attach(self, file: LogFile, descriptor: int, path: str) -> None:
-        """The file is open as `descriptor`, found at `path`."""
-        status = os.fstat(descriptor)
+    def attach(self, file: LogFile, descriptor: int, path: str, status: os.stat_result) -> None:
+        """The file is open as `descriptor`, whose status this is, found at `path`."""
         here = files.identity(status)
         cursor = file.cursor
         cursor.descriptor = descriptor
@@ -161,10 +160,11 @@ class Tracker:
             self._closed[file.key] = file
 
     def reattach(self, file: LogFile, descriptor: int, path: str) -> None:
-        """The file is open as another descriptor than before; what was read ahead is read again."""
+        """The file is open as another descriptor than before; what was read ahead is read again. Raises OSError."""
+        status = os.fstat(descriptor)
         file.cursor.close()
         self._open.pop(file.key, None)
-        self.attach(file, descriptor, path)
+        self.attach(file, descriptor, path, status)
 
     def wake(self, file: LogFile) -> None:
         """A closed file has something to read."""
@@ -202,7 +202,7 @@ class Tracker:
     def adopt(self, file: LogFile, path: str, descriptor: int, matches: bool, batch: Batch) -> bool:
         """missing, lost or final → live or rotated: the open file at `path` holds what was read of it.
 
-        False if another tail was faster; the descriptor is still the caller's then.
+        False if another tail was faster: the descriptor is still the caller's then, as where OSError is raised.
         """
         status = os.fstat(descriptor)
         if not self.table.adopt(file, self.root.name, "live" if matches else "rotated"):
@@ -221,7 +221,7 @@ class Tracker:
         )
         now = self.clock.monotonic()
         file.cursor, file.left_at, file.replaced = Cursor(file.checkpoint, now), None, False
-        self.attach(file, descriptor, path)
+        self.attach(file, descriptor, path, status)
         if matches:
             self._stand_for(path, file)
         else:
@@ -230,38 +230,30 @@ class Tracker:
         self.save(file, batch)
         return True
 
-    def begin(self, path: str, descriptor: int, batch: Batch) -> LogFile | None:
-        """A file that nobody knew → live: the open file at `path` is read from its beginning."""
-        file = self._new(path, descriptor, "live")
-        if file is not None:
-            self.table.add(file)
-            self.attach(file, descriptor, path)
-            self._stand_for(path, file)
-            self._note_successor(path, batch)
-        return file
+    def begin(self, path: str, descriptor: int, batch: Batch) -> None:
+        """A file that nobody knew → live: the open file at `path` is read from its beginning. Raises OSError."""
+        file, status = self._new(path, descriptor, "live")
+        self.table.add(file)
+        self.attach(file, descriptor, path, status)
+        self._stand_for(path, file)
+        self._note_successor(path, batch)
 
     def begin_rotated(self, path: str, descriptor: int, version: int, batch: Batch) -> bool:
-        """A file that nobody knew → rotated; `version`: the table's when that was found out. False if it changed."""
-        rotated = rotated_as(path)
-        file = self._new(path, descriptor, "rotated")
-        if file is None:
-            return False
-        if not self.table.claim(file, rotated, version):
-            os.close(descriptor)
+        """A file that nobody knew → rotated; `version`: the table's when that was found out.
+
+        False if it changed: the descriptor is still the caller's then, as where OSError is raised.
+        """
+        file, status = self._new(path, descriptor, "rotated")
+        if not self.table.claim(file, rotated_as(path), version):
             return False
         file.left_at = self.clock.monotonic()
-        self.attach(file, descriptor, path)
+        self.attach(file, descriptor, path, status)
         self.table.count_rotation(file, batch)
         return True
 
-    def _new(self, path: str, descriptor: int, state: State) -> LogFile | None:
-        try:
-            checkpoint = new_checkpoint(self.table.log, path, descriptor)
-        except OSError as error:
-            os.close(descriptor)
-            self.unreadable.add(path, error)
-            return None
-        return LogFile(checkpoint, state, self.root.name, self.clock.monotonic())
+    def _new(self, path: str, descriptor: int, state: State) -> tuple[LogFile, os.stat_result]:
+        checkpoint = new_checkpoint(self.table.log, path, descriptor)
+        return LogFile(checkpoint, state, self.root.name, self.clock.monotonic()), os.fstat(descriptor)
 
     def _stand_for(self, path: str, file: LogFile) -> None:
         self._paths[path] = file
@@ -357,8 +349,7 @@ class Tracker:
         """
         descriptor = file.cursor.descriptor
         assert descriptor is not None  # noqa: S101  # it was just read
-        checkpoint = new_checkpoint(self.table.log, file.path, descriptor)
-        fresh = LogFile(checkpoint, file.state, self.root.name, self.clock.monotonic())
+        fresh, status = self._new(file.path, descriptor, file.state)
         fresh.left_at, paths = file.left_at, file.paths
         self.truncated(file, batch)
         file.cursor.descriptor = None
@@ -373,7 +364,7 @@ class Tracker:
         else:
             self.table.remove(file)
         self.table.add(fresh)
-        self.attach(fresh, descriptor, checkpoint.path)
+        self.attach(fresh, descriptor, file.path, status)
         for path in paths:
             self._stand_for(path, fresh)
 
