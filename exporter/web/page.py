@@ -6,6 +6,7 @@ Every text goes through `escape`. Colour never says anything alone: a word, a he
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
 
 from exporter.license import REFUSED_WINDOW
 from exporter.observation import Observation
@@ -22,80 +23,8 @@ PATIENCE = 20
 REFRESH = 60
 """Seconds after which the page reloads itself."""
 
-STYLE = """
-:root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--text:#1b2230;--soft:#525c6b;--line:#d5dae2;--link:#0b57a8;
---ok:#17683a;--warning:#8a5300;--critical:#b3141f;--unknown:#5b3fa0;--bar:#2b7a4b;--bad:#c22630}
-@media (prefers-color-scheme:dark){:root{--page:#12161d;--card:#1b212b;--text:#e8ebf0;--soft:#a7b0be;--line:#333c4a;
---link:#7db8ff;--ok:#6fd39a;--warning:#f0b35a;--critical:#ff8a8a;--unknown:#c3adff;--bar:#4fae78;--bad:#ff7d7d}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--text);font:16px/1.5 system-ui,"Segoe UI",Roboto,sans-serif}
-a{color:var(--link)}
-.skip{position:absolute;left:-99rem}.skip:focus{left:1rem;top:1rem;background:var(--card);padding:.5rem}
-header,main,footer{max-width:72rem;margin:0 auto;padding:1rem}
-header{display:flex;flex-wrap:wrap;gap:.25rem 1.5rem;align-items:baseline;justify-content:space-between}
-header p,footer p{margin:0;color:var(--soft)}
-.name{font-weight:600;color:var(--text)}
-main{display:grid;gap:1rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,29rem),1fr))}
-section{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:1rem 1.25rem;min-width:0}
-.wide{grid-column:1/-1}
-h1{font-size:1.5rem;line-height:1.25;margin:.25rem 0 .5rem}
-h2{font-size:1.05rem;margin:0 0 .5rem}h3{font-size:1rem;margin:.75rem 0 .25rem}
-ul,ol{margin:.25rem 0;padding-left:1.25rem}
-.verdict{border-left:.5rem solid var(--tone)}
-.ok{--tone:var(--ok)}.warning{--tone:var(--warning)}.critical{--tone:var(--critical)}.unknown{--tone:var(--unknown)}
-.badge{display:inline-block;border:2px solid var(--tone);color:var(--tone);border-radius:1rem;padding:0 .75rem;
-font-weight:700;font-size:.85rem;letter-spacing:.04em;text-transform:uppercase}
-.columns{display:grid;gap:0 2rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr))}
-details{margin-top:.75rem;border-top:1px solid var(--line);padding-top:.5rem}
-summary{cursor:pointer;font-weight:600}
-:focus-visible{outline:3px solid var(--link);outline-offset:2px}
-dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem;margin:0}
-dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
-.clock{font-size:2rem;font-weight:700;line-height:1.2;margin:0}
-.soft{color:var(--soft)}
-.scroll{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-size:.92rem}
-caption{text-align:left;color:var(--soft);padding-bottom:.25rem}
-th,td{text-align:left;vertical-align:top;padding:.3rem .75rem .3rem 0;border-bottom:1px solid var(--line)}
-th{font-weight:600;white-space:nowrap}.number{text-align:right;font-variant-numeric:tabular-nums}
-td{overflow-wrap:break-word}
-code{font:.9em ui-monospace,Consolas,monospace}
-svg{display:block;width:100%;height:2.5rem;background:var(--page);border-radius:.25rem}
-.gap{fill:var(--page)}.good{fill:var(--bar)}.bad{fill:var(--bad)}.open{fill:none;stroke:var(--soft);stroke-width:1.5}
-.axis{display:flex;justify-content:space-between;color:var(--soft);font-size:.85rem}
-.yes{color:var(--ok)}.no{color:var(--critical);font-weight:600}
-@media (max-width:30rem){h1{font-size:1.25rem}.clock{font-size:1.6rem}dl{grid-template-columns:1fr}dt{margin-top:.35rem}
-section{padding:.9rem}}
-@media (max-width:40rem){thead{position:absolute;left:-99rem}table,caption,tbody,tr,td{display:block}
-tr{border-bottom:1px solid var(--line);padding:.35rem 0}
-td,td.number{border:0;padding:.05rem 0;text-align:left;overflow-wrap:anywhere}
-td:not(:empty)::before{content:attr(data-head) ": ";color:var(--soft)}.scroll{overflow:visible}}
-"""
-
-SCRIPT = f"""
-setInterval(async () => {{
-  if (document.hidden) return;
-  try {{
-    const own = location.origin + location.pathname + location.search;
-    const answer = await fetch(own, {{cache: 'no-store', signal: AbortSignal.timeout({PATIENCE * 1000})}});
-    const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html');
-    if (!answer.ok || fresh.documentElement.dataset.page !== '{NAME}') throw 0;
-    const open = [...document.querySelectorAll('details[open]')].map(part => part.id);
-    const focus = document.activeElement.id;
-    for (const part of ['header', 'main', 'footer'])
-      document.querySelector(part).replaceWith(fresh.querySelector(part));
-    for (const id of open) document.getElementById(id)?.setAttribute('open', '');
-    if (focus) document.getElementById(focus)?.focus({{preventScroll: true}});
-    document.title = fresh.title;
-  }} catch {{ document.getElementById('away').hidden = false; }}
-}}, {REFRESH * 1000});
-"""
-"""Renews the page without losing what is open, focused or scrolled to; and says when it could not.
-
-It asks for its own address, which need not be `/`: the exporter may be served below a path of another site. An answer
-that is another page, such as one that asks for a login, is none. The address is put together since a browser refuses to
-fetch one that holds a user and a password.
-"""
+STYLE = files("exporter.web").joinpath("page.css").read_text("utf-8")
+SCRIPT = files("exporter.web").joinpath("page.js").read_text("utf-8")
 
 _TYPED = re.compile("`([^`]*)`")
 _BADGES: dict[Severity, str] = {
@@ -150,7 +79,8 @@ def page(status: Status) -> str:
     title = f"{_BADGES[status.verdict.severity]}: Qlik license"
     return (
         "<!DOCTYPE html>\n"
-        f'<html lang="en" data-page="{NAME}"><head><meta charset="utf-8">'
+        f'<html lang="en" data-page="{NAME}" data-refresh="{REFRESH}" data-patience="{PATIENCE}">'
+        '<head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<noscript><meta http-equiv="refresh" content="{REFRESH}"></noscript>'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"

@@ -7,6 +7,7 @@ text.
 import html
 import re
 from functools import cache
+from importlib.resources import files
 
 from markdown_it import MarkdownIt
 
@@ -15,17 +16,7 @@ from exporter.assets import asset
 RUNBOOKS = "/runbooks/"
 """The path of the list, and what the path of each page begins with."""
 
-STYLE = """
-:root{color-scheme:light dark;--page:#f6f7f9;--text:#1b2230;--line:#d5dae2;--link:#0b57a8;--code:#e8ebf0}
-@media (prefers-color-scheme:dark){:root{--page:#12161d;--text:#e8ebf0;--line:#333c4a;--link:#7db8ff;--code:#242c38}}
-body{margin:0 auto;max-width:46rem;padding:1rem;background:var(--page);color:var(--text);overflow-wrap:anywhere;
-font:16px/1.5 system-ui,"Segoe UI",Roboto,sans-serif}
-a{color:var(--link)}
-h1{font-size:1.5rem;line-height:1.25}h2{font-size:1.1rem;border-top:1px solid var(--line);padding-top:.75rem}
-code{font:.9em ui-monospace,Consolas,monospace;background:var(--code);border-radius:.2rem;padding:0 .2rem}
-pre{background:var(--code);padding:.75rem;overflow-x:auto}pre code{padding:0}
-:focus-visible{outline:3px solid var(--link);outline-offset:2px}
-"""
+STYLE = files("exporter.web").joinpath("runbooks.css").read_text("utf-8")
 """The whole of the pages' `<style>`; they have no script."""
 
 _LINK_TO_PAGE = re.compile(r'href="(\w+)\.md"')
