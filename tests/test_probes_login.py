@@ -5,11 +5,15 @@ import getpass
 import logging
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import h11
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from login_peers import (
     Refusal,
     accounts,
@@ -42,7 +46,9 @@ from probe_peers import (
 
 from exporter.config import Duration
 from exporter.probes import ProbeResult, proxy
+from exporter.probes.exchange import LARGEST_HEAD
 from exporter.probes.login import own_account
+from exporter.probes.proxy import offered_schemes
 
 assert accounts  # a fixture
 
@@ -416,3 +422,26 @@ def test_nothing_of_a_login_reaches_a_log(ca_file: str, caplog: pytest.LogCaptur
     assert "TlRMTVNTUA" not in caplog.text
     assert "oY" not in caplog.text
     assert PASSWORD not in caplog.text
+
+
+# --- challenges that are made to be slow ------------------------------------------------------------------------------
+
+
+@given(st.text(alphabet='ab =,"\\\\/+\t', max_size=80))
+def test_any_header_is_read_as_some_challenges(text: str) -> None:
+    for scheme in offered_schemes(challenged(text)):
+        assert scheme
+        assert not set(scheme) & set(' ,="\t')
+
+
+@pytest.mark.parametrize("text", ['X{}"', "X a{}=", '"{}', 'X {}"\\', "X a={},"])
+@pytest.mark.parametrize("filling", [" ", "a", "=", '"', "\\", "a ", ', "', " ="])
+def test_no_header_takes_long_to_read(text: str, filling: str) -> None:
+    started = time.process_time()
+    offered_schemes(challenged(text.format(filling * (LARGEST_HEAD // len(filling)))))
+    assert time.process_time() - started < 1
+
+
+def challenged(text: str) -> h11.Response:
+    # As h11 hands it on: it has checked the characters, and stripped the ends.
+    return h11.Response(status_code=407, headers=[("Proxy-Authenticate", text.strip())])

@@ -27,7 +27,7 @@ MOST_STEPS = 6
 """Requests of one login at most: NTLM takes two, Negotiate up to four."""
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*(?:"|$)')
-_CHALLENGE = re.compile(r"(?P<scheme>[^\s,=\"]+)(?:\s+(?P<token>[A-Za-z0-9._~+/\s-]+=*)\s*$|\s+[^\s=]|\s*$)")
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _SPELLED = {"ntlm": "NTLM", "negotiate": "Negotiate", "kerberos": "Kerberos", "digest": "Digest", "bearer": "Bearer"}
 _UNKNOWN = "so it is unknown whether the Licenses service gets through."
 
@@ -258,8 +258,13 @@ def _challenges(answer: h11.Response) -> list[tuple[str, str]]:
     its challenges in the other header.
     """
     values = f"{header(answer, b'proxy-authenticate')}, {header(answer, b'www-authenticate')}"
-    found = [_CHALLENGE.match(challenge.strip()) for challenge in _QUOTED.sub('""', values).split(",")]
-    return [(each["scheme"].casefold(), "".join((each["token"] or "").split())) for each in found if each]
+    found = []
+    for challenge in _QUOTED.sub('""', values).split(","):
+        scheme, *parts = challenge.split() or [""]
+        rest = "".join(parts)
+        if scheme and "=" not in scheme and '"' not in scheme and not rest.startswith("="):  # else a parameter
+            found.append((scheme.casefold(), rest if _TOKEN.fullmatch(rest) else ""))
+    return found
 
 
 def offered_schemes(answer: h11.Response) -> tuple[str, ...]:
