@@ -101,6 +101,7 @@ ALLOWED: dict[str, set[str]] = {
     "locks": set(),
     "store": {"locks"},
     "products": set(),
+    "threads": set(),
     "services_conf": {"config", "printable", "products"},
     "textfile": {"locks"},
 }
@@ -108,8 +109,8 @@ ALLOWED: dict[str, set[str]] = {
 
 PACKAGES: dict[str, set[str]] = {
     "config": {"config", "events", "printable", "products"},
-    "probes": {"printable", "products", "config", "services_conf", "probes"},
-    "qrs": {"printable", "config", "events", "qrs"},
+    "probes": {"printable", "products", "threads", "config", "services_conf", "probes"},
+    "qrs": {"printable", "config", "events", "qrs", "threads"},
     "verdict": {"config", "events", "license", "observation", "probes", "qrs", "verdict", "wording", "masking"},
 }
 ONLY_USERS = {

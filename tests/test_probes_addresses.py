@@ -20,7 +20,7 @@ from probe_peers import NOT_FOUND, PATIENCE, answering, black_hole, closed_port,
 from exporter.config import Duration, ProbeConfig
 from exporter.probes import Address, Resolver, probe
 from exporter.probes.stream import connected_socket
-from exporter.probes.threads import MOST_ALIKE, under_way
+from exporter.threads import MOST_ALIKE, under_way
 
 UNREACHABLE = "224.0.0.1"
 """Linux refuses TCP to a multicast address with ENETUNREACH; nothing is sent."""

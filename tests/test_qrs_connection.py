@@ -12,6 +12,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -599,6 +600,28 @@ def test_what_loopback_cannot_show_is_told_without_a_host(site: Site) -> None:
         str(connection_failure(repository(settings.url, LICENSE), late, settings))
         == f"timeout: no connection for GET {LICENSE} (qrs.url)"
     )
+
+
+def test_hazard_121_names_that_hang_hold_up_no_other_read_and_no_end(
+    qrs: FakeQrs, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    look_up = socket.getaddrinfo
+
+    def hanging(host: object, *place: object, **options: object) -> object:
+        if str(host).endswith(".hangs"):
+            released.wait(30)
+        return look_up(host, *place, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+    started = time.monotonic()
+    try:
+        for number in range(40):  # more than any shared pool of threads has
+            assert failure(site.settings(f"https://repository{number}.hangs:4242"), timeout=0.02).reason == "timeout"
+        assert read(site.settings(qrs.url.replace("127.0.0.1", "localhost"))).kind == "signed_key"
+        assert time.monotonic() - started < 20, "a read's loop does not wait for the threads of its lookups"
+    finally:
+        released.set()
 
 
 def test_hazard_121_a_certificate_file_that_hangs_does_not_hang_the_read(

@@ -17,7 +17,7 @@ from exporter.probes.exchange import Exchange, ascii_host, authority, header, or
 from exporter.probes.failure import Failure, Inconclusive
 from exporter.probes.login import Credentials, Login, NoLoginError, begin_login
 from exporter.probes.stream import Stream, TlsStream
-from exporter.probes.threads import in_thread
+from exporter.threads import in_thread
 
 MOST_REFUSALS = 3
 """Refusals in a row after which the same credentials rest."""

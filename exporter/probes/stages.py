@@ -31,9 +31,9 @@ from exporter.probes.login import Credentials
 from exporter.probes.proxy import Proxy, own_page, proxy_of, tunnel
 from exporter.probes.result import Phase, ProbeResult, is_server_error
 from exporter.probes.stream import Address, Stream, TcpStream, TlsStream, connected_socket, trust
-from exporter.probes.threads import in_thread
 from exporter.products import SENSE, Product
 from exporter.services_conf import ServiceProxy, licenses_service_proxy
+from exporter.threads import in_thread
 
 MOST_ADDRESSES = 64
 """Addresses of one name that are tried."""

@@ -12,10 +12,10 @@ import ssl
 import string
 import time
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from exporter.config import QrsConfig
 from exporter.qrs.answers import ACCESS, LICENSE, overview_of
@@ -23,6 +23,7 @@ from exporter.qrs.certificates import server_name_of, tls_context
 from exporter.qrs.endpoint import Endpoint, repository, sessions
 from exporter.qrs.failure import QrsError, connection_failure, no_json, unwanted_status
 from exporter.qrs.overview import LicenseOverview
+from exporter.threads import in_thread
 
 READ_TIMEOUT = 15.0
 """Seconds for what one service is asked: files, connection and every answer together."""
@@ -32,8 +33,6 @@ LARGEST_ANSWER = 4 << 20
 """Bytes of one answer. The longest is the list of sessions, some 500 bytes each."""
 
 _KEY_CHARACTERS = string.ascii_letters + string.digits
-_FILES = ThreadPoolExecutor(1, "qrs-files")
-"""Reads the certificate files: off the event loop (hazard 122); one that hangs starves no DNS (hazard 121)."""
 
 
 async def read_overview(settings: QrsConfig, timeout: float = READ_TIMEOUT) -> LicenseOverview:  # noqa: ASYNC109  # tests shorten it
@@ -56,9 +55,8 @@ async def _within(seconds: float, asked: Endpoint) -> AsyncIterator[None]:
 
 async def _read(settings: QrsConfig, seconds: float) -> LicenseOverview:
     license_, access = repository(settings.url, LICENSE), repository(settings.url, ACCESS)
-    in_thread = asyncio.get_running_loop().run_in_executor
     async with _within(seconds, license_):
-        context = await in_thread(_FILES, tls_context, settings)
+        context = await in_thread(("file", settings.certificate), tls_context, settings)
     xrfkey = "".join(secrets.choice(_KEY_CHARACTERS) for _ in range(16))
     headers = {
         "X-Qlik-Xrfkey": xrfkey,
@@ -79,7 +77,7 @@ async def _read(settings: QrsConfig, seconds: float) -> LicenseOverview:
     ):
 
         async def get(asked: Endpoint) -> object:
-            name = await in_thread(_FILES, server_name_of, settings, asked.url)
+            name = await in_thread(("file", "Host.cfg"), server_name_of, settings, asked.url)
             return await _get(session, asked, {"xrfkey": xrfkey}, context, name, settings)
 
         async with _within(seconds, license_):
@@ -98,6 +96,26 @@ async def _read(settings: QrsConfig, seconds: float) -> LicenseOverview:
     )
 
 
+class _Resolver(AbstractResolver):
+    """Names as this machine's resolver knows them (hazard 120), looked up so that none that hangs holds up others."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The addresses of `host`. Raises OSError."""
+        found = await in_thread(("name", host.casefold()), socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
+        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        return [
+            ResolveResult(
+                hostname=host, host=str(place[0]), port=int(place[1]), family=kind, proto=protocol, flags=flags
+            )
+            for kind, _, protocol, _, place in found
+        ]
+
+    async def close(self) -> None:
+        """Nothing is kept."""
+
+
 @contextlib.asynccontextmanager
 async def _connections() -> AsyncIterator[aiohttp.TCPConnector]:
     """Connections that end with the read. A polite TLS farewell would leave them to a stalled server's pleasure."""
@@ -108,7 +126,7 @@ async def _connections() -> AsyncIterator[aiohttp.TCPConnector]:
         sockets.append(socket.socket(family, kind, protocol))
         return sockets[-1]
 
-    connector = aiohttp.TCPConnector(resolver=aiohttp.ThreadedResolver(), socket_factory=opened)  # hazard 120
+    connector = aiohttp.TCPConnector(resolver=_Resolver(), socket_factory=opened)
     try:
         yield connector
     finally:
