@@ -184,11 +184,11 @@ def meaning_of(event: LogEvent) -> str:
     if isinstance(event, SevereEntry):
         return f"license logger at {event.level.upper()}"
     if isinstance(event, SyncTrouble):
-        return "trouble in unknown words"
+        return "unknown message of trouble"
     if isinstance(event, ServiceStarted):
         return "the service started"
     if isinstance(event, AccessGranted):
-        return "user let in"
+        return "user granted access"
     if event.reason in USER_DENIAL_REASONS:
         return f"user refused: {event.reason}"
     return f"refused: {event.reason}"

@@ -240,8 +240,8 @@ def test_the_messages_say_what_is_wrong_since_when_what_users_see_and_what_to_do
     assert longest < 280, "three or four lines on a phone"
     over = chat.received[1][1]["attachments"][0]
     assert over["title"] == f"RESOLVED: {filled['summary']}"
-    assert "Over since 20 Jan 09:00 UTC" in over["text"]
-    assert "Over since 20 Jan 2026 09:00 UTC" in mails.received[1]
+    assert "Resolved 20 Jan 09:00 UTC" in over["text"]
+    assert "Resolved 20 Jan 2026 09:00 UTC" in mails.received[1]
 
 
 def test_the_title_counts_the_other_nodes_of_a_group(tmp_path: Path) -> None:

@@ -41,11 +41,11 @@ def test_case_a2_the_published_lines_are_explained_as_the_fold_takes_them(capsys
     assert "its format is invalid" in " ".join(first["why"])
     assert second["moved"]["qlik_license_sync_attempts_total"] == [0, 1]
     assert "qlik_license_sync_last_success_timestamp_seconds" not in second["moved"]
-    assert "an attempt opens a sync" in second["why"][0]
+    assert "a sync begins" in second["why"][0]
     assert third["moved"]["qlik_license_stale"] == [0, 1]
     assert third["moved"]["qlik_license_sync_failures_total"] == [0, 1]
     assert third["moved"]['qlik_license_errors_total{error="stale"}'] == [1, 2]
-    assert "it fails the sync that it belongs to" in third["why"]
+    assert "the sync that it belongs to has failed" in third["why"]
 
 
 def test_a_settled_sync_says_which_attempt_became_a_success_and_a_failure_takes_it_back(tmp_path, capsys):
@@ -60,9 +60,9 @@ def test_a_settled_sync_says_which_attempt_became_a_success_and_a_failure_takes_
     )
     assert lines[1]["moved"]["qlik_license_sync_last_success_timestamp_seconds"] == [None, NOON]
     assert lines[1]["moved"]['qlik_license_sync_success_source{source="inferred"}'] == [0, 1]
-    assert "nothing spoke against it: an inferred success" in lines[1]["why"][0]
+    assert "no sign of trouble: an inferred success" in lines[1]["why"][0]
     assert lines[2]["moved"]["qlik_license_sync_last_success_timestamp_seconds"] == [NOON, None]
-    assert lines[2]["why"] == ["it fails the sync that it belongs to", "it takes back what was taken for a success"]
+    assert lines[2]["why"] == ["the sync that it belongs to has failed", "inferred successes before it are withdrawn"]
 
 
 def test_every_series_that_is_said_to_move_is_promised_by_the_catalogue(capsys):
@@ -200,7 +200,7 @@ def test_a_taught_wording_is_no_longer_unknown(tmp_path, capsys):
     assert capsys.readouterr().out == "Every record was recognised.\n"
     (line,) = explained(capsys, file, "--config.file", str(config))
     assert line["message"] == "refreshed"
-    assert line["why"] == ["this site's wording for a success: not inferred"]
+    assert line["why"] == ["a success message from the configuration: not inferred"]
 
 
 def test_rows_of_no_interest_are_unknown_by_their_wording_not_by_their_result_code(tmp_path, capsys):

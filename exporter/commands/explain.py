@@ -185,7 +185,7 @@ class Explainer:
         succeeded = _marks(self._state).success
         if succeeded is not None and succeeded > (marks.success or 0.0):
             why.append(
-                f"the sync attempted at {instant(succeeded)} is over and nothing spoke against it: an inferred success"
+                f"the sync attempted at {instant(succeeded)} was followed by no sign of trouble: an inferred success"
             )
         why += self._why(message, event, marks)
         text = text_of(record)
@@ -207,33 +207,33 @@ class Explainer:
         if isinstance(event, SyncAttempted):
             settle = span(self._state.sync.wait())
             if after.pending != before.pending:
-                return [f"an attempt opens a sync; how it ended is known after {settle}, or by the next failure"]
-            return ["it opens no sync: its time is out of order, or not known"]
+                return [f"a sync begins; its result is known after {settle}, or by the next failure"]
+            return ["it begins no sync: its time is out of order, or not known"]
         if isinstance(event, SyncSucceeded):
-            return ["this site's wording for a success: not inferred"]
+            return ["a success message from the configuration: not inferred"]
         if isinstance(event, SyncFailed | LicenseStale | SyncTrouble) or (
             isinstance(event, LicenseError) and event.trouble is not None
         ):
             why = []
             if after.failed > before.failed:
-                why.append("it fails the sync that it belongs to")
+                why.append("the sync that it belongs to has failed")
             if after.unclear > before.unclear:
-                why.append("it makes unclear how the sync ended: neither a success nor a failure")
+                why.append("the result of the sync is unclear: neither a success nor a failure")
             if (before.success or 0.0) > (after.success or 0.0):
-                why.append("it takes back what was taken for a success")
+                why.append("inferred successes before it are withdrawn")
             if isinstance(event, LicenseStale):
                 why.append("everyone is refused until a sync succeeds")
             if self._state.sync.pending() is not None and not why and not isinstance(event, SyncFailed):
-                why.append("it may be about the sync that is under way: that one will not be taken for a success")
-            return why or ["no sync is concerned: none is under way, or the entry is about something else"]
+                why.append("it may be about the current sync, which therefore does not count as a success")
+            return why or ["it does not affect a sync: none is in progress, or the entry is about something else"]
         if isinstance(event, ServiceStarted):
-            return ["a new run of the service: what it was doing before, it may not have ended"]
+            return ["the service was started again: a sync in progress may have been interrupted"]
         if isinstance(event, AccessGranted):
-            return ["a user was let in: the license is not stale"]
+            return ["a user was granted access: the license is not stale"]
         if isinstance(event, LicenseError):
-            return ["a license error of its own kind; it does not fail a sync"]
+            return ["a license error that does not affect a sync"]
         if isinstance(event, SevereEntry):
-            return ["a license logger complains"]
+            return ["a license logger reports a problem"]
         return [_why_denied(event)]
 
 
@@ -241,7 +241,7 @@ def _why_denied(event: AccessDenied) -> str:
     if event.reason == "parallel_sessions":
         return "the row counts five sessions or more"
     if event.reason == "no_access_pass":
-        return "a refusal with no or fewer than five sessions: the license is missing, not the session"
+        return "refused with fewer than five sessions, or without a count: the license is missing, not the session"
     return "a license could not be allocated"
 
 

@@ -120,7 +120,7 @@ def license_stale(record: LicensesRecord) -> LogEvent:
     certainty="seen",
 )
 def sync_attempted(record: LicensesRecord) -> LogEvent | None:
-    """A sync with the backend begins. Says nothing of its end."""
+    """A sync with the backend was attempted. It may succeed or fail."""
     rest = next((match["rest"] for text in texts_of(record) if (match := _ATTEMPT.search(text))), "")
     if trouble.speaks_of_failure(rest) or trouble.speaks_of_end(rest):
         return None  # the words of an attempt, and what came of it: no attempt
@@ -134,7 +134,7 @@ ATTEMPT = "re-syncing assignments with the backend"
 
 @_message("licenses", "proxyconnect", "proxy authentication required")
 def proxy_failed(record: LicensesRecord) -> LogEvent:
-    """The proxy on the way to the backend refused or failed."""
+    """The proxy between this node and the backend refused or failed."""
     return SyncFailed("proxy")
 
 
@@ -147,7 +147,7 @@ def proxy_failed(record: LicensesRecord) -> LogEvent:
     "certificate has expired",
 )
 def backend_untrusted(record: LicensesRecord) -> LogEvent:
-    """No trusted TLS connection to the backend."""
+    """No trusted TLS connection to the backend could be established."""
     return SyncFailed("tls")
 
 
@@ -173,7 +173,7 @@ def backend_timed_out(record: LicensesRecord) -> LogEvent:
 
 @_message("licenses", "forcibly closed", "connection reset", "eof ", "broken pipe", "wsarecv:", "wsasend:")
 def backend_reset(record: LicensesRecord) -> LogEvent:
-    """The connection to the backend was cut."""
+    """The connection to the backend was closed unexpectedly."""
     return SyncFailed("reset")
 
 
@@ -181,7 +181,7 @@ def backend_reset(record: LicensesRecord) -> LogEvent:
     "licenses", "network is unreachable", "no route to host", "unreachable network", "unreachable host", "dial tcp"
 )
 def backend_unreachable(record: LicensesRecord) -> LogEvent:
-    """No connection to the backend, for another reason, or for one in the words of a localised Windows."""
+    """The backend could not be reached, for another reason, or for one in the language of the node."""
     return SyncFailed("other")
 
 
@@ -197,25 +197,25 @@ def backend_unreachable(record: LicensesRecord) -> LogEvent:
     "429 too many requests",
 )
 def backend_http_error(record: LicensesRecord) -> LogEvent:
-    """The backend, or something in its place, answered with an HTTP error."""
+    """The backend, or something else in its place, answered with an HTTP error."""
     return SyncFailed("http")
 
 
 @_message("licenses", "looking for beginning of value", "<!doctype", "<html")
 def answered_by_stranger(record: LicensesRecord) -> LogEvent:
-    """Somebody else than the backend answered: with a page where data was expected."""
+    """Something other than the backend answered: with a page instead of data."""
     return SyncFailed("http")
 
 
 @_message("licenses", pattern=r"(?im)\b(?:get|head|post|put|patch|delete)\s+\\*\"?https?://[^\s\"]*\\*\"?:")
 def contact_failed(record: LicensesRecord) -> LogEvent:
-    """A request to the backend failed, in words that no other message knows."""
+    """A request to the backend failed with an unknown message."""
     return SyncFailed("other")
 
 
 @_message("licenses", "licenses.invalidlicenseerror", certainty="seen")
 def license_invalid(record: LicensesRecord) -> LogEvent:
-    """The license failed verification for another reason than its age."""
+    """The license failed verification for a reason other than its age."""
     # The text behind the last colon says why (qlik-facts 1): where that is the network, the backend was not reached.
     texts = texts_of(record)
     if any(_STALE.search(text) for text in texts):
@@ -249,12 +249,12 @@ _CODES = {"license_invalid", "license_refused", "license_error"}
 
 @_message("licenses", pattern=r"(?!)")
 def other_service_failed(record: LicensesRecord) -> None:
-    """A connection within this node, or to another of Qlik's own services, failed. No matter of the sync."""
+    """A connection within this node, or to another Qlik service, failed. Not related to the sync."""
 
 
 @_message("licenses", pattern=r"(?!)")
 def service_started(record: LicensesRecord) -> LogEvent:
-    """A new run of the Licenses service began."""
+    """The Licenses service was started."""
     return ServiceStarted()
 
 
