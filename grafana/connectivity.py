@@ -45,7 +45,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         style.number(
             About(
                 "Nodes cut off",
-                "On how many nodes the last probe of a license backend failed.",
+                "Number of nodes on which the last probe of the license backend failed.",
                 "none",
                 NO_PROBE,
                 ("QlikLicenseBackendUnreachable",),
@@ -60,8 +60,8 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         style.meters(
             About(
                 "Good backend probes in the last 6 hours",
-                "The share of good probes. Below 95 % the line comes and goes, which Qlik names as a cause of stale "
-                "licenses.",
+                "The share of successful probes. Below 95 % the connection is unreliable, which Qlik names as a cause "
+                "of stale licenses.",
                 "percentunit",
                 NO_PROBE,
                 ("QlikLicenseBackendFlapping",),
@@ -76,7 +76,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         style.number(
             About(
                 "Earliest certificate end",
-                "Time until the first certificate of any chain served ends, also of chains that do not verify.",
+                "Time until the first certificate in any server's chain expires, even if it cannot be verified.",
                 "s",
                 "No certificate seen",
                 ("QlikLicenseCertificateExpiring",),
@@ -93,8 +93,8 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         style.number(
             About(
                 "Largest clock error",
-                "The node's clock against the backend's `Date`, the largest of all nodes. Licenses are bound to time: "
-                "from two minutes on it is a fault.",
+                "Difference between the clock of the node and the backend's `Date`, the largest of all nodes. "
+                "Licenses depend on the time: from two minutes on it is a fault.",
                 "s",
                 "No backend answered",
                 ("QlikLicenseClockSkew",),
@@ -112,7 +112,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
         style.states(
             About(
                 "Every probe",
-                "One row for each probe of each node. A moment is red when any probe within it failed.",
+                "One row for each probe of each node. An interval is red if any probe in it failed.",
                 "none",
                 NO_PROBE,
                 (
@@ -131,7 +131,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
         style.rows(
             About(
                 "Every probe by stage",
-                "The last probe of each target: how long each stage took (empty: not reached), and what came back. "
+                "The last probe of each target: how long each stage took (empty: not reached), and the response. "
                 "404 is the healthy answer of the license backend. No result: the probe is inconclusive.",
                 "none",
                 NO_PROBE,
@@ -177,7 +177,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
         style.bars(
             About(
                 "Failed probes by reason",
-                "Why probes failed, in each interval. The reason names the stage: dns, tcp, proxy, tls, http.",
+                "Failed probes, in each interval. The reason names the stage: dns, tcp, proxy, tls, http.",
                 "none",
                 "No probe failed in this time",
                 ("QlikLicenseBackendUnreachable",),
@@ -191,7 +191,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
         style.lines(
             About(
                 "Good backend probes over 6 hours",
-                "The share of good probes within the six hours before each moment. Dashed: 95 %.",
+                "The share of successful probes within the six hours before each moment. Dashed: 95 %.",
                 "percentunit",
                 NO_PROBE,
                 ("QlikLicenseBackendFlapping",),
@@ -211,7 +211,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
         style.layers(
             About(
                 "Where the time goes",
-                "Average time of each stage of the backend probes. A stage that was not reached has none.",
+                "Average duration of each stage of the backend probes. Stages that were not reached have none.",
                 "s",
                 NO_PROBE,
             ),
@@ -224,7 +224,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
         style.lines(
             About(
                 "Whole time of a backend probe, by node",
-                "The stages of a probe together. Slow is not cut off, but often comes before it.",
+                "All stages of a probe together. A slow connection often precedes a failing one.",
                 "s",
                 NO_PROBE,
             ),
@@ -240,7 +240,7 @@ def _add_certificates(board: dashboard.Dashboard) -> None:
         style.rows(
             About(
                 "Certificates served",
-                "Whose certificate was served, and when it ends. A proxy that inspects TLS shows its own name here.",
+                "The issuer of the server certificate, and when it expires. A proxy that inspects TLS shows its own name.",
                 "none",
                 "No certificate seen",
                 ("QlikLicenseTlsIntercepted", "QlikLicenseCertificateExpiring"),

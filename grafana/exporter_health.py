@@ -56,7 +56,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         style.number(
             About(
                 "Exporters down",
-                "Exporters that Prometheus cannot scrape. Qlik's clock runs on unseen meanwhile.",
+                "Exporters that Prometheus cannot scrape. Their licenses are not monitored.",
                 "none",
                 "Prometheus has no such target",
                 ("QlikLicenseExporterDown", "QlikLicenseExporterAbsent"),
@@ -71,7 +71,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         style.number(
             About(
                 "Unread log bytes",
-                "What lies in the logs and has not been read, all exporters together. More than 1 MiB is a lag.",
+                "Bytes in the logs that have not been read yet, all exporters together. More than 1 MiB is a lag.",
                 "bytes",
                 NOT_SCRAPED,
                 ("QlikLicenseLogLagging",),
@@ -86,7 +86,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         style.number(
             About(
                 "Logs last read",
-                "Time since the last poll without an error, of the log that is worst off. Read every second.",
+                "Time since the last poll without an error, of the worst log. Logs are read every second.",
                 "s",
                 NOT_SCRAPED,
                 ("QlikLicenseLogUnreadable",),
@@ -101,8 +101,8 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         style.number(
             About(
                 "Unknown, 24 h",
-                "Entries of the Licenses log that no built-in wording fits. Many of them after an upgrade of Qlik: run "
-                "`qlik-license-exporter explain --unknown` on the log and teach the wording.",
+                "Entries of the Licenses log that are not recognised. If there are many after a Qlik upgrade, run "
+                "`qlik-license-exporter explain --unknown` on the log and add the messages under `messages:`.",
                 "none",
                 NOT_SCRAPED,
                 ("QlikLicenseUnknownErrors", "QlikLicenseSyncUnknown"),
@@ -120,7 +120,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         style.number(
             About(
                 "State last saved",
-                "Time since the state file was saved, of the exporter that is worst off; due every five minutes.",
+                "Time since the state file was last saved, of the worst exporter; due every five minutes.",
                 "s",
                 NOT_SCRAPED,
                 ("QlikLicenseStateNotSaved",),
@@ -135,7 +135,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         style.number(
             About(
                 "Restarts, 24 h",
-                "Times a part of an exporter (tail, probe, qrs, store, web) died and was started anew.",
+                "How often a component of an exporter (tail, probe, qrs, store, web) failed and was restarted.",
                 "none",
                 NOT_SCRAPED,
                 ("QlikLicenseExporterRestarting",),
@@ -154,7 +154,7 @@ def _add_exporters(board: dashboard.Dashboard) -> None:
         style.rows(
             About(
                 "Exporters",
-                "One row for each exporter. A configuration that could not be loaded leaves the old one in force.",
+                "One row for each exporter. If a configuration cannot be loaded, the previous one stays in force.",
                 "none",
                 "Prometheus has no such target",
                 (
@@ -232,8 +232,8 @@ def _add_logs(board: dashboard.Dashboard) -> None:
         style.lines(
             About(
                 "Newest entry of the Licenses log",
-                "How old the newest entry is, by its own time. Silence is a silent service, or a log that "
-                "is not read. Dashed: 26 hours.",
+                "How old the newest entry is, by its own time. Either the service is silent, or the log is "
+                "not read. Dashed: 26 hours.",
                 "s",
                 "No Licenses log read",
                 ("QlikLicenseLogSilent", "QlikLicenseLogUnreadable"),
@@ -251,7 +251,7 @@ def _add_logs(board: dashboard.Dashboard) -> None:
         style.bars(
             About(
                 "Messages of the Licenses log",
-                "Entries by the message they were recognised as. `unknown` is what nobody taught the exporter.",
+                "Entries by recognised message. `unknown` are those that are not recognised.",
                 "none",
                 NOT_SCRAPED,
                 ("QlikLicenseUnknownErrors", "QlikLicenseSyncUnknown"),
@@ -267,7 +267,7 @@ def _add_logs(board: dashboard.Dashboard) -> None:
         style.bars(
             About(
                 "Severe entries of the trace logs",
-                "WARN, ERROR and FATAL rows of the Repository's license loggers.",
+                "WARN, ERROR and FATAL entries of the Repository's license loggers.",
                 "none",
                 NOT_SCRAPED,
             ),
@@ -290,7 +290,7 @@ def _add_logs(board: dashboard.Dashboard) -> None:
         style.bars(
             About(
                 "Trouble with the logs",
-                "What could not be read or understood, in each interval, all exporters together.",
+                "What could not be read or parsed, in each interval, all exporters together.",
                 "none",
                 NOT_SCRAPED,
                 ("QlikLicenseLogUnreadable",),
@@ -331,7 +331,7 @@ def _add_process(board: dashboard.Dashboard) -> None:
         style.lines(
             About(
                 "Scrape duration",
-                "How long Prometheus waited for each exporter. It is to ask every two minutes or more often.",
+                "How long Prometheus waited for each exporter. It should scrape every two minutes or more often.",
                 "s",
                 NOT_SCRAPED,
                 ("QlikLicenseScrapedTooSeldom",),
@@ -345,7 +345,7 @@ def _add_process(board: dashboard.Dashboard) -> None:
         style.lines(
             About(
                 "Age of the saved state",
-                "Saved at least every five minutes, also when nothing changed. Dashed: 15 minutes.",
+                "It is saved at least every five minutes, even if nothing has changed. Dashed: 15 minutes.",
                 "s",
                 NOT_SCRAPED,
                 ("QlikLicenseStateNotSaved", "QlikLicenseStateLost"),
@@ -373,7 +373,7 @@ def _add_process(board: dashboard.Dashboard) -> None:
         style.bars(
             About(
                 "Log files rolled",
-                "How often Qlik began a new file. A log that rolls every few minutes is nearly full of something.",
+                "How often Qlik began a new file. A log that is rotated every few minutes is flooded by something.",
                 "none",
                 NOT_SCRAPED,
             ),
@@ -386,7 +386,7 @@ def _add_process(board: dashboard.Dashboard) -> None:
         style.lines(
             About(
                 "Repository API",
-                "How long a read takes, and how old the last good one is. Seats, minutes and expiry are that old.",
+                "Duration of a request, and age of the last successful one. Seats, minutes and expiry are that old.",
                 "s",
                 "The Repository API is not read",
                 ("QlikLicenseQrsUnreachable",),

@@ -33,7 +33,7 @@ def fleet() -> dashboard.Dashboard:
         style.states(
             About(
                 "Verdicts over time",
-                "The worst verdict of each site's nodes at each moment.",
+                "The worst verdict of the nodes of each site at each moment.",
                 "none",
                 NO_EXPORTER,
             ),
@@ -50,14 +50,14 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         ("Sites", "Sites with at least one exporter.", f"count({SITE_RANK})", style.NO_LIMIT, ()),
         (
             "Critical sites",
-            "Sites where users cannot work, or soon cannot.",
+            "Sites where users cannot work, or soon will not be able to.",
             f"count({SITE_RANK} >= {FIRST_CRITICAL_RANK}) or 0 * count({SITE_RANK})",
             ((None, "green"), (1, "red")),
             ("QlikLicenseStale", "QlikLicenseLockoutImminent"),
         ),
         (
             "Sites with a warning",
-            "Sites whose worst verdict is neither well nor critical.",
+            "Sites whose worst verdict is neither ok nor critical.",
             f"count({SITE_RANK} > {RANKS['well']} < {FIRST_CRITICAL_RANK}) or 0 * count({SITE_RANK})",
             ((None, "green"), (1, "orange")),
             (),
@@ -111,7 +111,7 @@ def _sites() -> table.Panel:
     panel = style.rows(
         About(
             "Sites, worst first",
-            "One row for each site: its worst node's verdict and clocks, its users. Click a site for its health board.",
+            "One row for each site: verdict and times of its worst node, and its users. Click a site for details.",
             "none",
             NO_EXPORTER,
             ("QlikLicenseStale", "QlikLicenseLockoutImminent", "QlikLicenseExpiringSoon"),

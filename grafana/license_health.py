@@ -70,8 +70,8 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         style.number(
             About(
                 "Can users work?",
-                "The exporter's verdict: its logs, its probes and the Repository taken together. With several nodes "
-                "it is the worst one. `qlik-license-exporter diagnose` on the node gives the evidence and the cure.",
+                "The verdict of the exporter from logs, probes and the Repository API. If there are several nodes, the "
+                "worst one. `qlik-license-exporter diagnose` on the node shows the evidence and the cure.",
                 "none",
                 "No verdict: no exporter of this site answers",
                 ("QlikLicenseStale", "QlikLicenseAccessDeniedMassive", "QlikLicenseExporterDown"),
@@ -89,9 +89,9 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         style.number(
             About(
                 "Time until lockout",
-                "The last successful sync plus the grace that Qlik gives (5 days unless set otherwise). An upper "
-                "bound: which of Qlik's two clocks counts is not known. When the exporter is down it runs on for a "
-                "day. Orange after a missed day, red below 48 hours.",
+                "The last successful sync plus the grace time (5 days unless configured otherwise). An upper "
+                "bound: it is unknown which of Qlik's two schedules counts. If the exporter is down, the time keeps "
+                "running for a day. Orange after a missed day, red below 48 hours.",
                 "s",
                 NO_SYNC,
                 ("QlikLicenseLockoutImminent",),
@@ -108,7 +108,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         style.number(
             About(
                 "Since last sync",
-                "How long ago a sync with the backend is known to have succeeded, on the node where it is longest ago.",
+                "Time since the last successful sync, on the node where it is longest.",
                 "s",
                 NO_SYNC,
                 ("QlikLicenseSyncOverdue", "QlikLicenseContactLost"),
@@ -123,8 +123,8 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         style.number(
             About(
                 "Users refused, 1 h",
-                "How many different people were turned away within an hour, for want of an access pass. From ten on "
-                "it is everyone's trouble, not one user's. Somebody refused on two nodes counts twice.",
+                "Distinct users refused without an access pass within an hour. From ten on, probably everyone is "
+                "affected. A user refused on two nodes counts twice.",
                 "none",
                 "No audit log read",
                 ("QlikLicenseAccessDenied", "QlikLicenseAccessDeniedMassive"),
@@ -139,7 +139,7 @@ def _add_summary(board: dashboard.Dashboard) -> None:
         style.number(
             About(
                 "Backend",
-                "Whether the last probe of the license backend came through, on the worst node.",
+                "Whether the last probe of the license backend succeeded, on the worst node.",
                 "none",
                 "No probe of the backend",
                 ("QlikLicenseBackendUnreachable",),
@@ -157,7 +157,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
         style.states(
             About(
                 "What happened",
-                "The verdict, the license and the backend over time, the worst node of each moment.",
+                "Verdict, license and backend over time; the worst node at each moment.",
                 "none",
                 "No exporter of this site answered",
                 (
@@ -185,7 +185,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
         style.lines(
             About(
                 "Days since the last good sync, by node",
-                "Climbs while no sync succeeds and falls to nothing with the next good one. Dashed: a day was missed "
+                "Rises while no sync succeeds, and returns to 0 with the next successful one. Dashed: a day was missed "
                 "(26 hours), 48 hours are left, the default grace is over (5 days).",
                 "d",
                 NO_SYNC,
@@ -205,8 +205,8 @@ def _add_history(board: dashboard.Dashboard) -> None:
     denials = style.bars(
         About(
             "Refusals by reason",
-            "Rows of the audit log that turned somebody away, in each interval. A short burst of one user's parallel "
-            "sessions is everyday; a wall of `no access pass` is an outage.",
+            "Refusals in the audit log, in each interval. A short burst of parallel sessions is normal; many "
+            "`no access pass` at once are an outage.",
             "none",
             "No audit log read",
             ("QlikLicenseAccessDenied", "QlikLicenseParallelSessions", "QlikLicenseAllocationRefused"),
@@ -222,7 +222,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
         style.bars(
             About(
                 "Errors of the Licenses service by class",
-                "Error entries of the Licenses log, in each interval: what the service itself says went wrong.",
+                "Errors in the Licenses log, in each interval: what the service itself reports.",
                 "none",
                 "No errors in this time",
                 ("QlikLicenseSyncFailing", "QlikLicenseBackendErrors", "QlikLicenseUnknownErrors"),
@@ -235,7 +235,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
     users = style.lines(
         About(
             "Different users refused within an hour",
-            "Distinct people, so that one user's many attempts count once. Dashed: three and ten.",
+            "Distinct users: several attempts of one user count once. Dashed: three and ten.",
             "none",
             "No audit log read",
             ("QlikLicenseAccessDenied", "QlikLicenseAccessDeniedMassive"),
@@ -256,7 +256,7 @@ def _add_syncs(board: dashboard.Dashboard) -> None:
         style.bars(
             About(
                 "Sync attempts and failures",
-                "What the Licenses log shows. An attempt alone is no success: in Qlik's own sample the refusal follows "
+                "From the Licenses log. An attempt alone is not a success: in Qlik's own sample the refusal follows "
                 "40 ms later.",
                 "none",
                 "No Licenses log read",
@@ -276,7 +276,7 @@ def _add_syncs(board: dashboard.Dashboard) -> None:
         style.lines(
             About(
                 "Failures in a row",
-                "Failed syncs since the last good one, by node; zero is good.",
+                "Failed syncs since the last successful one, by node.",
                 "none",
                 "No Licenses log read",
                 ("QlikLicenseSyncFailing",),
@@ -290,8 +290,8 @@ def _add_syncs(board: dashboard.Dashboard) -> None:
         style.number(
             About(
                 "How the last success is known",
-                "`message`: the log said so, in a wording the site taught. `qrs`: the Repository's license record. "
-                "`inferred`: an attempt that no failure followed; believe it less.",
+                "`message`: from a configured log message. `qrs`: from the Repository API. `inferred`: from an attempt "
+                "without a failure; less certain.",
                 "string",
                 NO_SYNC,
                 ("QlikLicenseSyncUnknown",),
@@ -308,8 +308,8 @@ def _add_syncs(board: dashboard.Dashboard) -> None:
                 About(
                     "Syncs by node",
                     "How long ago each node last succeeded, tried and failed, and how many syncs in a row failed or "
-                    "are unclear. Unclear is a sync after which the log says something that nobody taught the "
-                    "exporter: it counts neither as good nor as failed, so the lockout clock runs on.",
+                    "are unclear. A sync is unclear if the log then contains something that the exporter does not "
+                    "know: it counts neither as successful nor as failed, so the time until lockout keeps running.",
                     "none",
                     "No Licenses log read",
                     ("QlikLicenseSyncUnclear", "QlikLicenseSyncFailing", "QlikLicenseSyncNotAttempted"),
@@ -358,8 +358,8 @@ def _add_seats(board: dashboard.Dashboard) -> None:
         style.meters(
             About(
                 "Seats given away",
-                "Allocated seats, and those in use, as a share of those bought, by access type; of tokens those given. "
-                "Full is no fault by itself: it hurts only those who have no seat yet.",
+                "Allocated and used seats as a share of those owned, by access type; for tokens, those allocated. "
+                "100 % is not a fault: it affects only users who have no seat yet.",
                 "percentunit",
                 NO_REPOSITORY_API,
                 ("QlikLicenseSeatsExhausted", "QlikLicenseSeatsNearlyExhausted"),
@@ -388,7 +388,7 @@ def _add_seats(board: dashboard.Dashboard) -> None:
         style.meters(
             About(
                 "Analyzer minutes used this month",
-                "Used minutes as a share of this month's, and how much of the month is gone.",
+                "Used minutes as a share of this month's, and the elapsed share of the month.",
                 "percentunit",
                 NO_REPOSITORY_API,
                 ("QlikLicenseCapacityNearlyExhausted", "QlikLicenseCapacityBurningFast"),
@@ -407,7 +407,7 @@ def _add_seats(board: dashboard.Dashboard) -> None:
             style.rows(
                 About(
                     "License in force",
-                    "What the Repository says about the license. Never its serial, key or owner.",
+                    "What the Repository reports about the license; never its serial number, key or owner.",
                     "none",
                     NO_REPOSITORY_API,
                     ("QlikLicenseQrsUnreachable", "QlikLicenseQrsIncomplete"),
