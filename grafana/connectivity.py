@@ -240,7 +240,7 @@ def _add_certificates(board: dashboard.Dashboard) -> None:
         style.rows(
             About(
                 "Certificates served",
-                "The issuer of the server certificate, and when it expires. A proxy that inspects TLS shows its own name.",
+                "Issuer and expiry of the server certificate. A proxy that inspects TLS shows its own name.",
                 "none",
                 "No certificate seen",
                 ("QlikLicenseTlsIntercepted", "QlikLicenseCertificateExpiring"),
