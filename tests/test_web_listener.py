@@ -23,7 +23,7 @@ from web_stand_in import DEADLINE, TARGET, Site, StandIn, eventually, site, unti
 
 from exporter.web import listener, sockets
 from exporter.web.callers import group_of
-from exporter.web.connection import Connections, Heads
+from exporter.web.connection import Heads
 from exporter.web.limits import Limits
 from exporter.web.listener import Listener
 from exporter.web.security import Security
@@ -62,13 +62,6 @@ def _is_healthy(client: socket.socket) -> bool:
     while not answer.endswith(b"Healthy.\n"):
         answer += client.recv(65536) or b"closed Healthy.\n"
     return answer.startswith(b"HTTP/1.1 200")
-
-
-def _held(running: Site) -> Connections:
-    """The connections that the server holds now."""
-    loop = running.server._listener._loop
-    assert loop
-    return loop._connections
 
 
 def _descriptors() -> int:
@@ -194,7 +187,7 @@ def test_thousands_of_clients_that_never_finish_leave_scrapes_working(opening: s
             assert held > LIMITS.connections
             for _ in range(5):
                 assert running.ask("/metrics")[0] == 200
-            assert len(_held(running)) <= LIMITS.connections
+            assert len(running.connections) <= LIMITS.connections
             flood.stdin.close()
         assert running.failures == []
 
@@ -220,16 +213,15 @@ def test_the_client_that_has_waited_longest_makes_room_for_a_new_one() -> None:
 def test_a_connection_that_has_to_make_room_before_it_is_open_is_closed() -> None:
     released = threading.Event()
     with site(limits=Limits(connections=1)) as running:
-        loop = running.server._listener._loop
-        assert loop
-        loop._loop.call_soon_threadsafe(released.wait, DEADLINE)
+        loop = running.loop
+        loop.call_soon_threadsafe(released.wait, DEADLINE)
         clients = [_connect(running) for _ in range(6)]  # all of them are accepted in one turn
         released.set()
         for client in clients[:-1]:
             assert until_closed(client) == b""
         for client in clients:
             client.close()
-        assert eventually(lambda: not _held(running) and len(asyncio.all_tasks(loop._loop)) == 0)
+        assert eventually(lambda: not running.connections and len(asyncio.all_tasks(loop)) == 0)
 
 
 class _Waiting(StandIn):
@@ -253,7 +245,7 @@ def test_a_newcomer_takes_the_place_of_the_longest_waiting_whatever_that_waits_f
         probing = [_connect(running) for _ in range(4)]
         for client in probing:
             client.sendall(PROBE)
-        assert eventually(lambda: sum(one.answering for one in _held(running)) == 4)
+        assert eventually(lambda: sum(one.answering for one in running.connections) == 4)
         assert running.ask("/metrics")[0] == 200
         assert until_closed(probing[0]) == b""
         assert running.ask("/metrics")[0] == 200
@@ -267,7 +259,7 @@ def test_an_address_with_many_connections_costs_another_address_none() -> None:
         crowd = [_from("127.0.0.3", running) for _ in range(20)]
         others = [_from(f"127.0.1.{number}", running) for number in range(1, 6)]
         assert running.ask("/-/healthy")[0] == 200
-        assert len(_held(running)) <= 8
+        assert len(running.connections) <= 8
         for client in (kept, *others):
             client.sendall(HEALTH)
             assert _is_healthy(client)
@@ -333,11 +325,10 @@ def test_answers_that_are_asked_for_at_once_are_made_once() -> None:
             return super().registry()
 
     with site(exporter=Counting()) as running:
-        loop = running.server._listener._loop
-        assert loop
+        loop = running.loop
         clients = [_connect(running) for _ in range(20)]
-        assert eventually(lambda: len(_held(running)) == 20)
-        loop._loop.call_soon_threadsafe(released.wait, DEADLINE)
+        assert eventually(lambda: len(running.connections) == 20)
+        loop.call_soon_threadsafe(released.wait, DEADLINE)
         for client in clients:
             client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         released.set()
@@ -403,7 +394,7 @@ def test_a_client_that_does_not_take_its_answer_is_cut_off() -> None:
     ):
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert client.recv(1)  # the answer has begun
-        assert eventually(lambda: not _held(running))
+        assert eventually(lambda: not running.connections)
         assert len(until_closed(client)) < 30_000_000
 
 
@@ -486,10 +477,7 @@ def test_the_documentation_states_the_limits_in_force() -> None:
 def test_hazard_118_a_listener_closed_behind_its_back_is_opened_again_and_counted() -> None:
     with site(limits=Limits(watch=0.05)) as running:
         bound = running.server.bound
-        loop = running.server._listener._loop
-        assert loop
-        for one in loop._sockets:
-            one.close()
+        running.close_ports()
         assert eventually(lambda: running.failures == ["web"])
         assert eventually(lambda: _answers(running))
         assert running.server.bound == bound
@@ -498,9 +486,8 @@ def test_hazard_118_a_listener_closed_behind_its_back_is_opened_again_and_counte
 @pytest.mark.windows
 def test_a_loop_that_ended_is_started_anew_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     with site(limits=Limits(watch=0.05)) as running:
-        loop = running.server._listener._loop
-        assert loop
-        loop._loop.call_soon_threadsafe(loop._loop.stop)
+        loop = running.loop
+        loop.call_soon_threadsafe(loop.stop)
         assert eventually(lambda: running.failures == ["web"])
         assert eventually(lambda: _answers(running))
     assert "the web server does not answer" in caplog.text
@@ -511,9 +498,8 @@ def test_a_loop_that_hangs_is_replaced() -> None:
     release = threading.Event()
     exporter = StandIn()
     with site(exporter=exporter, limits=Limits(watch=0.05, knock=0.3)) as running:
-        loop = running.server._listener._loop
-        assert loop
-        loop._loop.call_soon_threadsafe(release.wait, DEADLINE)
+        loop = running.loop
+        loop.call_soon_threadsafe(release.wait, DEADLINE)
         assert eventually(lambda: running.failures == ["web"])
         assert eventually(lambda: _answers(running))
         release.set()
@@ -521,17 +507,14 @@ def test_a_loop_that_hangs_is_replaced() -> None:
 
 def test_a_port_that_another_program_took_meanwhile_is_opened_once_it_is_free() -> None:
     with site(limits=Limits(watch=0.05, knock=0.1)) as running:
-        loop = running.server._listener._loop
-        assert loop
         port = running.port
-        for one in loop._sockets:
-            one.close()
+        running.close_ports()
         with socket.socket() as squatter:
             squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             squatter.bind(("127.0.0.1", port))
             squatter.listen()
             assert eventually(lambda: running.failures == ["web"])
-            assert running.server._listener._loop is None
+            assert running.replaced
         assert eventually(lambda: _answers(running))
         assert running.failures == ["web"]
 
@@ -539,12 +522,11 @@ def test_a_port_that_another_program_took_meanwhile_is_opened_once_it_is_free() 
 @pytest.mark.windows
 def test_the_watchdog_leaves_a_healthy_server_alone() -> None:
     with site(address=":0", limits=Limits(watch=0.01)) as running:
-        loop = running.server._listener._loop
-        assert loop
-        assert eventually(lambda: min(loop.accepted) >= 20)
+        serving = running.serving
+        assert eventually(lambda: min(serving.accepted) >= 20)
         assert running.ask("/metrics")[0] == 200
         assert running.failures == []
-        assert running.server._listener._loop is loop
+        assert running.serving is serving
 
 
 def test_a_knock_that_fails_on_this_side_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -272,7 +272,7 @@ def test_users_change_without_a_restart(tmp_path: Path) -> None:
 
 def _refused(running: Site) -> str:
     """Why the newest web file is not in force, once that is so."""
-    security = running.server._security
+    security = running.security
     assert eventually(lambda: bool(security.refused))
     return security.refused
 
@@ -291,7 +291,7 @@ def test_a_web_file_that_became_unusable_leaves_the_last_good_one_in_force(
             for _ in range(3):
                 assert (_status(running), _status(running, "alice", "wonder")) == (401, 200)
             _web_file(tmp_path, good)
-            assert eventually(lambda: not running.server._security.refused)
+            assert eventually(lambda: not running.security.refused)
     assert caplog.text.count("the last valid version stays in force") == 4
     assert "secret" not in caplog.text
 
@@ -533,7 +533,7 @@ def test_tls_can_be_switched_on_without_a_restart(tmp_path: Path) -> None:
             connection.request("GET", "/metrics")
             assert connection.getresponse().read()
             _web_file(tmp_path, TLS + HEADERS)
-            assert eventually(lambda: running.server._security.current().tls is not None)
+            assert eventually(lambda: running.security.current().tls is not None)
             connection.request("GET", "/metrics")
             with pytest.raises(OSError):  # noqa: PT011  # an open plain connection ends, unanswered
                 connection.getresponse()
@@ -600,12 +600,10 @@ def test_handshakes_that_never_end_count_and_make_room_for_others(tmp_path: Path
             with contextlib.suppress(ConnectionError):
                 client.sendall(b"\x16\x03\x01")
         assert _ask_tls(running, _client_context()) == 200
-        loop = running.server._listener._loop
-        assert loop
-        assert len(loop._connections) <= 8
+        assert len(running.connections) <= 8
         for client in clients:
             client.close()
-        assert eventually(lambda: len(loop._connections) == 0)
+        assert eventually(lambda: len(running.connections) == 0)
 
 
 def test_what_comes_with_the_end_of_a_handshake_is_answered(tmp_path: Path) -> None:
@@ -870,7 +868,7 @@ def _accepts(port: int) -> bool:
 )
 def test_behind_a_plain_nginx_nobody_is_local(location: str, tmp_path: Path) -> None:
     with site() as running, _nginx(tmp_path, running.port, location) as port:
-        through = Site(running.server, running.exporter, [], port)
+        through = Site(running.server, running.exporter, [], proxy_port=port)
         assert through.ask("/metrics")[0] == 200
         for path in ("/config", "/api/v1/events"):
             assert through.ask(path)[0] == 403

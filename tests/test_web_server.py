@@ -332,9 +332,7 @@ def test_only_so_many_requests_of_one_address_wait_for_a_probe() -> None:
         clients.pop().close()  # whoever goes away makes room
         assert eventually(lambda: _pending(running).probes.total() < Limits().probes)
         clients += waiting(1, "127.0.0.3")
-        loop = running.server._listener._loop
-        assert loop
-        loop._loop.call_soon_threadsafe(release.set)
+        running.loop.call_soon_threadsafe(release.set)
         for client in clients:
             assert until_closed(client).startswith(b"HTTP/1.1 200")
             client.close()

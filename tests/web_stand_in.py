@@ -1,5 +1,6 @@
 """A small exporter behind a real web server on a free port: what the tests of the web side ask."""
 
+import asyncio
 import contextlib
 import http.client
 import socket
@@ -10,7 +11,9 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.registry import Collector
 
+from exporter.web.connection import Connections
 from exporter.web.limits import Limits
+from exporter.web.listener import _LoopThread
 from exporter.web.security import Security
 from exporter.web.server import DEFAULT_LIMITS, WebServer
 
@@ -74,12 +77,39 @@ class Site:
     server: WebServer
     exporter: StandIn
     failures: list[str]
+    security: Security = field(default_factory=lambda: Security(None))
     proxy_port: int = 0
     """Where a proxy in front of it answers, if there is one."""
 
     @property
     def port(self) -> int:
         return self.proxy_port or int(self.server.bound[0].rpartition(":")[2])
+
+    @property
+    def serving(self) -> _LoopThread:
+        """The loop that serves now. Only here do the tests look inside the server."""
+        assert self.server._listener._loop
+        return self.server._listener._loop
+
+    @property
+    def replaced(self) -> bool:
+        """Whether no loop serves at the moment."""
+        return self.server._listener._loop is None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The server's event loop."""
+        return self.serving._loop
+
+    @property
+    def connections(self) -> Connections:
+        """The connections that the server holds now."""
+        return self.serving._connections
+
+    def close_ports(self) -> None:
+        """Close the listening sockets behind the server's back."""
+        for opened in self.serving._sockets:
+            opened.close()
 
     def ask(
         self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes | None = None
@@ -120,10 +150,11 @@ def site(
     """A server that answers while the block runs."""
     failures: list[str] = []
     exporter = exporter or StandIn()
-    server = WebServer(exporter, Security(web_file, SETTLED), lambda: failures.append("web"), styles, scripts, limits)
+    security = Security(web_file, SETTLED)
+    server = WebServer(exporter, security, lambda: failures.append("web"), styles, scripts, limits)
     server.start([address])
     try:
-        yield Site(server, exporter, failures)
+        yield Site(server, exporter, failures, security)
     finally:
         server.stop()
 

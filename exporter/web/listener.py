@@ -258,7 +258,7 @@ class _LoopThread:
     def _note_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES:
-            for _number in range(self._most // 8):  # asyncio accepts again after a second
+            for _number in range(max(1, self._most // 8)):  # asyncio accepts again after a second
                 self._close_one()
         elif not isinstance(error, ConnectionError | ssl.SSLError | TimeoutError):  # a client left (hazard 119)
             _log.error("web loop: %s", type(error).__name__ if error else "an error without a name")
