@@ -101,7 +101,6 @@ class _Reading:
         self.state: LicenseState = new_state()
         self.oldest: float | None = None
         """The first entry of the Licenses log."""
-        self._newest: float | None = None
 
     def read(self, source: Source, progress: Progress) -> LogFigures:
         """Fold all that `source` holds. What cannot be read is said in the figures, and logged."""
@@ -134,9 +133,8 @@ class _Reading:
         elif self._as_of_newest:  # refused users are kept for an hour of the log's own time
             horizon = now + FUTURE
             times = [record.at for record in records if record.at is not None and record.at <= horizon]
-            if times:
-                self._newest = max(times if self._newest is None else [self._newest, *times])
-            now = now if self._newest is None else self._newest
+            believed = list(self.state.last_entry.values())
+            now = max([*times, *believed], default=now)
         if self.oldest is None and log == "licenses":
             self.oldest = next((record.at for record in records if record.at is not None), None)
         recognised = self.state.fold_records(log, records, now, self.rules)

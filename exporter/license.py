@@ -48,6 +48,8 @@ REFUSED_WINDOW = 3600.0
 """Seconds for which refused users are remembered, as keyed hashes."""
 MOST_REFUSED = 10_000
 """Refused users that are remembered for each reason; more saturate the gauge."""
+INVALID_PAUSE = 3600.0
+"""Seconds between two reports of an invalid license, at least, after which they are two matters."""
 JUMP = 3600.0
 """Seconds between two entries of the Licenses log, beyond which the clock may have been set ahead by mistake."""
 
@@ -138,7 +140,9 @@ class LicenseState(msgspec.Struct, kw_only=True):
     last_error_message: str = ""
     """The name of the newest message that a network error was recognised by."""
     invalid_since: float | None = None
-    """Since when the license was called invalid in each rhythm of syncs."""
+    """Since when the license has been called invalid again and again."""
+    last_severe: dict[SevereLevel, float] = {}
+    """The newest entry of the Repository's license loggers at each level above INFO."""
     probe_success: dict[str, float] = {}
     """The last good probe of each target."""
     refused: dict[DenialReason, dict[str, tuple[float, ...]]] = {}
@@ -165,6 +169,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
             probe_success=dict(self.probe_success),
             last_error=dict(self.last_error),
             last_denial=dict(self.last_denial),
+            last_severe=dict(self.last_severe),
             refused={reason: dict(users) for reason, users in self.refused.items()},
         )
 
@@ -395,12 +400,14 @@ class LicenseState(msgspec.Struct, kw_only=True):
             "last_failure",
             "stale_verdict",
             "first_sign",
+            "invalid_since",
         ):
             if (getattr(self, field) or 0.0) > horizon:
                 setattr(self, field, None)
         self.last_entry = {log: at for log, at in self.last_entry.items() if at <= horizon}
         self.last_error = {error: at for error, at in self.last_error.items() if at <= horizon}
         self.last_denial = {reason: at for reason, at in self.last_denial.items() if at <= horizon}
+        self.last_severe = {level: at for level, at in self.last_severe.items() if at <= horizon}
         self.sync.disbelieve(horizon)
 
     def _fold_event(
@@ -433,6 +440,8 @@ class LicenseState(msgspec.Struct, kw_only=True):
         elif isinstance(event, SevereEntry):
             severe = self.log_counters(log).severe
             severe[event.level] = severe.get(event.level, 0) + counts
+            if at is not None:
+                self.last_severe[event.level] = _later(self.last_severe.get(event.level), at)
         elif log == "licenses":
             self._fold_sync(record, message, event, at, in_order)
 
@@ -474,6 +483,8 @@ class LicenseState(msgspec.Struct, kw_only=True):
                 self.last_error_message = message
         elif isinstance(event, (LicenseError, SyncTrouble)):
             if isinstance(event, LicenseError):
+                if event.error == "invalid":
+                    self._note_invalid(at)
                 self.last_error[event.error] = _later(self.last_error.get(event.error), at)
             trouble = event.trouble if isinstance(event, LicenseError) else event
             if trouble is not None and in_order:
@@ -482,6 +493,12 @@ class LicenseState(msgspec.Struct, kw_only=True):
                     self.last_failure = _later(self.last_failure, at)
                 if not record.dated and not trouble.tied:
                     clock.torn_before = True
+
+    def _note_invalid(self, at: float) -> None:
+        """An invalid license. Forcing a sync makes a short burst of them (case A4); a pause begins a new series."""
+        last = self.last_error.get("invalid")
+        if self.invalid_since is None or last is None or at - last > max(INVALID_PAUSE, 2 * self.sync.rhythm):
+            self.invalid_since = at
 
     def _shows_the_service(self, event: LogEvent) -> bool:
         """Whether `event` is one that only a Licenses service logs that manages the license."""

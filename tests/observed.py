@@ -147,6 +147,7 @@ def observation(
     covered_since: float | None = None,
     logs: dict[LogName, LogFigures] | None = None,
     show_people: bool = False,
+    trace: Sequence[str] | None = None,
 ) -> Observation:
     """What is known at `now` after these lines were read to their end."""
     rules = rules_of(license, messages)
@@ -155,6 +156,7 @@ def observation(
     lines_of: dict[LogName, list[str] | None] = {
         "licenses": list(licenses) if licenses is not None else None,
         "repository_audit": [AUDIT_HEADER, *audit] if audit is not None else None,
+        "repository_trace": list(trace) if trace is not None else None,
     }
     oldest = None
     for log, lines in lines_of.items():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from live_programs import eventually, fetched, free_port, running
 from observed import (
+    ATTEMPT,
     AUDIT_HEADER,
     DAY,
     HOUR,
@@ -29,13 +30,13 @@ from exporter.commands.backfill import HISTORY, MOST_STEPS, step_for
 
 
 def incident(folder: Path) -> Path:
-    """Two days: good syncs, then failing ones, a stale license with refusals, and its recovery. One file is rolled."""
+    """A day and a half: good syncs, then failing ones, a stale license with refusals, and its recovery. One file is rolled."""
     licenses = folder / "Licenses/Licenses.log"
     audit = folder / "Repository/Audit"
     licenses.parent.mkdir(parents=True)
     audit.mkdir(parents=True)
     lines = [
-        *syncs(NOON - 2 * DAY, NOON - 30 * HOUR),
+        *syncs(NOON - 32 * HOUR, NOON - 30 * HOUR),
         *syncs(NOON - 29 * HOUR, NOON - 6 * HOUR, error=NO_SUCH_HOST),
         *(licenses_line(NOON - 5 * HOUR + age * MINUTE, STALE) for age in range(60)),
         *syncs(NOON - 2 * HOUR, NOON),
@@ -123,7 +124,9 @@ def test_a_real_prometheus_answers_what_was_known_then(tmp_path):
         assert value(f"qlik_license_stale{site}", NOON - 4 * HOUR) == 1
         assert value(f"qlik_license_stale{site}", NOON - HOUR) == 0
         # The stale verdict took back every inferred success, as Qlik itself said that there was none.
-        assert value(f"qlik_license_sync_age_seconds{site}", NOON - 7 * HOUR) == pytest.approx(23 * HOUR, abs=120)
+        assert value(f"qlik_license_sync_age_seconds{site}", NOON - 7 * HOUR) == pytest.approx(
+            23 * HOUR + 10 * MINUTE, abs=120
+        )
         assert value(f"qlik_license_sync_age_seconds{site}", NOON - 4 * HOUR) is None
         assert value(f"qlik_license_sync_age_seconds{site}", NOON - MINUTE) == pytest.approx(9 * MINUTE, abs=120)
         assert value(f"qlik_license_sync_consecutive_failures{site}", NOON - 6 * HOUR) > 100
@@ -133,7 +136,7 @@ def test_a_real_prometheus_answers_what_was_known_then(tmp_path):
         denials = 'increase(qlik_license_access_denials_total{reason="no_access_pass"}[12h])'
         assert value(denials, NOON - HOUR) == pytest.approx(40, rel=0.02)
         assert value('max by (verdict) (qlik_license_verdict{verdict="license_stale"})', NOON - 4 * HOUR) == 1
-        assert value('max by (verdict) (qlik_license_verdict{verdict="well"})', NOON - 40 * HOUR) == 1
+        assert value('max by (verdict) (qlik_license_verdict{verdict="well"})', NOON - 31 * HOUR) == 1
 
 
 @pytest.mark.parametrize(
@@ -188,3 +191,42 @@ def test_a_stray_row_of_the_future_neither_stops_the_replay_nor_moves_its_end(tm
     mine = [sample for sample in records.samples if sample.labels["log"] == "licenses"]
     assert mine[-1].value == len(lines)
     assert float(mine[-1].timestamp) == NOON + 3 * HOUR
+
+
+@pytest.mark.parametrize("ahead", [2 * HOUR, 48 * HOUR, 400 * DAY])
+def test_a_clock_that_was_set_ahead_for_five_minutes_disturbs_nothing_beyond_them(tmp_path, ahead):
+    log = tmp_path / "Log/Licenses/l.log"
+    log.parent.mkdir(parents=True)
+    times = [NOON - 6 * HOUR + 60 * minute for minute in range(360)]
+    wrong = range(100, 105)
+    log.write_text(
+        "".join(
+            licenses_line(at + (ahead if number in wrong else 0), ATTEMPT if number % 10 == 0 else "request served")
+            + "\n"
+            for number, at in enumerate(times)
+        )
+    )
+    output = tmp_path / "out.om"
+    assert main(["backfill", str(tmp_path / "Log"), "-o", str(output), "--step", "1m"]) == 0
+    found = {family.name: family for family in text_string_to_metric_families(output.read_text())}
+    ages = {float(s.timestamp): s.value for s in found["qlik_license_sync_age_seconds"].samples}
+    late = {at: age for at, age in ages.items() if age > 25 * MINUTE and NOON - 5 * HOUR < at <= NOON}
+    assert not late, "ages never grow beyond the rhythm and the settle time"
+    assert len([at for at in ages if at <= NOON]) > 330
+
+
+def test_diagnose_is_not_deceived_by_a_clock_that_was_set_ahead(tmp_path, capsys):
+    log = tmp_path / "Log/Licenses/l.log"
+    log.parent.mkdir(parents=True)
+    times = [NOON - 6 * HOUR + 60 * minute for minute in range(361)]
+    log.write_text(
+        "".join(
+            licenses_line(at + (48 * HOUR if 100 <= number < 105 else 0), ATTEMPT if number % 10 == 0 else "served")
+            + "\n"
+            for number, at in enumerate(times)
+        )
+    )
+    assert main(["diagnose", "--json", str(tmp_path / "Log")]) == 0
+    judged = json.loads(capsys.readouterr().out)
+    assert judged["verdict"] == "well"
+    assert "10 min ago" in judged["summary"]

@@ -742,3 +742,72 @@ def test_whatever_was_observed_there_is_one_complete_verdict(entries, refusals, 
     assert criticals == sorted(criticals, reverse=True)
     if seen.state.stale() and NOON - seen.state.stale_verdict < LIMITS.stale_recent:
         assert judgement.verdict == "license_stale"
+
+
+# --- contradictions, long-lasting reports, order ---------------------------------------------------------------------
+
+INVALID = {"res.errorType": "licenses.InvalidLicenseError"}
+BAD_KEY = "invalid license error, license verification error: bad key"
+
+
+def invalid_lines(hours: float, every: float = 600.0) -> list[str]:
+    return [licenses_line(NOON - at, BAD_KEY, **INVALID) for at in range(int(hours * HOUR), 0, -int(every))]
+
+
+@pytest.mark.parametrize("kind", ["offline", "lef"])
+@pytest.mark.parametrize(
+    ("lines", "verdict"),
+    [
+        ([licenses_line(NOON - 60, STALE)], "license_stale"),
+        (invalid_lines(3), "license_expired"),
+        (GOOD, "not_enough_evidence"),
+    ],
+)
+def test_what_contradicts_the_configured_kind_of_license_is_the_finding(kind, lines, verdict):
+    judgement = judge(observation(lines, license=LicenseConfig(kind=kind)))
+    assert (judgement.verdict, judgement.severity) == (verdict, "warning")
+    assert f"`license.kind: {kind}`" in judgement.summary
+    assert "no problem is known" not in said(judgement)
+
+
+def test_a_stale_offline_license_that_refuses_users_is_critical():
+    refusals = [refusal(NOON - number, f"u{number}") for number in range(1, 5)]
+    offline = LicenseConfig(kind="offline")
+    judgement = judge(observation([licenses_line(NOON - 60, STALE)], refusals, license=offline))
+    assert (judgement.verdict, judgement.severity) == ("license_stale", "critical")
+
+
+def test_a_license_that_is_called_invalid_for_a_day_is_no_side_effect_of_a_forced_sync():
+    for hours, verdict in ((0.2, "well"), (23, "well"), (25, "license_expired")):
+        lines = sorted([*GOOD, *invalid_lines(hours)], key=lambda line: line[line.index("timestamp") :])
+        judgement = judge(observation(lines))
+        assert judgement.verdict == verdict, hours
+        assert ("side effect" in said(judgement)) == (hours < 1)
+
+
+def test_a_lockout_that_is_due_goes_before_refused_users_and_nothing_yet_is_not_said_beside_them():
+    lines = [*syncs(NOON - 130 * HOUR, NOON - 125 * HOUR), *syncs(NOON - 124 * HOUR, NOON, error=NO_SUCH_HOST)]
+    refusals = [refusal(NOON - number, f"u{number}") for number in range(1, 15)]
+    for rows in (refusals, []):
+        judgement = judge(observation(lines, rows))
+        assert judgement.verdict == "lockout_coming"
+        assert "everyone_refused" not in names(judgement)
+        assert not any(f.users_see.startswith("Nothing yet") for f in (judgement, *judgement.also))
+
+
+def test_syncs_that_succeed_and_fail_by_turns_are_one_finding():
+    lines, at = [], NOON - 20 * HOUR
+    for number in range(120):
+        lines += syncs(at, at, error="" if number % 3 == 0 else NO_SUCH_HOST)
+        at += 600
+    judgement = judge(observation(lines))
+    assert (judgement.verdict, judgement.alert) == ("backend_flapping", "QlikLicenseBackendFlapping")
+    assert not [name for name in names(judgement) if name.startswith("sync_")]
+
+
+def test_the_license_logger_of_an_unlicensed_server_is_evidence():
+    row = "{n}\t20261102T{h:02}0000.000+0000\tWARN\tN\tLicense.Repository.Repository.Core.Licensing.X\t1\ti\ts\tInvalid license, aborting license maintenance\t0\tx"
+    rows = [row.format(n=hour, h=hour) for hour in range(1, 12)]
+    judgement = judge(observation(trace=rows))
+    assert "The Repository's license logger wrote 11 warnings, the last at 2026-11-02 11:00:00 UTC" in said(judgement)
+    assert "11 times it aborted license maintenance" in said(judgement)

@@ -21,7 +21,7 @@ from exporter.commands.terminal import ProgressBar, complain
 from exporter.config import Config, Duration, duration
 from exporter.events import LOG_NAMES, LogName, SettleDue
 from exporter.examination import rules_of
-from exporter.license import FUTURE, Rules, new_state
+from exporter.license import FUTURE, JUMP, Rules, new_state
 from exporter.logs.files import open_shared, read_at
 from exporter.logs.formats import Record
 from exporter.logs.messages import catalogue_of
@@ -56,6 +56,7 @@ from exporter.metrics import (
 )
 from exporter.observation import LogFigures, Observation
 from exporter.sources import Source, given_sources
+from exporter.sync_clock import DISORDER
 from exporter.verdict import judge
 from exporter.wording import count, instant
 
@@ -66,6 +67,8 @@ STEPS = tuple(Duration(seconds) for seconds in (60, 120, 300, 600, 900, 1800, 36
 """The steps to choose from where the history is too long for a minute."""
 LOOK_BACK = Duration(300)
 """How long Prometheus takes a sample for current: longer steps leave gaps in graphs."""
+LOOK_AHEAD = 20_000
+"""Records within which a clock that was set ahead by mistake is set right again."""
 GLANCE = 256 << 10
 """Bytes at both ends of a file by which its span is told."""
 
@@ -260,7 +263,9 @@ class _Stream:
         self._progress = progress
         self._horizon = time.time() + FUTURE
         self._records: list[Record] = []
+        self._times: list[float] = []
         self._next = 0
+        self._ahead: list[Record] = []
         self._fill()
 
     def until(self, now: float) -> list[Record]:
@@ -269,8 +274,8 @@ class _Stream:
         while not self.ended:
             records, start = self._records, self._next
             end = start
-            for record in records[start:]:
-                if record.at is not None and now < record.at <= self._horizon:
+            for record, at in zip(records[start:], self._times[start:], strict=True):
+                if record.at is not None and now < at <= self._horizon:
                     break
                 end += 1
             found += records[start:end]
@@ -281,13 +286,45 @@ class _Stream:
         return found
 
     def _fill(self) -> None:
-        self._records, self._next = [], 0
+        """The next records, and when they were written. One batch is read ahead: a clock may be set right there."""
+        current = self._ahead or self._read()
+        self._ahead = self._read() if current else []
+        self._records, self._next = current, 0
+        self._times = written_at([*current, *self._ahead])[: len(current)]
+        self.ended = not current
+
+    def _read(self) -> list[Record]:
         for batch in self._batches:
             self._progress(batch.read_bytes)
             if batch.records:
-                self._records = batch.records
-                return
-        self.ended = True
+                return batch.records
+        return []
+
+
+def written_at(records: Sequence[Record]) -> list[float]:
+    """When each of `records` was written: its own time, but for a while in which the clock was wrong.
+
+    A step of more than an hour that a later record takes back was a clock set ahead by mistake: those records were
+    written when the clock was last right. Without that, all that follows would wait until the wrong time is reached.
+    """
+    times: list[float] = []
+    wrong_until, last = 0, 0.0
+    for index, record in enumerate(records):
+        at = last if record.at is None else record.at
+        if index < wrong_until:
+            at = last
+        elif last and at > last + JUMP:
+            later = (number for number in range(index + 1, min(len(records), index + LOOK_AHEAD)))
+            back = next((n for n in later if _between(records[n].at, last - DISORDER, at - DISORDER)), None)
+            if back is not None:
+                wrong_until, at = back, last
+        times.append(at)
+        last = max(last, at)
+    return times
+
+
+def _between(at: float | None, low: float, high: float) -> bool:
+    return at is not None and low <= at < high
 
 
 # --- the file --------------------------------------------------------------------------------------------------------

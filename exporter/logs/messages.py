@@ -337,9 +337,24 @@ def _refused_user(record: AuditRecord) -> str:
 # --- the Repository's trace logs (qlik-facts 3) ----------------------------------------------------------------------
 
 
-@_message("repository_trace", "core.licensing", certainty="seen")
+@_message(
+    "repository_trace",
+    "core.licensing",
+    pattern=r"(?i)\A[^\n]*core\.licensing[^\n]*\n.*\binvalid license\b",
+    certainty="seen",
+)
+def license_invalid_in_repository(record: TraceRecord) -> LogEvent | None:
+    """The Repository's license maintenance stopped because the license is invalid. Repeated hourly."""
+    return _severe(record)
+
+
+@_message("repository_trace", "core.licensing", pattern=r"(?i)\A[^\n]*core\.licensing", certainty="seen")
 def licensing_entry(record: TraceRecord) -> LogEvent | None:
     """An entry of a license logger. At WARN, ERROR or FATAL it counts as severe."""
+    return _severe(record)
+
+
+def _severe(record: TraceRecord) -> LogEvent | None:
     level = _SEVERE.get(record.level.strip().casefold())
     return SevereEntry(level) if level else None
 
@@ -410,9 +425,13 @@ class Catalogue:
             return self._recognise_entries(records)
         if log == "repository_audit":
             return self._recognise_audit_rows(records)
-        return [
-            self._search(log, record, record.logger) if type(record) is TraceRecord else _NOTHING for record in records
-        ]
+        return [self._trace_row(record) if type(record) is TraceRecord else _NOTHING for record in records]
+
+    def _trace_row(self, record: TraceRecord) -> Recognised:
+        """By the logger, and what a license logger says."""
+        logger = record.logger
+        text = f"{logger}\n{record.message}" if "licens" in logger.lower() else logger
+        return self._search("repository_trace", record, text)
 
     def _recognise_entries(self, records: Sequence[Any]) -> list[Recognised]:
         """Entries repeat their texts: each is searched once. Looking elsewhere is asked for all of them at once."""

@@ -1,16 +1,18 @@
 """What follows from an observation, and the sentences that say it: the ground that the rules stand on. Pure."""
 
+from collections import Counter
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from exporter.events import DenialReason, ErrorClass
-from exporter.license import REFUSED_WINDOW
+from exporter.license import INVALID_PAUSE, REFUSED_WINDOW
 from exporter.masking import masked
-from exporter.verdict.limits import limits_of
-from exporter.wording import ago, count, instant
+from exporter.verdict.limits import DAY, limits_of
+from exporter.wording import ago, count, instant, listed
 
 if TYPE_CHECKING:
     from exporter.observation import Observation
-    from exporter.probes import ProbeHistory, ProbeResult
+    from exporter.probes import ProbeHistory, ProbeResult, Reason
 
 NETWORK_ERRORS: tuple[ErrorClass, ...] = ("dns", "refused", "timeout", "reset", "other")
 CONTACTS = ("contact_failed", "backend_unreachable")
@@ -154,6 +156,61 @@ class Evidence:
         if self.seen.service is not None and (look := self.seen.service.last) is not None:
             said += look.sentences(masked)
         return said
+
+    @property
+    def overdue_lockout(self) -> bool:
+        """Whether users should be locked out by now, according to our own clock."""
+        return self.expected and self.lockout is not None and self.lockout <= self.now
+
+    def flapping(self) -> "tuple[list[bool], int, list[tuple[Reason, int]] | None] | None":
+        """Good and bad probes, or syncs, by turns, how often they changed, and the probes' reasons; None: steady."""
+        limits = self.limits
+        for history in self.seen.probes:
+            if history.settings.role == "backend":
+                judged = [result for result in history.results if result.success is not None]
+                recent = [bool(result.success) for result in judged if result.ended > self.now - limits.flapping_window]
+                if changes := self._changes(recent):
+                    reasons = Counter(result.reason for result in history.results if result.reason is not None)
+                    return recent, changes, reasons.most_common()
+        clock = self.state.sync
+        since = self.now - max(limits.flapping_window, 2 * limits.flapping_changes * clock.rhythm)
+        ends = [(end.at, end.outcome) for end in clock.ends]
+        ends += [(judged.at, judged.outcome) for judged in reversed(list(clock.judged()))]
+        syncs = [
+            outcome != "failed" for at, outcome in ends if at > since and outcome in ("succeeded", "told", "failed")
+        ]
+        return (syncs, changes, None) if (changes := self._changes(syncs)) else None
+
+    def _changes(self, recent: "list[bool]") -> int:
+        """How often good and bad change, where that is worth a finding; else 0."""
+        changes = sum(before != after for before, after in pairwise(recent))
+        steady = changes < self.limits.flapping_changes or sum(recent) / len(recent) >= self.limits.flapping_share
+        return 0 if not recent or steady else changes
+
+    def invalid_for(self) -> float:
+        """Seconds for which the service has called the license invalid again and again, up to now; 0: it has not."""
+        last, since = self.state.last_error.get("invalid"), self.state.invalid_since
+        if last is None or since is None or self.now - last > max(INVALID_PAUSE, 2 * self.state.sync.rhythm):
+            return 0.0
+        return last - since
+
+    def repository_sentences(self) -> list[str]:
+        """What the Repository's license loggers complained about within a day."""
+        recent = {level: at for level, at in self.state.last_severe.items() if self.now - at < DAY}
+        if not recent:
+            return []
+        logged = self.state.log_counters("repository_trace")
+        numbers = [
+            count(logged.severe.get(level, 0), word)
+            for level, word in (("warn", "warning"), ("error", "error"), ("fatal", "fatal error"))
+            if level in recent and logged.severe.get(level, 0)
+        ]
+        written = listed(numbers) if numbers else "complaints"
+        invalid = logged.messages.get("license_invalid_in_repository", 0)
+        sentence = f"The Repository's license logger wrote {written}, the last at {self.at(max(recent.values()))}"
+        if invalid:
+            sentence += f"; {count(invalid, 'time')} it aborted license maintenance because the license is invalid"
+        return [f"{sentence}."]
 
     def refused_sentences(self) -> list[str]:
         """How many were refused without an access pass within the hour, without naming anyone."""

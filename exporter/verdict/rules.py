@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 from exporter.events import LogName
+from exporter.license import INVALID_PAUSE
 from exporter.masking import masked
 from exporter.probes import CURES
 from exporter.verdict.evidence import Evidence, failed_probe, were
 from exporter.verdict.finding import Finding
+from exporter.verdict.limits import DAY
 from exporter.verdict.phrases import (
     CONFIRM,
     NOTHING,
@@ -30,7 +32,7 @@ def _license_stale(seen: Evidence) -> list[Finding]:
     ]
     if seen.state.last_attempt is not None and (seen.success is None or seen.state.last_attempt > seen.success):
         evidence.append(f"A sync was attempted at {seen.at(seen.state.last_attempt)}; an attempt is not a success.")
-    evidence += seen.refused_sentences() + seen.probe_sentences()
+    evidence += seen.refused_sentences() + seen.repository_sentences() + seen.probe_sentences()
     if seen.state.sync.doubted:
         evidence.append(
             "On this site, attempts without a logged failure have turned out to be failures. Successes are inferred "
@@ -107,6 +109,72 @@ def _license_expired(seen: Evidence) -> list[Finding]:
     ]
 
 
+def _contradicted(seen: Evidence) -> list[Finding]:
+    """A license that is said to never synchronise, and a log that says otherwise."""
+    if not seen.offline:
+        return []
+    state, kind = seen.state, f"`license.kind: {seen.rules.kind}`"
+    stale, attempt = state.stale_verdict, state.last_attempt
+    invalid = state.last_error.get("invalid") if seen.invalid_for() >= INVALID_PAUSE else None
+    said = []
+    if stale is not None and seen.now - stale < seen.limits.stale_recent:
+        said.append(f"The Licenses service reported its license as stale at {seen.at(stale)}.")
+    if invalid is not None:
+        said.append(
+            f"It has reported the license as invalid for {span(seen.invalid_for())}, last at {seen.at(invalid)}."
+        )
+    if attempt is not None and seen.now - attempt < DAY:
+        said.append(f"It attempted a sync with the backend at {seen.at(attempt)}.")
+    if not said:
+        return []
+    refused = seen.refused >= seen.limits.denied_users
+    dead = stale is not None and seen.now - stale < seen.limits.stale_recent
+    what = "reported stale" if dead else "reported invalid" if invalid is not None else "synchronised"
+    return [
+        Finding(
+            verdict="license_stale" if dead else "license_expired" if invalid is not None else "not_enough_evidence",
+            severity="critical" if refused and (dead or invalid is not None) else "warning",
+            summary=f"The license is {what}, although {kind} says that it never synchronises.",
+            users_see=f"Perhaps nothing, perhaps {seen.product.refusal} Ask a user."
+            if dead or invalid is not None
+            else "Nothing, as far as is known.",
+            evidence=(*said, *seen.refused_sentences(), *seen.repository_sentences()),
+            cure=(
+                "In the QMC, License management: which kind of license is set? Configure `license.kind` accordingly, "
+                "or remove it: `auto` follows what the service does.",
+                *((seen.product.restart, *seen.product.force) if dead else ()),
+            ),
+            alert="",
+        )
+    ]
+
+
+def _invalid(seen: Evidence) -> list[Finding]:
+    """A license that the service calls invalid for a day: forcing a sync does that for minutes."""
+    if seen.offline or seen.invalid_for() < DAY:
+        return []
+    return [
+        Finding(
+            verdict="license_expired",
+            severity="critical" if seen.refused >= seen.limits.denied_users else "warning",
+            summary=f"The Licenses service has reported the license as invalid for {span(seen.invalid_for())}.",
+            users_see=f"Perhaps nothing, perhaps {seen.product.refusal} Ask a user.",
+            evidence=(
+                f"The last time was at {seen.at(seen.state.last_error['invalid'])}. Forcing a sync causes this for "
+                "minutes, not for a day.",
+                seen.success_sentence(),
+                *seen.refused_sentences(),
+                *seen.repository_sentences(),
+            ),
+            cure=(
+                "In the QMC, License management: is the key complete and correct? Apply it again.",
+                "If it is, ask Qlik support why the key is rejected.",
+            ),
+            alert="",
+        )
+    ]
+
+
 def _repository_down(seen: Evidence) -> list[Finding]:
     bad = seen.repository_bad
     if bad is None:
@@ -140,7 +208,7 @@ def _repository_down(seen: Evidence) -> list[Finding]:
 def _refusals(seen: Evidence) -> list[Finding]:
     """Users that are refused while the license itself is good; else their refusals are evidence of its trouble."""
     parallel = [_parallel(seen)] if seen.parallel or seen.denials("parallel_sessions") else []
-    if seen.dead or (seen.qrs is not None and seen.qrs.expired):
+    if seen.dead or seen.overdue_lockout or (seen.qrs is not None and seen.qrs.expired):
         return parallel
     findings = parallel
     denials, allocations = seen.denials("no_access_pass"), seen.denials("allocation_refused")
@@ -396,7 +464,7 @@ def doubt(seen: Evidence) -> list[Finding]:
             severity="unknown",
             summary="There is not enough evidence yet to say whether the license is good.",
             users_see="Not known.",
-            evidence=(*missing, *seen.probe_sentences()),
+            evidence=(*missing, *seen.repository_sentences(), *seen.probe_sentences()),
             cure=tuple(supply),
             alert="QlikLicenseSyncUnknown" if seen.expected else "",
         )
@@ -426,9 +494,8 @@ def well(seen: Evidence) -> Finding:
             )
     invalid = seen.state.last_error.get("invalid")
     if invalid is not None and (seen.success is None or invalid > seen.success):
-        evidence.append(
-            f"The service reported the license as invalid at {seen.at(invalid)}: a known side effect of forcing a sync."
-        )
+        forced = ": a known side effect of forcing a sync" if seen.invalid_for() < INVALID_PAUSE else ""
+        evidence.append(f"The service reported the license as invalid at {seen.at(invalid)}{forced}.")
     before = seen.state.refused_users("no_access_pass", seen.now)
     if seen.recovered is not None and before:
         evidence.append(
@@ -440,6 +507,7 @@ def well(seen: Evidence) -> Finding:
         if before
         else ["No user was refused within the last hour, according to the logs."]
     )
+    evidence += seen.repository_sentences()
     if not seen.offline or any(history.last for history in seen.seen.probes):
         evidence += seen.probe_sentences()
     evidence += _seat_sentences(seen)
@@ -459,6 +527,8 @@ def well(seen: Evidence) -> Finding:
 RULES: tuple[Callable[[Evidence], list[Finding]], ...] = (
     _license_stale,
     _license_expired,
+    _contradicted,
+    _invalid,
     _repository_down,
     _refusals,
     _seats_exhausted,

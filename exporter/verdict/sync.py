@@ -1,8 +1,6 @@
 """The rules of the sync: whether it fails and why, whether the service is silent, and the lockout that comes of it."""
 
-from collections import Counter
 from collections.abc import Callable
-from itertools import pairwise
 
 import msgspec
 
@@ -191,6 +189,8 @@ def _sync(seen: Evidence) -> list[Finding]:
     unclear = state.unclear_attempts >= limits.unclear or (seen.success is None and state.unclear_attempts > 0)
     if unclear and not failing and seen.bad is None:
         findings.append(_unclear(seen))
+    elif seen.flapping() is not None and state.consecutive_failures < limits.failures and not overdue:
+        pass  # the finding of a backend that comes and goes says it
     elif failing or seen.bad is not None or (overdue and not silent):
         findings.append(_sync_finding(seen, cause, failing, overdue, attempt_age))
     if silent:
@@ -352,41 +352,38 @@ def _interception(seen: Evidence) -> list[Finding]:
 
 
 def _backend_flapping(seen: Evidence) -> list[Finding]:
-    if not seen.expected:
+    """A backend that comes and goes: by the probes, else by the syncs of the log. One finding, whoever sees it."""
+    if not seen.expected or seen.dead:
         return []
-    for history in seen.seen.probes:
-        if history.settings.role != "backend":
-            continue
-        judged = [r for r in history.results if r.success is not None]
-        recent = [bool(r.success) for r in judged if r.ended > seen.now - seen.limits.flapping_window]
-        changes = sum(before != after for before, after in pairwise(recent))
-        if not recent or changes < seen.limits.flapping_changes:
-            continue
-        share = sum(recent) / len(recent)
-        if share >= seen.limits.flapping_share:
-            continue
-        reasons = Counter(r.reason for r in history.results if r.reason is not None)
-        return [
-            Finding(
-                verdict="backend_flapping",
-                severity="warning",
-                summary=f"The connection to the license backend is unreliable: {share:.0%} of the probes succeeded.",
-                users_see="Nothing yet. Syncs succeed by chance.",
-                evidence=(
-                    f"{count(sum(recent), 'successful probe')} of {len(recent)} "
-                    f"within {span(seen.limits.flapping_window)}, with {changes} changes.",
-                    "Reasons: " + listed([f"{reason} {number}" for reason, number in reasons.most_common()]) + ".",
-                    seen.success_sentence(),
-                ),
-                cure=(
-                    "Look for something that changes at the same intervals: a fail-over firewall, a proxy or name with "
-                    "several addresses, IPv6, a schedule that blocks the connection.",
-                    *(CURES[reason] for reason, _ in reasons.most_common(1)),
-                ),
-                alert="QlikLicenseBackendFlapping",
-            )
-        ]
-    return []
+    found = seen.flapping()
+    if found is None:
+        return []
+    recent, changes, reasons = found
+    what = "probe" if reasons is not None else "sync"
+    evidence = [
+        f"{count(sum(recent), f'successful {what}')} of {len(recent)}, with {changes} changes.",
+        seen.success_sentence(),
+    ]
+    if reasons:
+        evidence.insert(1, "Reasons: " + listed([f"{reason} {number}" for reason, number in reasons]) + ".")
+    elif seen.error is not None:
+        evidence.insert(1, f"The Licenses service last reported that {_ERROR_WORDS[seen.error[0]]}.")
+    share = sum(recent) / len(recent)
+    return [
+        Finding(
+            verdict="backend_flapping",
+            severity="warning",
+            summary=f"The connection to the license backend is unreliable: {share:.0%} of the {what}s succeeded.",
+            users_see="Nothing yet. Syncs succeed by chance.",
+            evidence=tuple(evidence),
+            cure=(
+                "Look for something that changes at the same intervals: a fail-over firewall, a proxy or name with "
+                "several addresses, IPv6, a schedule that blocks the connection.",
+                *(CURES[reason] for reason, _ in (reasons or [])[:1]),
+            ),
+            alert="QlikLicenseBackendFlapping",
+        )
+    ]
 
 
 RULES: tuple[Callable[[Evidence], list[Finding]], ...] = (_sync, _interception, _backend_flapping)
