@@ -6,6 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -196,11 +197,20 @@ def test_hazard_87_a_file_that_cannot_be_used_is_set_aside(  # type: ignore[no-u
     assert not caplog.records, "said once"
 
 
-def test_no_changed_byte_of_a_saved_file_is_taken_for_what_was_saved(path: Path) -> None:
+@pytest.fixture
+def path_in_memory() -> Iterator[Path]:
+    """For thousands of saves, whose durability is not what is tested."""
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(dir=memory, ignore_cleanup_errors=True) as folder:
+        yield Path(folder) / "state.db"
+
+
+def test_no_changed_byte_of_a_saved_file_is_taken_for_what_was_saved(path_in_memory: Path) -> None:
     """One bit of each byte of the header and of each digit that was saved, and of every 9th other byte that is used.
 
-    Each is set aside, or changes nothing: what is read is what was saved, and saving goes on.
+    Each is set aside, or changes nothing: what is read is what was saved, and saving goes on. Wine is slow: a tenth.
     """
+    path = path_in_memory
     digits = re.compile(rb"[0-9a-f]{32}")
     store = Store(path)
     store.save(
@@ -215,7 +225,8 @@ def test_no_changed_byte_of_a_saved_file_is_taken_for_what_was_saved(path: Path)
     places = {*range(100), *(place for match in digits.finditer(good) for place in range(*match.span()))}
     places |= set([place for place, byte in enumerate(good) if byte][::9])
     set_aside = 0
-    for place in sorted(places):
+    tried = sorted(places)[:: 10 if sys.platform == "win32" else 1]
+    for place in tried:
         for name in os.listdir(path.parent):
             (path.parent / name).unlink()
         path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
@@ -228,7 +239,7 @@ def test_no_changed_byte_of_a_saved_file_is_taken_for_what_was_saved(path: Path)
             assert (store.state, store.files) == saved, f"byte {place}"
             store.save({"license.3": b"{}"}, {}, ())
         store.close()
-    assert set_aside > len(places) // 2
+    assert set_aside > len(tried) // 2
 
 
 def test_no_changed_byte_of_the_write_ahead_log_of_a_killed_process_is_taken_for_what_was_saved(path: Path) -> None:
