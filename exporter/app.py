@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
 from exporter.config import Config, ConfigError, ProbeConfig, masked_yaml, probes_of, state_file_of, text_of
-from exporter.events import LOG_NAMES, ProbeFinished
+from exporter.events import LOG_NAMES
 from exporter.examination import rules_of
 from exporter.filewatch import SETTLED, FileWatch, await_settled, refuse_truncated, stamps
 from exporter.journal import Journal
@@ -323,8 +323,8 @@ class Exporter:
 
     def _probed(self, result: ProbeResult) -> None:
         self._board.record(result)
-        if result.tried:  # else it says nothing about now
-            self._ledger.submit_event(ProbeFinished(result.target, result.role, result.ended, result.success))
+        if event := result.event:
+            self._ledger.submit_event(event)
 
     def _qrs_read(self, overview: LicenseOverview) -> None:
         if event := sync_seen(overview, self._config.qrs):

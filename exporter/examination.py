@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from exporter.config import Config, ProbeConfig, probes_of
-from exporter.events import LOG_NAMES, LogName, ProbeFinished, SettleDue
+from exporter.events import LOG_NAMES, LogName, SettleDue
 from exporter.journal import Journal
 from exporter.license import FUTURE, LicenseState, Rules, new_state
 from exporter.logs.formats import Record
@@ -71,8 +71,8 @@ def examine(
         histories, board = asyncio.run(_asked(config, environ))
         for history in histories:
             for result in history.results:
-                finished = ProbeFinished(result.target, result.role, result.ended, result.success)
-                state.fold(finished, result.ended, rules)
+                if finished := result.event:
+                    state.fold(finished, result.ended, rules)
         overview = board.overview(time.time()) if board is not None else None
         if overview is not None and (event := sync_seen(overview, config.qrs)):
             state.fold(event, time.time(), rules)

@@ -109,7 +109,7 @@ ALLOWED: dict[str, set[str]] = {
 
 PACKAGES: dict[str, set[str]] = {
     "config": {"config", "events", "printable", "products"},
-    "probes": {"printable", "products", "threads", "config", "services_conf", "probes"},
+    "probes": {"printable", "products", "threads", "events", "config", "services_conf", "probes"},
     "qrs": {"printable", "config", "events", "qrs", "threads"},
     "verdict": {"config", "events", "license", "observation", "probes", "qrs", "verdict", "wording", "masking"},
 }

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import msgspec
 
 from exporter.config import ProbeConfig
+from exporter.events import ProbeFinished
 from exporter.printable import printable
 
 RESULTS_KEPT = 200
@@ -124,6 +125,11 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     """False: a login that was refused again and again was not repeated, so the failure is that of before."""
     story: tuple[str, ...] = ()
     """Stage by stage, for a person; no credentials."""
+
+    @property
+    def event(self) -> ProbeFinished | None:
+        """What the sync clock is told; nothing where the failure is only known from before."""
+        return ProbeFinished(self.target, self.role, self.ended, self.success) if self.tried else None
 
     @property
     def server_error(self) -> bool:
