@@ -269,6 +269,8 @@ def test_what_a_variable_or_a_file_holds_is_data_wherever_it_stands(tmp_path: Pa
             "/a\nb",
             "logs.licenses.archive: found U+000A (line feed) in the value",
         ),
+        ("qrs: {key_password_file: '/x/${X}'}", "a\nb", "qrs.key_password_file: found U+000A (line feed) in the value"),
+        ("qrs: {key_password: '${X}'}", "a\udcff", "qrs.key_password: found U+DCFF"),
         ("qrs: {user: 'UserDirectory=${X}'}", "I; UserId=root", "qrs.user: found `;` in the value of ${X}"),
         ("qrs: {url: 'https://${X}:4242'}", "a/b", "qrs.url: found other characters in the value of ${X}"),
         ("qrs: {url: 'https://${X}:4242'}", "u@h", "qrs.url: found other characters in the value of ${X}"),

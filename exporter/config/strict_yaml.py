@@ -41,8 +41,8 @@ def text_of(file: str) -> str:
     try:
         with open(file, "rb") as stream:
             data = stream.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise ConfigError(file, "", f"cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ConfigError(file, "", f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(data) > LARGEST_FILE:
         raise ConfigError(file, "", f"larger than {LARGEST_FILE} bytes, expected a configuration")
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"  # what Notepad writes

@@ -133,11 +133,10 @@ class Variables:
             if name not in self._environ:
                 raise ConfigError(self._name, key, f"the environment variable {name} is not set, expected a value")
             value = self.values[placeholder] = self._environ[name]
-            # A password may hold any character, but no bytes that are no text.
+            secret = may_be_secret(key) and not key.endswith("_file")
             character = unusable_character(value)
-            if character and (
-                not may_be_secret(key) or "\ud800" <= character <= "\udfff"
-            ):  # a password may hold others
+            # A password may hold any character, but no bytes that are no text.
+            if character and (not secret or "\ud800" <= character <= "\udfff"):
                 raise ConfigError(
                     self._name,
                     key,
