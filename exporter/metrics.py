@@ -265,6 +265,11 @@ EXPOSITION = _gauge(
     "Time at which this exposition was made. Reveals a textfile that is no longer updated.",
 )
 LOG_FILES = _gauge("qlik_license_exporter_log_files", "Files that match the configured paths.", log=LOG_NAMES)
+LOG_GROWING = _gauge(
+    "qlik_license_exporter_log_growing_files",
+    "Files with records appended within the last 15 minutes. More than one over a long time: several programs write.",
+    log=LOG_NAMES,
+)
 LOG_RECORDS = _durable("qlik_license_exporter_log_records_total", "Log records read.", log=LOG_NAMES)
 LOG_READ_BYTES = _durable("qlik_license_exporter_log_read_bytes_total", "Bytes read from log files.", log=LOG_NAMES)
 LOG_MALFORMED = _durable(
@@ -539,6 +544,7 @@ def _exporter_families(seen: Observation) -> Iterator[Family]:
     yield from _family(FIRST_START, ((), seen.first_started))
     yield from _family(EXPOSITION, ((), seen.now))
     yield from _family(LOG_FILES, *(((log,), figures.files) for log, figures in seen.logs.items()))
+    yield from _family(LOG_GROWING, *(((log,), figures.growing) for log, figures in seen.logs.items()))
     yield from _family(LOG_RECORDS, *(((log,), _log(counted, log).records) for log in LOG_NAMES))
     yield from _family(LOG_READ_BYTES, *(((log,), _log(counted, log).read_bytes) for log in LOG_NAMES))
     yield from _family(LOG_MALFORMED, *(((log,), _log(counted, log).malformed) for log in LOG_NAMES))

@@ -21,6 +21,8 @@ class LogFigures:
 
     files: int = 0
     """Files that match."""
+    growing: int | None = None
+    """Files to which something was appended within the last 15 minutes. None: they are read once only."""
     unread_bytes: int = 0
     last_read: float | None = None
     """When it was last read without an error."""

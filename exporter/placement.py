@@ -162,6 +162,7 @@ class Placement:
         known = [at for at in read if at is not None]
         return LogFigures(
             files=sum(status.files for status in statuses),
+            growing=sum(status.growing for status in statuses),
             unread_bytes=sum(status.unread_bytes for status in statuses),
             last_read=min(known) if known and len(known) == len(read) else None,
             read_errors=self._read_errors.get(name, 0),

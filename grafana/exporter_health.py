@@ -205,7 +205,7 @@ def _add_logs(board: dashboard.Dashboard) -> None:
                 "Records of each log in each interval, all exporters together.",
                 "none",
                 NOT_SCRAPED,
-                ("QlikLicenseLogSilent",),
+                ("QlikLicenseLogSilent", "QlikLicenseLogSeveralWriters"),
             ),
             8,
             7,

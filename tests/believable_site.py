@@ -372,6 +372,7 @@ def _exporter(node: Node, at: float, started: float) -> Iterator[Sample]:
             labels,
             0 if blind else {"licenses": 4, "repository_audit": 1, "repository_trace": 2}[log],
         )
+        yield prefix + "log_growing_files", labels, 0 if blind else 1
         yield prefix + "log_records_total", labels, int(minutes * per_minute)
         yield prefix + "log_read_bytes_total", labels, int(minutes * per_minute) * 310
         yield prefix + "log_malformed_records_total", labels, int(minutes / 30000)

@@ -44,7 +44,7 @@ def observation(state: LicenseState | None = None, **more: object) -> Observatio
         state=state,
         counted=state,
         messages={log: CATALOGUE.names(log) for log in LOG_NAMES},
-        logs={log: LogFigures(files=1, last_read=NOW - 1, listed=True) for log in LOG_NAMES},
+        logs={log: LogFigures(files=1, growing=1, last_read=NOW - 1, listed=True) for log in LOG_NAMES},
         started=NOW - 60,
         first_started=NOW - 600,
         state_last_save=NOW - 2,

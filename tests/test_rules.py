@@ -26,7 +26,8 @@ CapacityNearlyExhausted warning, UnknownErrors info, LogSilent warning, LogUnrea
 QrsUnreachable warning, QrsIncomplete info, StateNotSaved warning, ConfigReloadFailed warning, ExporterRestarting warning,
 ExporterDown warning, ExporterDown critical, ExporterAbsent warning, ExporterFrozen warning, Stale warning,
 LockoutImminent warning, SyncUnclear warning, ProbeNeverSucceeded warning, ProbeNotJudged info,
-TargetWithoutSite warning, ScrapedTooSeldom warning, StateLost warning, SeatsExceeded warning
+TargetWithoutSite warning, ScrapedTooSeldom warning, StateLost warning, SeatsExceeded warning,
+LogSeveralWriters info
 """
 TARGET_LABELS = {"job", "site", "instance"}
 TABLE_START, TABLE_END = "<!-- alerts -->\n\n", "\n\n<!-- /alerts -->"

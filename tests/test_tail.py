@@ -227,3 +227,28 @@ def test_a_single_reading_tells_what_it_could_not_read(folder: Path, monkeypatch
     monkeypatch.setattr(files, "open_shared", refuse)
     batches = list(read_once("licenses", [Pattern(os.path.join(folder, "*.txt"))]))
     assert [trouble.denied for trouble in batches[-1].unreadable] == [True]
+
+
+# --- several writers -------------------------------------------------------------------------------------------------
+
+
+def test_files_count_as_growing_for_a_quarter_of_an_hour_after_an_append_and_history_does_not(folder: Path) -> None:
+    driven = Driven(folder, history="restate")
+    driven.write("a.txt", "1\n2\n")
+    driven.write("b.txt", "1\n")
+    driven.start()
+    driven.tick()
+    assert driven.tail is not None
+    assert driven.tail.status.growing == 0, "what was there before the first start"
+    driven.append("a.txt", "3\n")
+    driven.tick()
+    assert driven.tail.status.growing == 1
+    driven.append("b.txt", "2\n")
+    driven.write("c.txt", "1\n")
+    driven.tick()
+    assert driven.tail.status.growing == 3
+    driven.tick(polls=1, seconds=800)
+    driven.append("b.txt", "3\n")
+    driven.tick()
+    driven.tick(polls=2, seconds=100)
+    assert driven.tail.status.growing == 1, "b alone, the others are silent"

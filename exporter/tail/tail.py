@@ -27,6 +27,8 @@ BATCH_BYTES = 1 << 20
 """Bytes of log that one batch covers, about; also what may be read ahead to merge files by time."""
 LONGEST_MERGE = 60.0
 """Seconds for which records wait, once the log was caught up, for older ones that a huge file may still hold."""
+GROWING_SECONDS = 900.0
+"""How long after an append a file counts as growing: longer than the usual rhythm of syncs, 10 minutes."""
 WATCHED_SECONDS = 3600.0
 """A file that grew while it was watched, and then has not for so long, is closed and looked at by its name alone. One
 that never grew is closed after `QUIET_SECONDS`: it may be an archive that Qlik wants to replace (hazard 70)."""
@@ -56,6 +58,8 @@ class TailStatus:
     listed: bool = False
     files: int = 0
     unread_bytes: int = 0
+    growing: int = 0
+    """Files to which something was appended within the last `GROWING_SECONDS`."""
     last_read: float | None = None
     """The instant of the last poll without error."""
     unreadable: tuple[Unreadable, ...] = ()
@@ -84,6 +88,7 @@ class Tail:
     ) -> None:
         """`archive`, `searched`, `everything`: see `Discovery`; `heartbeat`: `Tracker`; `failed`: `UnreadablePaths`."""
         self.status = TailStatus(table.log, root.name)
+        self._grew: dict[LogFile, float] = {}
         self.archive_only = not patterns
         self._table = table
         self._history = history
@@ -286,6 +291,8 @@ class Tail:
         else:
             batch.records.extend(taken.records)
         batch.read_bytes += taken.read_bytes - taken.history_bytes
+        if taken.read_bytes > taken.history_bytes:
+            self._grew.update(dict.fromkeys(taken.files, self._clock.monotonic()))
 
     # --- the end of a file -------------------------------------------------------------------------------------------
 
@@ -336,12 +343,15 @@ class Tail:
         if listed and all(file.failures >= FORGIVEN_FAILURES for file in busy):
             self._caught_up = True
         batch.caught_up = self._caught_up
+        since = self._clock.monotonic() - GROWING_SECONDS
+        self._grew = {file: at for file, at in self._grew.items() if at > since}
         self.status = TailStatus(
             log=self._table.log,
             root=self._tracker.root.name,
             listed=listed,
             files=self._discovery.matched,
             unread_bytes=sum(file.unread for file in reading),
+            growing=len(self._grew),
             last_read=self._clock.wall() if read else self.status.last_read,
             unreadable=unreadable,
             missing=self._discovery.folders.missing,
