@@ -13,7 +13,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) chromium:chromium tinyproxy:tinyproxy nginx-li
 	wine: wine64:
 BENCH_PACKAGES := mtail:mtail
 
-.PHONY: help run demo test test-windows fuzz bench dist windows msi deb clean
+.PHONY: help run demo test test-windows fuzz bench dist windows msi deb release verify-release clean
 
 help: ## show these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -56,6 +56,16 @@ msi: .venv/development ## build the MSI for Windows nodes without Python; MSI_KE
 
 deb: .venv/bin/python ## build the Debian package into dist/
 	PYTHON=$(BIN)/python deploy/debian/build dist
+
+release: clean-dist dist windows msi deb ## build all release files into dist/; RELEASE_KEY=file signs their digests
+	$(if $(RELEASE_KEY),ssh-keygen -Y sign -f $(RELEASE_KEY) -n qlik-license-exporter dist/SHA256SUMS)
+
+.PHONY: clean-dist
+clean-dist:
+	rm -rf dist
+
+verify-release: .venv/development ## check dist/: digests, signature, materials, the same bytes; SIGNERS=file, IMAGE=1
+	$(BIN)/python deploy/release/verify.py $(if $(SIGNERS),--signers $(SIGNERS)) $(if $(IMAGE),--image)
 
 clean: ## remove what make has made
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
