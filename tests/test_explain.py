@@ -19,6 +19,7 @@ from observed import (
 )
 
 from exporter.cli import main
+from exporter.config import load
 from exporter.metrics import METRICS
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -223,3 +224,23 @@ def test_a_folders_rolled_files_are_explained_before_the_live_one(tmp_path, caps
     lines = explained(capsys, tmp_path)
     assert [line["time"] for line in lines] == [NOON - 120, NOON - 60, NOON]
     assert [line["moved"][users] for line in lines] == [[0, 1], [1, 2], [2, 3]]
+
+
+def test_unknown_wordings_of_trouble_come_with_the_configuration_that_teaches_them(tmp_path, capsys):
+    lines = [
+        licenses_line(NOON, "assignment sync didn't work: 'kalt' 17"),
+        licenses_line(NOON + 1, "reading the quota of user kowalska took 5 ms"),
+        licenses_line(NOON + 2, "memory cache is full", level="error"),
+    ]
+    file = log(tmp_path, *lines)
+    assert main(["explain", "--unknown", str(file)]) == 0
+    printed = capsys.readouterr().out
+    configuration = tmp_path / "taught.yml"
+    configuration.write_text(printed[printed.index("# These may be about a sync") :])
+    taught = load(str(configuration)).messages
+    assert [message.means for message in taught] == ["sync_failed", "sync_failed"]
+    assert "kowalska" not in printed
+    assert main(["--config.file", str(configuration), "explain", "--unknown", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert "messages:" not in printed
+    assert "1 wording in 1 record" in printed

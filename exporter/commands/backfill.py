@@ -8,6 +8,7 @@ import argparse
 import math
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -142,7 +143,9 @@ def _summary(output: Path, span: tuple[float, float], step: Duration, spool: "_S
         lines.append(
             f"Graphs will show gaps. To look at it, start Prometheus with --query.lookback-delta={Duration(2 * step)}."
         )
-    lines.append(f"Next: promtool tsdb create-blocks-from openmetrics {output.name} DATA_FOLDER_OF_PROMETHEUS")
+    lines.append(
+        f"Next: promtool tsdb create-blocks-from openmetrics {shlex.quote(str(output))} DATA_FOLDER_OF_PROMETHEUS"
+    )
     return "\n".join(lines)
 
 

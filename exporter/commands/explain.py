@@ -3,13 +3,15 @@
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from exporter.commands.terminal import Paint, ProgressBar, complain
 from exporter.config import Config
+from exporter.config.settings import MessageMeaning
 from exporter.events import (
     DENIAL_REASONS,
     ERROR_CLASSES,
@@ -65,6 +67,8 @@ from exporter.sources import given_sources
 from exporter.wording import count, instant, span
 
 STDIN = "-"
+MOST_ENTRIES = 20
+"""Wordings for which an entry of the configuration is proposed."""
 Moved = dict[str, list[float | None]]
 """Series by name, from and to; the value before is None where only the step is known."""
 _EXPLAINED, _FAILED = 0, 1
@@ -352,12 +356,15 @@ def _change(series: str, before: float | None, after: float | None) -> str:
 
 def _print_unknown(arguments: argparse.Namespace, rules: Rules) -> int:
     templates = Templates(arguments.show_people)
+    troubles: set[str] = set()
     code = _EXPLAINED
     try:
         for log, records in _batches(arguments):
-            for record, (message, _) in zip(records, rules.recognise(log, records), strict=True):
+            for record, (message, event) in zip(records, rules.recognise(log, records), strict=True):
                 if message == UNKNOWN and not record.orphan:
                     templates.add(log, text_of(record), (record.at,))
+                    if log == "licenses" and event is not None and not record.malformed:
+                        troubles.add(masked(text_of(record)))
     except UnknownLogError:
         complain(f"the input is not recognised as a log; specify it with --log: {', '.join(LOG_NAMES)}")
         code = _FAILED
@@ -374,7 +381,33 @@ def _print_unknown(arguments: argparse.Namespace, rules: Rules) -> int:
     if rows:
         total = sum(int(str(row["count"])) for row in rows)
         print(paint(f"{count(len(rows), 'wording')} in {count(total, 'record')} that nothing recognised.", "dim"))
+    wordings = [str(row["template"]) for row in rows if str(row["template"]) in troubles][:MOST_ENTRIES]
+    if wordings:
+        print(f"\n{teaching(wordings)}")
     return code
+
+
+def teaching(wordings: Sequence[str]) -> str:
+    """The configuration that says what masked `wordings` of trouble mean, to be pasted and corrected."""
+    lines = [
+        "# These may be about a sync. If you know what one means, put it into the configuration; means is one of",
+        f"# {', '.join(get_args(MessageMeaning))}.",
+        "messages:",
+    ]
+    names: set[str] = set()
+    for wording in wordings:
+        words = re.findall("[a-z]+", re.sub("<[^>]*>", " ", wording).casefold())[:4]
+        if not words:
+            continue  # nothing is left of it once it is masked
+        name = "_".join(words)
+        while name in names:
+            name += "_too"
+        names.add(name)
+        parts = re.split(r"(?:<[a-z ]+>|\s\|\s)+", wording)
+        longest = max(parts, key=len).strip()
+        pattern = re.escape(longest).replace(r"\ ", " ").replace("'", "''")
+        lines.append(f"  - {{name: {name}, log: licenses, match: '{pattern}', means: sync_failed}}")
+    return "\n".join(lines)
 
 
 def _batches(arguments: argparse.Namespace) -> Iterator[tuple[LogName, Sequence[Record]]]:
