@@ -71,11 +71,7 @@ def test_the_projects_address_is_in_one_place() -> None:
     holders = {
         path.relative_to(REPOSITORY).as_posix() for path in tracked() if address in path.read_text("utf-8", "replace")
     }
-    assert {name for name in holders if not name.startswith(NOT_YET)} == {"pyproject.toml"}
-
-
-NOT_YET = ("deploy/prometheus/", "grafana/", "tests/test_runbooks.py", "CONTRIBUTING.md")
-"""Runbook links, which the exporter will serve itself."""
+    assert holders == {"pyproject.toml"}
 
 
 def test_the_pages_name_the_files_of_this_version() -> None:

@@ -16,7 +16,7 @@ $ErrorActionPreference = 'Stop'
 
 $Name = 'qlik-license-exporter'
 $Folder = Join-Path $env:ProgramFiles $Name
-$Exporter = Join-Path $Folder "python\Scripts\$Name.exe"
+$environmentPython = Join-Path $Folder 'python\Scripts\python.exe'
 $Certificates = Join-Path $env:ProgramData 'Qlik\Sense\Repository\Exported Certificates\.Local Certificates'
 
 if (-not $PSCmdlet.ShouldProcess($Name, 'Remove the service and the program')) {
@@ -26,7 +26,7 @@ if (Get-Service -Name $Name -ErrorAction SilentlyContinue) {
     if (Test-Path -LiteralPath $Certificates) {
         & "$env:SystemRoot\System32\icacls.exe" $Certificates '/remove:g' "NT SERVICE\$Name" | Out-Null
     }
-    & $Exporter service remove
+    & $environmentPython -I -m exporter service remove
     if ($LASTEXITCODE -ne 0) {
         throw "The service could not be removed (code $LASTEXITCODE)."
     }
