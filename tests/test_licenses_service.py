@@ -92,7 +92,7 @@ def test_what_answers_otherwise_is_asked_once_and_said(handler: Handler) -> None
         look = looked(port, timeout=Duration(0.5))
     assert len(look.pages) == 1
     assert look.pages[0].status is None
-    assert f"Nothing answers at 127.0.0.1:{port}, where the Licenses service may listen: " in look.sentences()[0]
+    assert f"No answer from 127.0.0.1:{port}, where the Licenses service may listen: " in look.sentences()[0]
 
 
 def test_a_port_where_nothing_listens_is_said() -> None:

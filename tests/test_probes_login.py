@@ -237,7 +237,7 @@ def test_credentials_that_are_refused_again_and_again_rest_so_that_no_account_is
             assert sent(requests) == asked
         rests = once()
         assert (rests.success, rests.reason, rests.tried) == (False, "proxy_auth", False)
-        assert "3 times in a row; the login is tried again in 15 min" in rests.detail
+        assert "several times in a row; the login is tried again after a pause" in rests.detail
         assert rests.event is None, "a failure that was not found out now speaks against no sync"
         assert sent(requests) == [""], "the proxy is asked, the password is not sent"
         other = once("other")

@@ -54,7 +54,7 @@ class ServiceLook(msgspec.Struct, frozen=True, kw_only=True):
         answered = [page for page in self.pages if page.status is not None]
         if not answered:
             problem = shown(self.pages[0].problem)
-            return (f"Nothing answers at {self.target}, where the Licenses service may listen: {problem}",)
+            return (f"No answer from {self.target}, where the Licenses service may listen: {problem}",)
         told = ", ".join(f"{page.path} {status_text(page.status)}" for page in answered)
         said = [f"What listens at {self.target} answers: {told}."]
         if all(page.status == 404 for page in answered):

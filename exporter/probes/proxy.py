@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import math
 import re
 import ssl
 import time
@@ -155,12 +154,11 @@ def _resting(proxy: Proxy) -> Failure | Inconclusive | None:
     known = _refusals.get(_account(proxy))
     if known is None or known.number < MOST_REFUSALS:
         return None
-    left = known.last + REST - time.monotonic()
-    if left <= 0:
+    if time.monotonic() >= known.last + REST:
         return None
     told = (
-        f"{str(known.ended).removesuffix('.')}. This happened {known.number} times in a row; the login is tried again "
-        f"in {math.ceil(left / 60)} min, so that the account is not locked."
+        f"{str(known.ended).removesuffix('.')}. It has done so several times in a row; the login is tried again after "
+        "a pause, so that the account is not locked."
     )
     if isinstance(known.ended, Failure):
         return Failure(known.ended.reason, told, tried=False)
@@ -285,20 +283,20 @@ def _challenge_of(answer: h11.Response, scheme: str) -> bytes | None:
 
 def _refused_login(answer: h11.Response, proxy: Proxy, login: Login) -> Failure | Inconclusive:
     """What a proxy says that refused NTLM or Negotiate."""
-    status = answer.status_code
+    who = f"The proxy {proxy} (status: {answer.status_code})"
     if not login.proved:
-        return Inconclusive(f"The proxy {proxy} ({status}) sent no {login.scheme} challenge, {_UNKNOWN}")
+        return Inconclusive(f"{who} sent no {login.scheme} challenge, {_UNKNOWN}")
     if login.whom:
         return Inconclusive(
-            f"The proxy {proxy} ({status}) rejected the account that this probe runs as ({login.scheme}); the Licenses "
+            f"{who} rejected the account that this probe runs as ({login.scheme}); the Licenses "
             f"service may use another one, {_UNKNOWN}"
         )
     if proxy.withheld:
         return Inconclusive(
-            f"The proxy {proxy} ({status}) rejected the Licenses service's user name and password as this probe sends "
+            f"{who} rejected the Licenses service's user name and password as this probe sends "
             f"them ({login.scheme}); the service may add a domain, {_UNKNOWN}"
         )
-    return Failure("proxy_auth", f"The proxy {proxy} ({status}) rejected the user name and password ({login.scheme}).")
+    return Failure("proxy_auth", f"{who} rejected the user name and password ({login.scheme}).")
 
 
 def _refused_basic(
@@ -310,22 +308,19 @@ def _refused_basic(
     Basic credentials are refused, or Basic is asked for and there are none. What the probe cannot speak, or has no
     credentials for while the service has, the service may well pass: then nothing is concluded.
     """
-    status = answer.status_code
+    who = f"The proxy {proxy} (status: {answer.status_code})"
     offered = tuple(dict.fromkeys((*offered, *offered_schemes(answer))))
-    if status == 401 and not offered:  # it says so much: the login is wrong
+    if answer.status_code == 401 and not offered:  # it says so much: the login is wrong
         offered = ("basic",)
     if not offered:
-        return Inconclusive(
-            f"The proxy {proxy} answered {status} and does not say which authentication it requires, {_UNKNOWN}"
-        )
+        return Inconclusive(f"{who} does not say which authentication it requires, {_UNKNOWN}")
     if "basic" not in offered:
         named = " and ".join(_SPELLED.get(scheme, printable(scheme, 20)) for scheme in offered[:4])
-        return Inconclusive(f"The proxy {proxy} ({status}) accepts only {named}, {hindrance}, {_UNKNOWN}")
+        return Inconclusive(f"{who} accepts only {named}, {hindrance}, {_UNKNOWN}")
     if sent:
-        return Failure("proxy_auth", f"The proxy {proxy} ({status}) rejected the user name and password.")
+        return Failure("proxy_auth", f"{who} rejected the user name and password.")
     if proxy.withheld or proxy.credentials.user:  # which are there, and not for Basic
         return Inconclusive(
-            f"The proxy {proxy} ({status}) requires a user name and password; this probe cannot use those of the "
-            f"Licenses service, {_UNKNOWN}"
+            f"{who} requires a user name and password; this probe cannot use those of the Licenses service, {_UNKNOWN}"
         )
-    return Failure("proxy_auth", f"The proxy {proxy} ({status}) requires a user name and password, and none is set.")
+    return Failure("proxy_auth", f"{who} requires a user name and password, and none is set.")
