@@ -199,6 +199,7 @@ def checked(config: Path) -> tuple[int, str]:
 
 def test_check_names_what_is_wrong_with_the_repository_api(qrs: FakeQrs, site: Site, tmp_path: Path) -> None:
     config = configuration(tmp_path, site, url=qrs.url)
+    (tmp_path / "logs").mkdir()
     answer = license_answer()
     del answer["isExpired"]
     qrs.answers["/qrs/license"] = answer
