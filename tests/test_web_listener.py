@@ -377,6 +377,18 @@ def test_heads_are_counted_however_they_are_cut(heads: list[bytes], data: st.Dat
     assert counted.begun == len(b"GET /")
 
 
+def test_counting_heads_takes_time_in_proportion_to_what_was_sent() -> None:
+    def seconds(sent: bytes) -> float:
+        begun = time.process_time()
+        counted = Heads()
+        counted.take(sent)
+        assert counted.complete == len(sent) // 5
+        return time.process_time() - begun
+
+    short, long = (min(seconds(b"x\r\n\r\n" * heads) for _ in range(3)) for heads in (5_000, 50_000))
+    assert long < 40 * short
+
+
 def test_a_connection_may_rest_between_two_scrapes_but_not_for_ever() -> None:
     with site(limits=Limits(head=0.1, idle=2.0)) as running, _connect(running) as client:
         begun = time.monotonic()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -15,6 +16,9 @@ from aiohttp.http import HttpProcessingError
 from exporter.web.callers import certificate_admitted, group_of
 from exporter.web.limits import Limits
 from exporter.web.webfile import DEFAULT_HEADERS, TlsRules
+
+_HEAD_END = re.compile(rb"\r\n\r\n[\r\n]*")
+"""The end of a head, with empty lines before the next one."""
 
 _log = logging.getLogger(__name__)
 _silent = logging.getLogger(f"{__name__}.aiohttp")
@@ -77,15 +81,15 @@ class Heads:
 
     def take(self, data: bytes) -> None:
         """The client has sent these bytes."""
-        while data := data if self.begun else data.lstrip(b"\r\n"):
-            seen = self._last + data
-            end = seen.find(b"\r\n\r\n")
-            if end < 0:
-                self.begun += len(data)
-                self._last = seen[-3:]
-                return
+        if not self.begun:
+            data = data.lstrip(b"\r\n")
+        seen = self._last + data
+        rest = 0
+        for end in _HEAD_END.finditer(seen):
             self.complete += 1
-            self.begun, self._last, data = 0, b"", seen[end + 4 :]
+            rest = end.end()
+        self.begun = len(seen) - rest if rest else self.begun + len(data)
+        self._last = seen[max(rest, len(seen) - 3) :]
 
 
 class Connection(web.RequestHandler):
