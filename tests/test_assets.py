@@ -142,7 +142,7 @@ def test_an_installed_wheel_holds_them_without_a_checkout(tmp_path: Path) -> Non
         text=True,
     ).stdout
     assert str(tmp_path / "env") in told
-    demo = "from exporter.commands.demo import RULES, ROUTES; print(RULES.is_file(), ROUTES.is_file(), RULES)"
+    demo = "from exporter.demo.play import RULES, ROUTES; print(RULES.is_file(), ROUTES.is_file(), RULES)"
     found = subprocess.run([python, "-c", demo], env=env, cwd=tmp_path, check=True, capture_output=True, text=True)
     assert found.stdout.startswith("True True "), "the installed demo has its rules and routes"
     assert str(tmp_path / "env") in found.stdout
