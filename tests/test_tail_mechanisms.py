@@ -243,6 +243,18 @@ def test_a_rotated_name_that_is_a_link_to_a_live_file_is_not_read(folder: Path) 
     assert (driven.rotations, driven.lost) == (1, 0)
 
 
+def test_a_file_that_is_rotated_while_a_link_to_it_stays_live_counts_once(folder: Path) -> None:
+    driven = Driven(folder).start()
+    driven.append("app.txt", "1\n")
+    os.link(driven.path("app.txt"), driven.path("link.txt"))
+    driven.move("app.txt", ROLLED.format(1))
+    driven.tick()
+    driven.wait_out()
+    driven.append("link.txt", "2\n")
+    driven.tick(polls=4, seconds=40)
+    assert driven.texts == ["1", "2"]
+
+
 @pytest.mark.parametrize("seconds", [1, 100], ids=["while it is read", "when it is final"])
 def test_a_file_whose_new_name_is_unknown_counts_as_rotated_when_another_has_its_path(
     folder: Path, seconds: float

@@ -170,7 +170,10 @@ class RotatedSearch:
                 return False, False
             likenesses.append(likeness)
         status = os.fstat(descriptor)
-        if tracker.has_open(files.identity(status)):
+        if any(
+            file.is_open or file.checkpoint.fingerprint.compare(descriptor) == "same"
+            for file in tracker.live_with(files.identity(status))
+        ):
             return False, False  # a link to a live file, or a share's memory of one (hazards 40, 85)
         if self._copies.settles(path, status) and "prefix" in likenesses:
             return False, True

@@ -86,12 +86,11 @@ class Tracker:
 
     def has_open(self, identity: Identity) -> bool:
         """Whether a file with these ids is open."""
-        if not identity.known:
-            return False
-        return any(
-            file.checkpoint.number == identity.number and file.checkpoint.device == identity.device
-            for file in self._open.values()
-        )
+        return any(_has(file, identity) for file in self._open.values())
+
+    def live_with(self, identity: Identity) -> list[LogFile]:
+        """The live files with these ids: one at most, unless the file system gives none."""
+        return [file for file in self._paths.values() if file.state == "live" and _has(file, identity)]
 
     def holds(self, file: LogFile) -> bool:
         """Whether the file is still this tail's."""
@@ -390,3 +389,9 @@ class Tracker:
         for path in self._vacant:
             self.heartbeat()
             self.needs_discovery |= os.path.lexists(path)
+
+
+def _has(file: LogFile, identity: Identity) -> bool:
+    """Whether the file had these ids when it was last open."""
+    at = file.checkpoint
+    return identity.known and at.number == identity.number and at.device == identity.device
