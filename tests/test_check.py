@@ -111,6 +111,10 @@ def test_a_missing_web_file_ends_with_1(capsys: pytest.CaptureFixture[str], site
     code, out = outcome(capsys, site, "--web.config.file", str(site.folder / "web.yml"))
     assert code == 1
     assert told("web file", "missing", f"{site.folder}/web.yml does not exist") in out
+    (site.folder / "web.yml").write_text("tls_server_config: {cert_file: no.pem, key_file: no.key}")
+    code, out = outcome(capsys, site, "--web.config.file", str(site.folder / "web.yml"))
+    assert code == 1
+    assert f"tls_server_config.cert_file: {site.folder}/no.pem: cannot be read" in out
 
 
 @pytest.mark.parametrize(

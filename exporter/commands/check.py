@@ -97,7 +97,7 @@ class _Report:
 
 
 def _check_web_file(report: _Report, file: str | None) -> ConfigError | None:
-    """What is wrong with the content of the web file. One that is missing is a fault like others."""
+    """What is wrong with the content of the web file. That it, or a file that it names, is missing is a fault."""
     if file is None:
         return None
     if not _is_there(file):
@@ -107,7 +107,7 @@ def _check_web_file(report: _Report, file: str | None) -> ConfigError | None:
         webfile.load(file)
     except ConfigError as error:
         report.fault("web file", "failed", str(error))
-        return error
+        return None if "cannot be read" in error.problem else error
     report.tell("web file", "ok", file)
     return None
 
