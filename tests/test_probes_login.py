@@ -5,6 +5,7 @@ import getpass
 import logging
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import h11
 import pytest
+import spnego
 from hypothesis import given
 from hypothesis import strategies as st
 from login_peers import (
@@ -365,6 +367,34 @@ if sys.platform == "win32":  # Wine has no login to give: what is there besides 
             result = probed(to(443, proxy=f"http://127.0.0.1:{proxy}"))
         assert (result.success, result.reason) == (None, None)
         assert "cannot be begun here" in result.detail
+
+
+def test_a_machine_that_hangs_when_asked_for_a_login_makes_the_probe_inconclusive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A domain controller that does not answer stands behind it: not the proxy's fault."""
+    over = threading.Event()
+    monkeypatch.setattr(spnego, "client", lambda *args, **options: over.wait(20))
+    monkeypatch.setattr(proxy, "LOGIN_SECONDS", 0.3)
+    with listening(logging_in([])) as at:
+        for _ in range(6):
+            result = probed(to(443, proxy=f"http://127.0.0.1:{at}", proxy_user="A\\b", proxy_password="c"))
+            assert (result.success, result.reason) == (None, None)
+            assert "this machine provided no login within 0.3 s" in result.detail
+    over.set()
+
+
+@pytest.mark.usefixtures("accounts")
+def test_a_proxy_that_speaks_tls_itself_gets_the_login_inside_it(ca_file: str) -> None:
+    requests: Requests = []
+    with (
+        listening(secured(SECURE, answering(NOT_FOUND))) as port,
+        listening(secured(SECURE, logging_in(requests, first=announced_close))) as at,
+    ):
+        url = f"https://localhost:{at}"
+        result = probed(to(port, ca_file, proxy=url, proxy_user=r"CONTOSO\svc", proxy_password=PASSWORD))
+    assert result.success, result.story
+    assert (sent(requests), connections(requests)) == (["", "NTLM 1", "NTLM 3"], [0, 1, 1])
 
 
 # --- what the Licenses service is set to ------------------------------------------------------------------------------

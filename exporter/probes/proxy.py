@@ -1,5 +1,6 @@
 """A proxy: how it is written, how it is asked for a tunnel, and what it may answer instead of opening one."""
 
+import asyncio
 import base64
 import binascii
 import re
@@ -7,6 +8,8 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 import h11
@@ -22,6 +25,8 @@ MOST_REFUSALS = 3
 """Refusals in a row after which the same credentials rest."""
 REST = 900.0
 """Seconds for which they do. Domains commonly lock an account after 5 to 10 failures within half an hour."""
+LOGIN_SECONDS = 3.0
+"""Seconds that one step of a login may take on this machine."""
 MOST_STEPS = 6
 """Requests of one login at most: NTLM takes two, Negotiate up to four."""
 
@@ -29,6 +34,8 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*(?:"|$)')
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _SPELLED = {"ntlm": "NTLM", "negotiate": "Negotiate", "kerberos": "Kerberos", "digest": "Digest", "bearer": "Bearer"}
 _UNKNOWN = "so it is unknown whether the Licenses service gets through."
+
+_Result = TypeVar("_Result")
 
 Connect = Callable[[], Awaitable[Stream]]
 """Opens a connection to the proxy. Raises OSError."""
@@ -97,7 +104,7 @@ async def _let_in(way: "_Way", proxy: Proxy, note: Callable[[str], None]) -> h11
     hindrance = ""
     if _refused(answer) and not (sent and "basic" in offered):
         try:
-            login = await in_thread(("login", proxy.host), begin_login, offered, credentials, proxy.host)
+            login = await _patiently(proxy, partial(begin_login, offered, credentials, proxy.host))
         except NoLoginError as error:
             hindrance = str(error)
         if login is not None:
@@ -218,12 +225,21 @@ class _Way:
         return stream
 
 
+async def _patiently(proxy: Proxy, step: Callable[[], _Result]) -> _Result:
+    """The outcome of a step that can block, as it may ask a domain controller. Raises NoLoginError if it takes long."""
+    try:
+        async with asyncio.timeout(LOGIN_SECONDS):
+            return await in_thread(("login", proxy.host), step)
+    except TimeoutError:
+        raise NoLoginError(f"and this machine provided no login within {LOGIN_SECONDS:g} s") from None
+
+
 async def _logged_in(way: _Way, login: Login, proxy: Proxy) -> h11.Response:
     """The answer to the last step of `login`. Raises Inconclusive where the steps cannot be gone."""
     challenge: bytes | None = None
     try:
         for _ in range(MOST_STEPS):
-            authorization = await in_thread(("login", proxy.host), login.answer, challenge)
+            authorization = await _patiently(proxy, partial(login.answer, challenge))
             answer = await way.ask(authorization, same=challenge is not None)
             challenge = _challenge_of(answer, login.scheme)
             if not _refused(answer) or challenge is None:
