@@ -97,7 +97,7 @@ def restored(values: Mapping[str, bytes], files: Mapping[str, bytes]) -> tuple[L
             fields[name.removeprefix(_STATE)] = msgspec.json.decode(value)
     if not fields:
         if files:
-            raise ValueError("it tells what was read, but not what was counted")
+            raise ValueError("it contains what was read, but not what was counted")
         return None
     if state_upgrade.is_old(fields):
         fields = state_upgrade.upgraded(fields)

@@ -35,7 +35,7 @@ MOST_SHAPES = 50_000
 """Texts whose masked form is remembered."""
 PUBLIC_HOST = "license.qlikcloud.com"
 """The one host that may be named: it is Qlik's, and the same for everyone."""
-OTHERS = "(further wordings)"
+OTHERS = "(further messages)"
 
 
 def masked(text: str) -> str:

@@ -69,7 +69,7 @@ def licenses_service_proxy(environ: Mapping[str, str] = os.environ, product: Pro
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or "it is no path"
+            why = getattr(error, "strerror", None) or "it is not a path"
             sentence = f"{file} could not be read ({why}), so no proxy is taken from it."
             return ServiceProxy(file, "unreadable", "", sentence)
         return _understood(file, _text(data), product)
@@ -146,7 +146,7 @@ def _understood(file: str, text: str, product: Product) -> ServiceProxy:
         parameters = _parameters(text, product)
     except ElementTree.ParseError as error:
         line, column = error.position
-        sentence = f"{file} is no valid XML (line {line}, column {column + 1}), so no proxy is taken from it."
+        sentence = f"{file} is not valid XML (line {line}, column {column + 1}), so no proxy is taken from it."
         return ServiceProxy(file, "not understood", "", sentence)
     uri = parameters.get("proxy-uri", "")
     if not uri:
@@ -158,7 +158,10 @@ def _understood(file: str, text: str, product: Product) -> ServiceProxy:
         usable = False
     if not usable or printable(uri) != uri:
         return ServiceProxy(
-            file, "not understood", "", f"{file} sets a proxy-uri that is no http:// or https:// address: not used."
+            file,
+            "not understood",
+            "",
+            f"{file} sets a proxy-uri that is not an http:// or https:// address; it is not used.",
         )
     address = parts.netloc.rpartition("@")[2]
     url = f"{parts.scheme}://{address}"

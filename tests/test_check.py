@@ -77,12 +77,12 @@ def with_faults(site: Site) -> list[tuple[dict[str, Any], str]]:
         ({"logs": {"licenses": {"paths": [f"{nowhere}/a.log", str(site.licenses)]}}}, f"the folder {nowhere} does not"),
         ({"logs": {"licenses": {**licenses, "archive": nowhere}}}, f"missing  the archive {nowhere} does not exist"),
         ({"logs": {"licenses": {**licenses, "archive": f"{here}/no*"}}}, f"missing  the archive {here}/no* does not"),
-        ({"logs": {"licenses": {**licenses, "archive": str(site.licenses)}}}, "does not exist, or is no folder"),
+        ({"logs": {"licenses": {**licenses, "archive": str(site.licenses)}}}, "does not exist, or is not a folder"),
         (
             {"probes": [{**tcp, "ca_file": f"{nowhere}.pem"}]},
             f"failed   probes[0].ca_file: {nowhere}.pem does not exist",
         ),
-        ({"probes": [{**tcp, "ca_file": f"{here}/empty.pem"}]}, "holds no CA certificate in PEM"),
+        ({"probes": [{**tcp, "ca_file": f"{here}/empty.pem"}]}, "contains no CA certificate in PEM"),
         (
             {"qrs": {"enabled": True, "ca_file": f"{nowhere}.pem"}},
             f"failed   certificate: {nowhere}.pem cannot be read",
@@ -121,7 +121,7 @@ def test_a_missing_web_file_ends_with_1(capsys: pytest.CaptureFixture[str], site
     ("changes", "said"),
     [
         ({"license": {"grace": "2d"}}, "license.grace: 2d is short: Qlik tolerated 5 days"),
-        ({"license": {"settle": "10m"}}, "license.settle: 10m is no shorter than the usual 10m between two syncs"),
+        ({"license": {"settle": "10m"}}, "license.settle: 10m is not shorter than the usual 10m between two syncs"),
         ({"logs": {"licenses": {"archive": "old"}}}, "logs.licenses.archive: old: a relative path"),
         ({"logs": {"licenses": {"paths": ["a/*.log"]}}}, "logs.licenses.paths[0]: a/*.log: a relative path"),
         (
@@ -130,7 +130,7 @@ def test_a_missing_web_file_ends_with_1(capsys: pytest.CaptureFixture[str], site
         ),
         (
             {"logs": {"licenses": {"paths": ["D:\\Logs\\*.log"]}}},
-            "D:/Logs/*.log: a Windows path, and this is no Windows",
+            "D:/Logs/*.log: a Windows path, but this is not Windows",
         ),
         ({"logs": {"licenses": {"archive": "%NOPE%/x"}}}, "%NOPE%/x: the variable %NOPE% is not set"),
         ({"state": {"file": "s.db"}}, "state.file: s.db: a relative path"),

@@ -156,7 +156,7 @@ def test_the_reference_holds_every_field_at_its_default() -> None:
             "messages: [{name: a, log: nolog, match: x, means: sync_failed}]",
             "f.yml: messages[0].log: found `nolog`, expected one of",
         ),
-        ("a: 1\na: 2", "f.yml: line 2, column 1: not readable as YAML: the key `a` stands here twice"),
+        ("a: 1\na: 2", "f.yml: line 2, column 1: not readable as YAML: the key `a` occurs twice"),
         ("web:\n\tx: 1", "f.yml: line 2, column 1: not readable as YAML"),
         ("a: [", "not readable as YAML"),
         ("[1]", "f.yml: found a list, expected keys"),
@@ -169,13 +169,13 @@ def test_the_reference_holds_every_field_at_its_default() -> None:
         ("lisence: {}", "f.yml: lisence: unknown key; did you mean `license`?"),
         ("HISTORY: count", "f.yml: HISTORY: unknown key; did you mean `history`?"),
         (f"license: {{grace: {'9' * 400}d}}", "expected a duration of at most 100 years"),
-        ("license: &a {kind: *a}", "f.yml: found aliases without end, expected at most 10,000 values, 20 levels deep"),
-        ("probes: &a [*a]", "f.yml: found aliases without end"),
+        ("license: &a {kind: *a}", "f.yml: found too many aliases, expected at most 10,000 values, 20 levels deep"),
+        ("probes: &a [*a]", "f.yml: found too many aliases"),
         (
             "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10))]),
-            "f.yml: found aliases without end",
+            "f.yml: found too many aliases",
         ),
-        (f"a: {'[' * 5000}", "f.yml: found brackets without end, expected at most 20 levels"),
+        (f"a: {'[' * 5000}", "f.yml: found too many nested brackets, expected at most 20 levels"),
         ("poll_interval: 2026-01-01", "f.yml: poll_interval"),
     ],
 )
@@ -503,7 +503,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load(str(tmp_path))
     (tmp_path / "binary").write_bytes(b"\xff\x00\xfe")
-    with pytest.raises(ConfigError, match="no UTF-8"):
+    with pytest.raises(ConfigError, match="not UTF-8"):
         load(str(tmp_path / "binary"))
     (tmp_path / "large").write_bytes(b"#" * (2 << 20))
     with pytest.raises(ConfigError, match="larger than"):
@@ -530,7 +530,7 @@ def test_a_file_from_notepad_is_read(tmp_path: Path, encoding: str) -> None:
     ],
 )
 def test_a_key_with_nothing_behind_it_is_an_error_that_names_it(text: str, key: str) -> None:
-    with pytest.raises(ConfigError, match="found nothing, expected a value, or no such key for its default") as failure:
+    with pytest.raises(ConfigError, match="found nothing, expected a value; omit the key for its default") as failure:
         parse(text, "x", {})
     assert failure.value.key == key
 

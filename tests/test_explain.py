@@ -168,7 +168,7 @@ def test_unknown_wordings_come_once_each_most_frequent_first_masked(tmp_path, ca
         ["5", "licenses", "assignments of user <id> are up to date in <number>"],
         ["3", "licenses", "license definition refreshed"],
     ]
-    assert "2 wordings in 8 records" in text
+    assert "2 unknown messages in 8 records" in text
     assert main(["explain", "--unknown", "--json", str(file)]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(row["count"], row["log"]) for row in rows] == [(5, "licenses"), (3, "licenses")]
@@ -185,7 +185,7 @@ def test_a_file_that_tells_nothing_of_its_log_is_read_as_it_is_said_and_is_never
     assert main(["explain", "--unknown", "--log", "licenses", str(file)]) == 0
     shown = capsys.readouterr().out
     assert "something" in shown
-    assert "2 wordings in 2 records" in shown
+    assert "2 unknown messages in 2 records" in shown
     assert "kowalska" not in shown
 
 

@@ -294,7 +294,7 @@ def test_a_proxy_that_closes_every_connection_at_once_is_a_failure(ca_file: str)
     ("challenge", "words"),
     [
         ("NTLM", "sent no NTLM challenge"),
-        ("NTLM a", "is no base64"),
+        ("NTLM a", "is not base64"),
         ("NTLM TlRMTVNTUAA=", "NTLM did not go on"),
         ("NTLM TlRMTVNTUAACAAAA//////////8=", "NTLM did not go on"),
         ("NTLM " + base64.b64encode(b"NTLMSSP\0\2" + bytes(200)).decode(), ""),
@@ -366,7 +366,7 @@ if sys.platform == "win32":  # Wine has no login to give: what is there besides 
         with listening(logging_in([], offers=offers)) as proxy:
             result = probed(to(443, proxy=f"http://127.0.0.1:{proxy}"))
         assert (result.success, result.reason) == (None, None)
-        assert "cannot be begun here" in result.detail
+        assert "cannot be started here" in result.detail
 
 
 def test_a_machine_that_hangs_when_asked_for_a_login_makes_the_probe_inconclusive(

@@ -165,7 +165,7 @@ def test_nprintings_own_file_is_understood_under_both_its_names(name: str, encod
         (
             b"<configuration><add key='proxy-uri' value='http://p:1'",
             "not understood",
-            "is no valid XML (line 1, column",
+            "is not valid XML (line 1, column",
         ),
         (b"<a><add key='proxy-uri' value='http://p:1'/>\n<b></a>", "not understood", "line 2"),
         (b"<!DOCTYPE a [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><a><add key='proxy-uri' value='&x;'/></a>", "", ""),

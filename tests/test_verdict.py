@@ -196,7 +196,7 @@ def test_an_error_of_the_backend_itself_is_no_fault_of_the_way_to_it():
         judgement = judge(observation(failing(NO_SUCH_HOST), probes=[history([failed])]))
         assert judgement.verdict == "sync_failing_network"
         assert "the backend itself answers with an error (503)" in judgement.summary
-        assert "the way to it is open" in said(judgement)
+        assert "the connection to it works" in said(judgement)
 
 
 def test_a_proxy_that_the_service_reports_is_the_proxys_fault_and_a_direct_way_that_works_is_said():

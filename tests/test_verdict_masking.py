@@ -300,7 +300,7 @@ def test_the_most_frequent_wording_comes_first_and_their_number_is_limited(monke
     assert [(row["template"], row["count"]) for row in templates.rows()] == [
         ("queue ready", 5),
         ("pool ready", 3),
-        ("(further wordings)", 2),
+        ("(further messages)", 2),
         ("cache ready", 1),
     ]
 

@@ -154,7 +154,7 @@ def _check_archive(report: _Report, name: LogName, archive: str) -> None:
     elif hindrance:
         report.fault(name, "denied", hindrance)
     elif not _patiently(lambda: _folders(archive)):
-        report.fault(name, "missing", f"the archive {archive} does not exist, or is no folder")
+        report.fault(name, "missing", f"the archive {archive} does not exist, or is not a folder")
 
 
 def _folders(pattern: str) -> bool:
@@ -249,7 +249,7 @@ def _check_ca(report: _Report, key: str, file: str) -> None:
         except FileNotFoundError:
             return f"{key}: {file} does not exist"
         except ssl.SSLError:
-            return f"{key}: {file} holds no CA certificate in PEM"
+            return f"{key}: {file} contains no CA certificate in PEM"
         except OSError as error:
             return f"{key}: the account {account()} cannot read {file}: {error.strerror or error}"
         return ""

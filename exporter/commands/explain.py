@@ -380,7 +380,7 @@ def _print_unknown(arguments: argparse.Namespace, rules: Rules) -> int:
         print(f"{row['count']:>9,}  {row['log']:<16}  {paint(str(row['template']), 'yellow')}")
     if rows:
         total = sum(int(str(row["count"])) for row in rows)
-        print(paint(f"{count(len(rows), 'wording')} in {count(total, 'record')} that nothing recognised.", "dim"))
+        print(paint(f"{count(len(rows), 'unknown message')} in {count(total, 'record')}.", "dim"))
     wordings = [str(row["template"]) for row in rows if str(row["template"]) in troubles][:MOST_ENTRIES]
     if wordings:
         print(f"\n{teaching(wordings)}")

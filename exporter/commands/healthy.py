@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         try:
             status = _status(host.strip("[]") or "127.0.0.1", int(port), secure)
         except _RefusedAfterHandshakeError:
-            print("healthy: it speaks TLS, and answers those only who have a client certificate")
+            print("healthy: it uses TLS and requires a client certificate")
             return ANSWERS
         except (OSError, http.client.HTTPException) as error:
             problem = error if not secure else problem

@@ -26,7 +26,7 @@ def advice_on(config: Config, usual: Config, platform: str = sys.platform) -> It
     if license_.settle >= USUAL_RHYTHM:
         yield (
             "license.settle",
-            f"{license_.settle} is no shorter than the usual {USUAL_RHYTHM} between two syncs: a success may never be "
+            f"{license_.settle} is not shorter than the usual {USUAL_RHYTHM} between two syncs: a success may never be "
             "inferred",
         )
     for index, probe in enumerate(config.probes or ()):
@@ -59,11 +59,11 @@ def _on_path(path: str, platform: str) -> Iterator[str]:
     if unset := re.search(r"%[A-Za-z_][A-Za-z0-9_()]*%", path):
         yield f"{path}: the variable {unset[0]} is not set"
     elif platform != "win32" and ntpath.splitdrive(path)[0] and not path.startswith("//"):
-        yield f"{path}: a Windows path, and this is no Windows"
+        yield f"{path}: a Windows path, but this is not Windows"
     elif not (path.startswith("/") if platform != "win32" else _is_absolute_on_windows(path)):
         yield f"{path}: a relative path, which depends on the folder that the exporter is started in"
     if "**" in path:
-        yield f"{path}: `**` means the same as `*`, which stands for one level of folders"
+        yield f"{path}: `**` means the same as `*`, which matches one folder level"
 
 
 def _is_absolute_on_windows(path: str) -> bool:

@@ -42,7 +42,7 @@ def _checked_keys(node: Any, key: str, name: str) -> None:
         for index, value in enumerate(node):
             _checked_keys(value, f"{key}[{index}]", name)
     elif node is None:
-        raise ConfigError(name, key, "found nothing, expected a value, or no such key for its default")
+        raise ConfigError(name, key, "found nothing, expected a value; omit the key for its default")
 
 
 def _decode(type_: type, value: object) -> object:

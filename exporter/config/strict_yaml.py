@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, typing.Hashable):
                 if key in seen:
                     raise yaml.MarkedYAMLError(
-                        problem=f"the key `{key}` stands here twice", problem_mark=key_node.start_mark
+                        problem=f"the key `{key}` occurs twice", problem_mark=key_node.start_mark
                     )
                 seen.add(key)
         return typing.cast(dict[Any, Any], super().construct_mapping(node, deep=deep))
@@ -49,7 +49,7 @@ def text_of(file: str) -> str:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ConfigError(file, "", f"byte {error.start} is no UTF-8, expected a text file") from None
+        raise ConfigError(file, "", f"byte {error.start} is not UTF-8, expected a text file") from None
 
 
 def yaml_tree(text: str, name: str, of_lines: frozenset[str] = frozenset()) -> dict[Any, Any]:
@@ -76,7 +76,7 @@ def yaml_tree(text: str, name: str, of_lines: frozenset[str] = frozenset()) -> d
         problem = f"not readable as YAML: found {character_name(chr(int(error.character)))}, expected text"
         raise ConfigError(name, where, problem) from None
     except RecursionError:
-        raise ConfigError(name, "", f"found brackets without end, expected at most {DEEPEST} levels") from None
+        raise ConfigError(name, "", f"found too many nested brackets, expected at most {DEEPEST} levels") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise ConfigError(name, "", f"not readable as YAML: {str(error).splitlines()[0]}") from None
     if tree is None:
@@ -85,7 +85,7 @@ def yaml_tree(text: str, name: str, of_lines: frozenset[str] = frozenset()) -> d
         raise ConfigError(name, "", f"found {shown(tree)}, expected keys")
     if not _is_small(tree, 0, [MOST_VALUES]):
         raise ConfigError(
-            name, "", f"found aliases without end, expected at most {MOST_VALUES:,} values, {DEEPEST} levels deep"
+            name, "", f"found too many aliases, expected at most {MOST_VALUES:,} values, {DEEPEST} levels deep"
         )
     return tree
 

@@ -73,7 +73,7 @@ class Login:
         try:
             token = self._context.step(challenge)
         except Exception as error:  # SSPI, GSSAPI and a parser of a stranger's bytes raise of all kinds
-            how = "cannot be begun here" if challenge is None else "did not go on"
+            how = "cannot be started here" if challenge is None else "did not go on"
             raise NoLoginError(f"{self.scheme} {how}: {_why(error)}") from None
         if not token:
             raise NoLoginError(f"{self.scheme} did not go on: the proxy sent another challenge after the last step")
@@ -95,7 +95,7 @@ def begin_login(offered: Sequence[str], credentials: Credentials, host: str) -> 
     try:
         context = _context(scheme, credentials, host)
     except Exception as error:  # no ticket, an account without credentials, a package that SSPI does not have
-        raise NoLoginError(f"and {_SPELLED[scheme]} cannot be begun here: {_why(error)}") from None
+        raise NoLoginError(f"and {_SPELLED[scheme]} cannot be started here: {_why(error)}") from None
     return Login(_SPELLED[scheme], context, whom)
 
 

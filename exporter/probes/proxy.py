@@ -294,7 +294,7 @@ def _challenge_of(answer: h11.Response, scheme: str) -> bytes | None:
     try:
         return base64.b64decode(token, validate=True)
     except binascii.Error:
-        raise NoLoginError("its challenge is no base64") from None
+        raise NoLoginError("its challenge is not base64") from None
 
 
 def _refused_login(answer: h11.Response, proxy: Proxy, login: Login) -> Failure | Inconclusive:

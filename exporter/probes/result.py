@@ -72,8 +72,8 @@ CURES: dict[Reason, str] = {
 """The likely cure for each reason, shown to people."""
 
 SERVER_ERROR_CURE = (
-    "The target itself reports an error; the way to it is open. If it persists, check Qlik's status page and compare "
-    "with a probe from another network: an inspecting proxy whose CA this machine trusts can answer in its place."
+    "The target itself reports an error; the connection to it works. If it persists, check Qlik's status page and "
+    "compare with a probe from another network: an inspecting proxy whose CA this machine trusts can answer instead."
 )
 """What to do where the target answers that it is overloaded or failing, shown to people."""
 

@@ -198,7 +198,7 @@ def _texts_as_keys(node: Any) -> Any:
 def _refuse_gaps(node: Any, key: str, file: str) -> None:
     """Refuse every key that has nothing behind it, and a file that has no key."""
     if node is None or node in ("", [], {}) or (isinstance(node, str) and not node.strip()):
-        expected = "a value, or no such key" if key else "tls_server_config, basic_auth_users or both"
+        expected = "a value; omit the key for its default" if key else "tls_server_config, basic_auth_users or both"
         raise ConfigError(file, key, f"found nothing, expected {expected}")
     children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for child, value in children:
@@ -215,7 +215,7 @@ def _check_users(keys: _FileKeys, file: str) -> None:
     for name, password_hash in keys.basic_auth_users.items():
         key = f"basic_auth_users.{name}"
         if not name or ":" in name:
-            raise ConfigError(file, key, "found a name that no login can carry, expected one without a colon")
+            raise ConfigError(file, key, "found a name that cannot be used for a login, expected one without a colon")
         match = _HASH.fullmatch(password_hash)
         if not match or int(match[1]) < 4:
             raise ConfigError(file, key, "found something else, expected a bcrypt hash such as $2y$10$…")
@@ -233,7 +233,9 @@ def _check_http(keys: _FileKeys, file: str) -> None:
         if name not in _HEADER_VALUES:
             raise ConfigError(file, key, f"unknown key; expected one of {', '.join(_HEADER_VALUES)}")
         if not value.isprintable() or not value.isascii():
-            raise ConfigError(file, key, "found characters that no header may hold, expected one line of ASCII")
+            raise ConfigError(
+                file, key, "found characters that are not allowed in a header, expected one line of ASCII"
+            )
         if value and _HEADER_VALUES[name] and value.lower() not in _HEADER_VALUES[name]:
             raise ConfigError(file, key, f"found `{value[:80]}`, expected {' or '.join(_HEADER_VALUES[name])}")
     if keys.http_server_config.http2:
@@ -252,7 +254,7 @@ def _tls_rules(keys: _TlsKeys, made_from: object, file: str) -> TlsRules:
             raise refuse(wanted, "not found, expected a file")
     for bound in ("min_version", "max_version"):
         if getattr(keys, bound) not in _VERSIONS:
-            raise refuse(bound, f"found `{getattr(keys, bound)}`, which is broken, expected TLS12 or TLS13")
+            raise refuse(bound, f"found `{getattr(keys, bound)}`, which is insecure, expected TLS12 or TLS13")
     if keys.min_version > keys.max_version:
         raise refuse("min_version", f"found `{keys.min_version}`, expected no more than max_version")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -323,13 +325,13 @@ def _choose_ciphers(context: ssl.SSLContext, keys: _TlsKeys, refuse: Any) -> Non
 def _choose_clients(context: ssl.SSLContext, keys: _TlsKeys, refuse: Any) -> None:
     kind = keys.client_auth_type
     if kind in ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert"):
-        sentence = "which lets in certificates that nobody verified; expected RequireAndVerifyClientCert"
+        sentence = "which accepts certificates that are not verified; expected RequireAndVerifyClientCert"
         raise refuse("client_auth_type", f"found `{kind}`, {sentence}")
     verifying = kind in ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
     if keys.client_allowed_sans is not None and kind != "RequireAndVerifyClientCert":
-        raise refuse("client_allowed_sans", "expected beside it client_auth_type: RequireAndVerifyClientCert")
+        raise refuse("client_allowed_sans", "expected client_auth_type: RequireAndVerifyClientCert with it")
     if keys.client_ca_file and not verifying:
-        raise refuse("client_ca_file", "expected beside it client_auth_type: RequireAndVerifyClientCert")
+        raise refuse("client_ca_file", "expected client_auth_type: RequireAndVerifyClientCert with it")
     if not verifying:
         return
     if not keys.client_ca_file:
@@ -350,28 +352,28 @@ def weakened(before: Rules, after: Rules) -> list[str]:
     if before.users and not after.users:
         found.append("no user is left")
     if before.users and (opened := sorted(after.open_paths - before.open_paths)):
-        found.append(f"no login is needed any more for {', '.join(opened)}")
+        found.append(f"no login is required any more for {', '.join(opened)}")
     if changed := [name for name, value in before.headers.items() if after.headers.get(name) != value]:
         found.append(f"changed header fields: {', '.join(changed)}")
     if before.interval > 0 and (after.interval < before.interval or after.burst > before.burst):
-        found.append("rate_limit admits more")
+        found.append("rate_limit allows more")
     return found
 
 
 def _weakened_tls(before: TlsRules, after: TlsRules) -> list[str]:
     found = []
     if after.context.verify_mode < before.context.verify_mode:
-        found.append("client_auth_type demands less")
+        found.append("client_auth_type requires less")
     if before.allowed_names is not None and (after.allowed_names is None or after.allowed_names - before.allowed_names):
-        found.append("client_allowed_sans admits more")
+        found.append("client_allowed_sans accepts more")
     if after.context.minimum_version < before.context.minimum_version:
         found.append("min_version is lower")
     if after.context.maximum_version < before.context.maximum_version:
         found.append("max_version is lower")
     if _ciphers(after) - _ciphers(before):
-        found.append("cipher_suites admits more")
+        found.append("cipher_suites allows more")
     if before.curves and not after.curves:
-        found.append("curve_preferences is gone")
+        found.append("curve_preferences was removed")
     if before.context.options & ~after.context.options & ssl.OP_CIPHER_SERVER_PREFERENCE:
         found.append("prefer_server_cipher_suites is off")
     return found

@@ -62,7 +62,9 @@ def test_the_recipe_makes_a_program_that_is_a_service(site, home: Path, installe
         told = subprocess.run(
             [program, "probe", "--proxy", url], stdin=subprocess.DEVNULL, capture_output=True, timeout=60
         )
-    assert b"NTLM cannot be begun here" in told.stdout, "sspilib is part of it: the system itself was asked for a login"
+    assert b"NTLM cannot be started here" in told.stdout, (
+        "sspilib is part of it: the system itself was asked for a login"
+    )
 
     def service(action: str) -> int:
         # No pipes: should the service inherit one, a wait for its end would never end.
