@@ -320,14 +320,16 @@ class WebServer:
         return await self._exposed(request, id(metrics), lambda: metrics)
 
     async def _config(self, *_: object) -> web.StreamResponse:
-        return _plain(self._application.config_yaml(), _YAML)
+        body = await self._made("config", lambda: _encoded(self._application.config_yaml()))
+        return web.Response(body=body, headers={"Content-Type": _YAML})
 
     async def _status(self, _: web.BaseRequest, trusted: bool) -> web.StreamResponse:
         body = await self._made(("status", trusted), lambda: _encoded(_json(self._application.status(trusted))))
         return web.Response(body=body, headers={"Content-Type": _JSON})
 
     async def _events(self, _: web.BaseRequest, trusted: bool) -> web.StreamResponse:
-        return _plain(_json(self._application.events(trusted)), _JSON)
+        body = await self._made(("events", trusted), lambda: _encoded(_json(self._application.events(trusted))))
+        return web.Response(body=body, headers={"Content-Type": _JSON})
 
     async def _healthy(self, *_: object) -> web.StreamResponse:
         return _plain("Healthy.\n", _TEXT)
