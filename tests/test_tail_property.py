@@ -1,11 +1,16 @@
 """Any bytes, split into any writes, polls, rolls and restarts, give the same records as a plain count of the lines."""
 
+import errno
+import itertools
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tailing import Driven, disk_folder
 
+from exporter.logs import files
 from exporter.logs.files import Root
 from exporter.logs.framing import Encoding, frame
 
@@ -213,3 +218,82 @@ def test_any_story_of_archiving_counts_each_record_once_on_one_root_and_on_two(
         counted, expected = story.end()
     assert counted == expected
     assert story.driven.lost == 0
+
+
+class HarmedStory(ArchiveStory):
+    """Files that are deleted, truncated or moved away after they were read to their end, and reads that fail."""
+
+    def __init__(self, folder: Path, archive_root: Root | None = None) -> None:
+        super().__init__(folder, archive_root)
+        (folder / "elsewhere").mkdir()
+        self.real_read = files.read_at
+
+    def read_to_the_end(self) -> None:
+        files.read_at = self.real_read
+        if not self.up:
+            self.restart()
+        self.driven.tick(polls=1, seconds=5)
+
+    def harm(self, act: Callable[[], None]) -> None:
+        if self.driven.path("app.txt").exists():
+            self.read_to_the_end()
+            act()
+            self.driven.tick(polls=1)
+            self.generations.append(b"")
+
+    def delete(self) -> None:
+        self.harm(lambda: self.driven.remove("app.txt"))
+
+    def truncate(self) -> None:
+        self.harm(lambda: os.truncate(self.driven.path("app.txt"), 0))
+
+    def move_away(self) -> None:
+        self.harm(lambda: self.driven.move("app.txt", f"elsewhere/{len(self.generations)}"))
+
+    def fail(self) -> None:
+        """Have every third read fail, or none any more."""
+        failing = files.read_at is not self.real_read
+        reads = itertools.count(1)
+
+        def read_at(descriptor: int, offset: int, size: int) -> bytes:
+            if next(reads) % 3 == 0:
+                raise PermissionError(errno.EACCES, "another process has locked a portion of the file")
+            return self.real_read(descriptor, offset, size)
+
+        files.read_at = self.real_read if failing else read_at
+
+    def end(self) -> tuple[list[bytes], list[bytes]]:
+        self.read_to_the_end()
+        return super().end()
+
+
+HARMS = [
+    "delete",
+    "truncate",
+    "move_away",
+    "fail",
+    "line",
+    "line",
+    "roll",
+    "straight",
+    "restart",
+    "poll",
+    "tick",
+    "wait",
+]
+
+
+@settings(QUICK, max_examples=100)
+@given(st.lists(st.sampled_from(HARMS), max_size=40), st.sampled_from([None, Root("another", False, False)]))
+def test_any_story_of_files_that_come_to_harm_counts_each_record_once(
+    steps: list[str], archive_root: Root | None
+) -> None:
+    with disk_folder() as folder:
+        story = HarmedStory(folder, archive_root)
+        try:
+            for step in steps:
+                getattr(story, step)()
+            counted, expected = story.end()
+        finally:
+            files.read_at = story.real_read
+    assert counted == expected
