@@ -15,12 +15,14 @@ def main() -> int:
         replace_tracebacks()
         return carry_out()
     except Exception as error:  # the last place where an error can still be told: too little memory, a fault of ours
-        try:
-            from exporter.last_words import reason
+        words = "there is not enough memory (ulimit -v, MemoryMax=)"
+        if not isinstance(error, MemoryError):
+            try:
+                from exporter.last_words import reason
 
-            words = reason(error)
-        except (ImportError, MemoryError):
-            words = f"{type(error).__name__}: {error}"
+                words = reason(error)
+            except Exception:  # too little memory to load even that: Python then raises whatever it can
+                words = f"{type(error).__name__}: {error}"
         if sys.stderr is not None:
             sys.stderr.write(f"qlik-license-exporter: {words}\n")
         return 1

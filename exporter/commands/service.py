@@ -498,7 +498,9 @@ if sys.platform == "win32":
     def _run(stop: threading.Event, log: DatedLog) -> int:
         try:
             from exporter import cli
+            from exporter.last_words import replace_tracebacks
 
+            replace_tracebacks()
             return cli.main(run_arguments(folder()), stop=stop)
         except SystemExit as ended:  # argparse's way to refuse arguments
             return ended.code if isinstance(ended.code, int) else 1
