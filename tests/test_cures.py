@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -55,13 +56,18 @@ def told(alert: str) -> str:
     return "\n".join([*own, *(part(page(name), "Fix") for name in linked)])
 
 
-def cases(function: Callable[..., None]) -> list[tuple[object, ...]]:
+def cases(function: Callable[..., None]) -> list[dict[str, object]]:
     """The arguments with which pytest calls a test."""
-    given = [mark.args for mark in getattr(function, "pytestmark", ()) if mark.name == "parametrize"]
-    if not given:
-        return [()] if not inspect.signature(function).parameters else []
-    ((_, values),) = given
-    return [value if isinstance(value, tuple) else (value,) for value in values]
+    given: list[list[dict[str, object]]] = []
+    for mark in getattr(function, "pytestmark", ()):
+        if mark.name == "parametrize":
+            names, values = mark.args
+            names = names.split(",") if isinstance(names, str) else names
+            given.append([dict(zip(names, row if len(names) > 1 else (row,), strict=True)) for row in values])
+    known = {name for marks in given for name in marks[0]}
+    if set(inspect.signature(function).parameters) != known:
+        return []  # it wants a fixture
+    return [{name: value for part in row for name, value in part.items()} for row in product(*given)]
 
 
 @cache
@@ -80,7 +86,7 @@ def findings() -> tuple[Finding, ...]:
         for name, function in vars(test_verdict).items():
             if name.startswith("test_") and not hasattr(function, "hypothesis"):
                 for arguments in cases(function):
-                    function(*arguments)
+                    function(**arguments)
     return tuple(found)
 
 

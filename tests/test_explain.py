@@ -243,4 +243,4 @@ def test_unknown_wordings_of_trouble_come_with_the_configuration_that_teaches_th
     assert main(["--config.file", str(configuration), "explain", "--unknown", str(file)]) == 0
     printed = capsys.readouterr().out
     assert "messages:" not in printed
-    assert "1 wording in 1 record" in printed
+    assert "1 unknown message in 1 record" in printed
