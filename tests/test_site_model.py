@@ -1,8 +1,12 @@
 """The sync clock beside sites whose truth is known. More of them by hand: `python -m tests.site_model --help`."""
 
-import pytest
+from pathlib import Path
 
-from tests.site_model.judge import LONGEST_FALSE, Figures, judged
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from exporter.cli import main
+from tests.site_model.judge import LONGEST_FALSE, Figures, judged, observed
 from tests.site_model.world import KINDS, Kind, world_of
 
 DAYS = 7.0
@@ -41,3 +45,32 @@ def test_the_worlds_hold_what_they_are_for() -> None:
     torn = [line for world in worlds["torn"] for _, line in world.written if not line.endswith(b"}")]
     assert len(torn) > 100
     assert Figures(minutes=1, longest_false=3) + Figures(minutes=2, longest_false=2) == Figures(3, longest_false=3)
+
+
+@pytest.mark.parametrize("kind", ["clean", "odd"])
+def test_backfill_and_once_say_what_the_running_fold_said(kind: Kind, tmp_path: Path, capsys) -> None:
+    world = world_of(kind, 1, 1.5)
+    folder = tmp_path / "Log" / "Licenses"
+    folder.mkdir(parents=True)
+    (folder / "l.log").write_bytes(b"".join(line + b"\n" for _, line in world.written))
+    output = tmp_path / "out.om"
+    assert main(["backfill", str(tmp_path / "Log"), "-o", str(output), "--step", "1m"]) == 0
+    families = {family.name: family for family in text_string_to_metric_families(output.read_text())}
+    told = {float(s.timestamp): s.value for s in families["qlik_license_sync_last_success_timestamp_seconds"].samples}
+    state = None
+    compared = 0
+    for now, state, _ in observed(world):  # the last one is used below
+        success = state.last_success()
+        if now in told or success is not None:
+            assert told.get(now) == (success[0] if success else None) or now > max(told)
+            compared += 1
+    assert compared > 1000
+    assert state is not None
+    config = tmp_path / "config.yml"
+    others = "  repository_audit: {enabled: false}\n  repository_trace: {enabled: false}\n"
+    config.write_text(f"probes: []\nlogs:\n  licenses: {{paths: ['{folder.as_posix()}/*.log']}}\n{others}")
+    capsys.readouterr()
+    assert main(["run", "--once", "--config.file", str(config)]) == 0
+    once = capsys.readouterr().out
+    assert f"qlik_license_sync_attempts_total {state.counters.sync_attempts}.0" in once
+    assert f"qlik_license_sync_failures_total {state.counters.sync_failures}.0" in once
