@@ -20,6 +20,7 @@ from exporter.events import (
 )
 from exporter.logs.formats import record_of, split
 from exporter.logs.messages import MESSAGES, UNKNOWN, Catalogue
+from exporter.logs.trouble import speaks_of_failure
 
 SAMPLES = Path(__file__).parent / "samples"
 CATALOGUE = Catalogue()
@@ -459,3 +460,88 @@ def test_a_torn_line_is_trouble_unless_its_beginning_says_what_it_is() -> None:
     assert event_of(b'{"caller":"sync.go:290","level":"info","message":"re-syncing assig') == SyncAttempted("sync.go")
     assert event_of(b'{"message":"re-syncing assignments with the backend') == SyncAttempted()
     assert event_of(b'{"message":"re-syncing assignments with the backend fai') == SyncTrouble("")
+
+
+GOOD_ENDS = """
+sync finished without a hitch
+sync done, no issue
+sync completed, error count 0
+sync completed, failed: 0
+assignments synced, failures=0, retries=0
+sync ok errors: none
+sync finished error-free
+not one failure during sync
+sync: failed 0 of 512
+sync: 0/512 failed
+sync: 0 of 512 assignments failed
+zero failures in sync
+none rejected, 512 accepted
+the backend is no longer failing
+sync finished (errors: 0, warnings: 0)
+sync finished; nothing was rejected, nothing failed
+sync completed with no errors and no warnings
+sync completed with zero errors
+re-sync done without failure
+assignments are up to date; no failed assignments
+sync done - error=<nil>
+sync done err=nil
+synchronisation successful, 0 failed
+assignment sync succeeded: 512 ok, 0 failed, 0 skipped
+backend contact ok, no retries needed
+no failure to report after sync
+sync did not encounter any error
+sync encountered no errors
+never failed since start, sync ok
+sync went through with no failures
+no problems syncing with the backend
+assignments synced, nobody was denied
+all 512 assignments synced; none failed
+sync finished in 312 ms, 0 errors
+backend answered 200, no error
+sync is not failing
+the sync has not failed
+did not time out, sync ok
+sync done, nothing missing
+sync finished: failed=0 invalid=0 expired=0
+sync finished, failed assignments: 0
+sync finished; failure count: 0
+errors during sync: 0
+no need to retry the sync
+sync completed, fail=0
+sync: errors 0, ok 512
+"""
+BAD_ENDS = """
+sync finished with 1 error
+sync not finished
+no success in sync
+sync: failed 3 of 512
+sync did not finish
+no answer from backend
+sync: 0 succeeded
+sync: errors 10
+sync failed: 10 errors
+nothing came back from the backend
+sync not ok
+backend is not reachable
+sync failed, no retries left
+sync failed without reason
+no errors but no answer from the backend
+sync ended with failures: 3
+zero assignments synced, backend unavailable
+sync: failed=05
+could not sync, 0 assignments updated
+sync failed (0 of 512 synced)
+no sync possible
+not synced
+errors=1 failed=0
+"""
+
+
+@pytest.mark.parametrize("text", GOOD_ENDS.strip().splitlines())
+def test_no_failure_is_heard_where_it_is_denied(text: str) -> None:
+    assert not speaks_of_failure(text)
+
+
+@pytest.mark.parametrize("text", BAD_ENDS.strip().splitlines())
+def test_a_failure_is_heard_beside_one_that_is_denied(text: str) -> None:
+    assert speaks_of_failure(text)

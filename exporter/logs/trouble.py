@@ -48,9 +48,11 @@ _FAILURE = re.compile(
     | \bpartial | \bpending\b | \bstale\b | \boutdated\b | \bobsolete\b | \bviolat | \bdegrad | \bwarn | \balert\b
     | \bdoubt | \bunclear\b | \bundeliver | \bfell\b | \bfallback\b | \bfall(?:s|ing)?[ ]back
     | \binstead\b | \bonly\b | \bdespite\b | \beof\b | x509 | \btls: | \bdial[ ]tcp | \bwsa\w+: | connectex
-    | \b(?:40[0-9]|41[0-9]|42[0-9]|43[0-9]|451|5[0-9][0-9])\b
-        (?!\s*(?:ms|s\b|%|users?|seats?|assign|records?|entries|bytes|items?|k?b\b))
-    | \bhttp[ ]?/?[ ]?(?:3|4|5)\d\d | <(?:!doctype|html|head|body)""",
+    | \b(?:https?|status|code|answered|answers|returned|returns|replied|responded)[ ]?
+        (?:with[ ]|code[ ]|status[ ])*[:=(]?[ ]?
+        (?:40[0-9]|41[0-9]|42[0-9]|43[0-9]|451|5[0-9][0-9])\b
+    | \b(?:0|no|none)[ ](?:\w+[ ])?(?:succeed|success\b|successes|synced|synchroni[sz]ed|completed)
+    | <(?:!doctype|html|head|body)""",
     re.IGNORECASE | re.VERBOSE,
 )
 # The words of the languages that Windows is most often installed in. Found where they stand, also within a word.
@@ -69,19 +71,24 @@ _FAILURE_ABROAD = re.compile(
 )
 _THINGS = (
     r"(?:errors?|failures?|fail|fails|failed|failing|problems?|faults?|exceptions?|warnings?|issues?|rejections?|rejected|refused|"
-    r"denied|denials?|retr(?:y|ies)|skipped|dropped|lost|missing|missed|conflicts?|mismatch(?:es)?|timeouts?|invalid|"
+    r"denied|denials?|retr(?:y|ies)|skipped|dropped|lost|missing|missed|conflicts?|mismatch(?:es)?|time-?outs?|"
+    r"time[ ]out|timed[ ]out|"
+    r"hitch(?:es)?|glitch(?:es)?|incidents?|errs?|invalid|"
     r"unknown|unassigned|expired|stale|outdated|blocked|cancell?ed|aborted|interruptions?|changes?|differences?|delays?|"
     r"pending|left|remaining|trouble)"
 )
 # What denies a failure: `0 errors`, `errors=0`, `without any error`, `nothing failed`, `did not fail`.
 _DENIED_FAILURE = re.compile(
-    rf"""(?:\b(?:no|0|zero|none|without|nothing|nobody|never|free[ ]of|not[ ]a[ ]single|not|didn't|doesn't)\b
+    rf"""(?:\b(?:no|0|zero|none|without|nothing|nobody|never|free[ ]of|not[ ]a[ ]single|not[ ]one|not|didn't|doesn't)\b
         [ ](?:(?:of|the|them|it|was|were|is|are|has|have|had|been|any|further|more|other|new|single|a|an|to|
         user|users|assignment|assignments|request|requests|sync|network|license|entry|entries|record|records|item|items|
-        and|or|did|reported|found)\s+){{0,5}}
+        and|or|did|reported|found|longer|encounter|encountered|see|find|have|meet|show|cause|report|be|during|in)\s+){{0,5}}
         {_THINGS}\b (?:\s*(?:,|and|or|nor)\s*(?:no[ ]|0[ ]|zero[ ])?{_THINGS}\b)*
         (?:\s+(?:found|reported|occurred|detected|seen|at[ ]all|any\s?more|required|needed|necessary))?)
     | (?:\b{_THINGS}["']?\s*[:=]\s*["']?(?:0|none|null|nil|false|no|zero|<nil>|\[\s*\]|\{{\s*\}})(?![\w.]))
+    | (?:\b{_THINGS}(?:\s+\w+){{0,2}}\s*[:=]?\s*(?<!\w)(?:0|none|nil|null|zero)\b(?![.\w])(?:\s+(?:of|out[ ]of)\s+\d+)?
+        (?=\s*(?:[,;)\]}}.]|$|\n|and\b)))
+    | (?:\b0\s*(?:/|of|out[ ]of)\s*\d+\s+(?:\w+\s+)?{_THINGS}\b) | \bno[ ]need[ ](?:to[ ]\w+|for[ ]\w+)
     | (?:\b{_THINGS}\s+(?:none|nil|0)\b) | (?:\b{_THINGS}\s*\(\s*0\s*\))
     | (?:\b(?:error|failure|fault|trouble|problem)s?[- ]free\b)
     | (?:\bno[ ](?:changes?|need|action|updates?|new|differences?|longer|more)\b) | \bnot[ ]only\b | \bno\.\s?\d
@@ -104,7 +111,23 @@ _STARTED = re.compile(
 
 _WORD = re.compile(r"[\w']+")
 _BEGINNINGS = frozenset(
-    {"time", "timed", "timing", "times", "too", "give", "gives", "giving", "given", "gave", "hung", "fall", "falls"}
+    {
+        "0",
+        "none",
+        "time",
+        "timed",
+        "timing",
+        "times",
+        "too",
+        "give",
+        "gives",
+        "giving",
+        "given",
+        "gave",
+        "hung",
+        "fall",
+        "falls",
+    }
     | {"falling", "fell", "back", "ended", "http", "rate", "dial", "not", "no", "tls", "wsarecv", "wsasend", "without"}
 )
 """Words with which the failures of several words begin."""
