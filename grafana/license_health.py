@@ -56,7 +56,7 @@ def license_health() -> dashboard.Dashboard:
         ),
     )
     _add_summary(board)
-    board.with_panel(style.firing_alerts(6))
+    board.with_panel(style.firing_alerts(7))
     _add_history(board)
     board.with_row(dashboard.Row("Syncs with the backend"))
     _add_syncs(board)
@@ -378,7 +378,7 @@ def _add_seats(board: dashboard.Dashboard) -> None:
             ),
             query(
                 f"{by_site('max', USED, 'access_type')} / ({by_site('max', SEATS, 'access_type')} > 0)",
-                "{{access_type}}, in use",
+                "{{access_type}} used",
                 name="C",
             ),
             thresholds=((None, "green"), (nearly, "orange"), (1, "red")),

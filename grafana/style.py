@@ -348,7 +348,7 @@ def firing_alerts(height: int, *, many_sites: bool = False) -> table.Panel:
         "Value": Column("Severity", width=90, words=SEVERITIES, ground=True),
         "alertname": Column("Alert", width=300),
         **({"site": Column("Site", width=140)} if many_sites else {}),
-        "instance": Column("Node", width=210),
+        "instance": Column("Node"),
         "target": Column("Target"),
     }
     columns(panel, shown, hidden=("severity",) if many_sites else ("severity", "site"))

@@ -50,6 +50,9 @@ QLIK_UPGRADED = NOW - 2 * DAY
 LYON_LOG_UNREADABLE = (NOW - 15 * HOUR, NOW - 14 * HOUR)
 JOB = "qlik-license"
 
+ALERTS_OF_A_SITE = ("Stale", "AccessDeniedMassive")
+"""They have no `instance`."""
+
 MESSAGES = Catalogue()
 
 Sample = tuple[str, Mapping[str, str], float]
@@ -394,14 +397,25 @@ def _exporter(node: Node, at: float, started: float) -> Iterator[Sample]:
     yield prefix + "state_save_failures_total", {}, 0
     yield prefix + "config_last_reload_successful", {}, 1
     yield prefix + "config_last_reload_success_timestamp_seconds", {}, started
-    if node.stale(at):
-        yield "ALERTS", {"alertname": "QlikLicenseStale", "alertstate": "firing", "severity": "critical"}, 1
-    if any(at - 6 * HOUR < o.end and o.start < at for o in node.outages):
-        yield "ALERTS", {"alertname": "QlikLicenseBackendFlapping", "alertstate": "firing", "severity": "warning"}, 1
-    if node.name == "qlik-rim1":
-        yield "ALERTS", {"alertname": "QlikLicenseUnknownErrors", "alertstate": "firing", "severity": "info"}, 1
+    yield from _alerts(node, at)
     yield "process_resident_memory_bytes", {}, 5.2e7 + 3e6 * sin(at / 40000) + 1e6 * node.dice.random()
     yield "process_cpu_seconds_total", {}, (at - started) * 0.004
+
+
+def _alerts(node: Node, at: float) -> Iterator[Sample]:
+    """Some of the alerts that the rules would raise; those of a whole site once, by its central node."""
+    firing: list[dict[str, str]] = []
+    if node.stale(at) and node.central:
+        firing += [{"alertname": f"QlikLicense{name}", "severity": "critical"} for name in ALERTS_OF_A_SITE]
+    if not node.offline and not node.reached(at - 20 * MINUTE) and not node.reached(at):
+        target = {"target": "license.qlikcloud.com:443", "role": "backend"}
+        firing.append({"alertname": "QlikLicenseBackendUnreachable", "severity": "warning", **target})
+    if not node.offline and _verdict(node, at) == "backend_flapping":
+        firing.append({"alertname": "QlikLicenseBackendFlapping", "severity": "warning"})
+    if node.name == "qlik-rim1" and at > QLIK_UPGRADED:
+        firing.append({"alertname": "QlikLicenseUnknownErrors", "error": "other", "severity": "info"})
+    for labels in firing:
+        yield "ALERTS", {**labels, "alertstate": "firing"}, 1
 
 
 def write_openmetrics(out: TextIO, seconds: float, step: float) -> None:
@@ -414,7 +428,10 @@ def write_openmetrics(out: TextIO, seconds: float, step: float) -> None:
             place = f'instance="{node.name}:10188",job="{JOB}",site="{node.site}"'
             for name, labels, value in samples(node, at):
                 own = "".join(f',{key}="{text}"' for key, text in labels.items())
-                out.write(f"{name}{{{place}{own}}} {value} {at:.0f}\n")
+                where = place
+                if labels.get("alertname", "").removeprefix("QlikLicense") in ALERTS_OF_A_SITE:
+                    where = place.partition(",")[2]
+                out.write(f"{name}{{{where}{own}}} {value} {at:.0f}\n")
     out.write("# EOF\n")
 
 
