@@ -224,9 +224,15 @@ def _stands_for_someone(word: str, heard: list[str], begins: bool, following: st
         or (begins and (following in _BEHIND_A_SUBJECT or (following == ":" and word not in OPERATIONS)))
         or (begins and bool(before) and not following)  # `session closed: X`
         or (before in ("was", "were", "is") and following in PERSON_VERBS)
-        or word.endswith(("'s", "\u2019s"))
+        or _is_owner(word)
         or (word in NAMES_TOO and before in BEFORE_NAMES)
     )
+
+
+def _is_owner(word: str) -> bool:
+    """Whether `word` is somebody's: `grant's`, and not `service's`."""
+    thing = word.removesuffix("'s").removesuffix("\u2019s")
+    return thing != word and thing not in THINGS and thing not in FUNCTION
 
 
 def _is_verb(word: str) -> bool:

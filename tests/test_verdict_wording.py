@@ -30,7 +30,7 @@ def test_instants_are_told_in_utc_and_relative_to_now():
     assert instant(NOON) == "2026-11-02 12:00:00 UTC"
     assert ago(NOON - HOUR, NOON) == "1 h ago"
     assert ago(NOON + HOUR, NOON) == "in 1 h"
-    assert ago(NOON, NOON) == "at that moment"
+    assert ago(NOON, NOON) == "just now"
     assert brief(NOON - HOUR, NOON) == "11:00:00 (1 h ago)"
     assert brief(NOON - 3 * DAY, NOON) == "2026-10-30 12:00"
 
