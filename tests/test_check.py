@@ -4,6 +4,7 @@ import errno
 import getpass
 import json
 import os
+import ssl
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from exporter.cli import main
 from exporter.commands import check
 from exporter.config import advice_on, load, parse
 from tests.exporting import Site
-from tests.probe_peers import closed_port, listening, saying
+from tests.probe_peers import AUTHORITY, closed_port, listening, saying
 
 
 def told(source: str, word: str, text: object) -> str:
@@ -182,6 +183,18 @@ def test_no_value_of_a_variable_is_printed(
     assert code == 1
     assert "4711" not in out
     assert out.count("${WORD}") >= 6
+
+
+def test_a_ca_file_in_der_is_one(capsys: pytest.CaptureFixture[str], site: Site) -> None:
+    der = site.folder / "ca.der"
+    der.write_bytes(ssl.PEM_cert_to_DER_cert(AUTHORITY.cert_pem.bytes().decode()))
+    site.settings["probes"] = [{"target": f"127.0.0.1:{closed_port()}", "proxy": "none", "ca_file": str(der)}]
+    _, out = outcome(capsys, site)
+    assert "probes[0].ca_file" not in out
+    der.write_bytes(b"\x30\x82neither")
+    code, out = outcome(capsys, site)
+    assert code == 1
+    assert f"probes[0].ca_file: {der} contains no CA certificate in PEM or DER" in out
 
 
 def test_an_inconclusive_probe_is_told_with_its_cure_and_is_no_fault_of_the_setup(

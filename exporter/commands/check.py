@@ -16,6 +16,7 @@ from exporter.logs.files import Listing, NotALogError, Pattern, open_shared, roo
 from exporter.logs.messages import catalogue_of
 from exporter.printable import printable
 from exporter.probes import ProbeResult, look_at_service, probe
+from exporter.probes.stream import trust
 from exporter.products import PRODUCTS, Product
 from exporter.qrs import QrsError
 from exporter.qrs.client import read_overview
@@ -58,6 +59,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     for settings, result in asyncio.run(_probed(probes, product)):
         _tell_probe(report, settings, result)
     if config.licenses_service.enabled:
+        _check_ca(report, "licenses_service.ca_file", config.licenses_service.ca_file)
         for sentence in asyncio.run(look_at_service(config.licenses_service)).sentences():
             report.tell("licenses service", "found", sentence)
     if config.qrs.enabled:
@@ -245,11 +247,11 @@ def _check_ca(report: _Report, key: str, file: str) -> None:
 
     def problem() -> str:
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+            trust(file)
         except FileNotFoundError:
             return f"{key}: {file} does not exist"
-        except ssl.SSLError:
-            return f"{key}: {file} contains no CA certificate in PEM"
+        except (ssl.SSLError, ValueError):
+            return f"{key}: {file} contains no CA certificate in PEM or DER"
         except OSError as error:
             return f"{key}: the account {account()} cannot read {file}: {error.strerror or error}"
         return ""
