@@ -116,6 +116,14 @@ def test_packing_again_gives_the_same_bytes(built: tuple[Path, Path], tmp_path: 
     assert msi.pack(built[1], __version__, tmp_path).read_bytes() == built[0].read_bytes()
 
 
+def test_what_is_compiled_is_the_same_in_another_folder(built: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    shutil.copy(built[1] / "python311.dll", tmp_path / "tree")
+    msi.compile_programs(tmp_path / "tree", tmp_path)
+    for name in ("python3.dll", "qlik-license-exporter.exe"):
+        assert (tmp_path / "tree" / name).read_bytes() == (built[1] / name).read_bytes(), name
+
+
 def test_it_is_signed_where_a_key_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "qlik-license-exporter.exe").write_text("")

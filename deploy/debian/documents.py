@@ -14,7 +14,6 @@ LIBRARY, OUT = Path(sys.argv[1]), Path(sys.argv[2])
 sys.path.insert(0, str(LIBRARY))
 
 from exporter.cli import COMMANDS, _parser  # noqa: E402  # found only by the line above; _parser has all help texts
-from exporter.commands import run  # noqa: E402
 
 OURS = "qlik-license-exporter"
 PLACE = f"usr/lib/{OURS}"
@@ -39,8 +38,7 @@ def terms(entries: dict[str, str]) -> str:
 
 def man_page(version: str, seconds: int) -> str:
     """The page of section 1, with the help of the command line."""
-    parser = _parser("run", COMMANDS["run"])
-    run.add_arguments(parser)
+    parser = _parser("run")
     options = {
         ", ".join(action.option_strings) + (f" {action.metavar}" if action.metavar else ""): action.help or ""
         for action in parser._actions  # argparse has no public way to list them

@@ -231,17 +231,9 @@ def compile_programs(tree: Path, work: Path) -> None:
     exports = "".join(f"  {name}=python311.{name}\n" for name in names)
     (work / "python3.def").write_text(f"LIBRARY python3.dll\nEXPORTS\n{exports}")
     (work / "python3.c").write_text("int DllMain(void *a, unsigned b, void *c) { return 1; }\n")
-    run(
-        *gcc,
-        "-shared",
-        "-nostdlib",
-        "-e",
-        "DllMain",
-        "-o",
-        tree / "python3.dll",
-        work / "python3.c",
-        work / "python3.def",
-    )
+    # The linker would make a DLL's address of its path, which differs from build to build.
+    library = (*gcc, "-shared", "-Wl,--image-base,0x1e0000000", "-nostdlib", "-e", "DllMain")
+    run(*library, "-o", tree / "python3.dll", work / "python3.c", work / "python3.def")
 
 
 def write_library(path: Path, work: Path) -> None:
