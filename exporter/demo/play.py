@@ -249,9 +249,11 @@ class Demo:
         """What the node logs around one sync attempt."""
         node.sync_attempt()
         if not chapter.reachable:
-            node.backend_error(self._backend.port)
+            node.backend_error()
         if chapter.stale:
             node.stale_verdict()
+        if chapter.reachable:
+            node.granted("user99")
         for user in chapter.refused:
             node.refusal(user)
         for user in chapter.refused_a_sixth:

@@ -52,9 +52,9 @@ class Node:
             message="re-syncing assignments with the backend",
         )
 
-    def backend_error(self, port: int) -> None:
-        """It could not connect."""
-        error = f"dial tcp 127.0.0.1:{port}: connect: connection refused"
+    def backend_error(self) -> None:
+        """It could not connect: to an address for documentation, since an error about this machine fails no sync."""
+        error = "dial tcp 203.0.113.7:443: connect: connection refused"
         self._line(caller="sync.go:311", level="info", message=f"sync failed: {error}")
 
     def stale_verdict(self) -> None:
@@ -70,18 +70,26 @@ class Node:
     def refusal(self, user: str, *, sessions: int = 0) -> None:
         """`user` gets no access pass, or, with that many `sessions`, no further one."""
         self._rows += 1
-        now = datetime.now().astimezone()
-        at = now.strftime("%Y%m%dT%H%M%S.") + f"{now.microsecond // 1000:03}" + now.strftime("%z")
+        at = _now()
         message = "Login access denied for SessionID: 'x', Hostname: \"10.0.0.21\", OperationType: 'UsageDenied'"
         if sessions:
             message = (
                 f"Access was denied for User: 'CONTOSO\\{user}', with AccessID 'x', SessionID: 'x', "
                 f"SessionCount: '{sessions}', Hostname: '::1', OperationType: 'UsageDenied'"
             )
+        self._row(at, user, 403, "Error: Access denied", message)
+
+    def granted(self, user: str) -> None:
+        """`user` is let in."""
+        self._rows += 1
+        message = f"Access was granted to User: 'CONTOSO\\{user}', SessionID: 'x', OperationType: 'UsageGranted'"
+        self._row(_now(), user, 0, "Success", message)
+
+    def _row(self, at: str, user: str, result: int, text: str, message: str) -> None:
         row = [str(self._rows), "14.54.7.0", at, "QLIKNODE1", "x"]
-        row += ["Command=License user access;Result=403;ResultText=Error: Access denied", "0", "0", "0"]
+        row += [f"Command=License user access;Result={result};ResultText={text}", "0", "0", "0"]
         row += ["CONTOSO", user, "0", "Not available", "Security", "10.0.0.21", "Repository", "Not available"]
-        row += ["/repository", "License user access", "403", message, "x"]
+        row += ["/repository", "License user access", str(result), message, "x"]
         self._append(self._audit, "\t".join(row) + "\r\n")
 
     def _line(self, **pairs: object) -> None:
@@ -92,6 +100,12 @@ class Node:
     def _append(file: Path, text: str) -> None:
         with file.open("a", encoding="utf-8", newline="") as stream:
             stream.write(text)
+
+
+def _now() -> str:
+    """The instant as the Repository writes it."""
+    now = datetime.now().astimezone()
+    return now.strftime("%Y%m%dT%H%M%S.") + f"{now.microsecond // 1000:03}" + now.strftime("%z")
 
 
 class Backend:
