@@ -72,8 +72,9 @@ inside dpkg -r $name >>"$work/dpkg.log" 2>&1 || { cat "$work/dpkg.log"; exit 1; 
 [ -e "$system/etc/$name/config.yml" ] && [ -e "$system/var/lib/$name/state.db" ] && echo "removed: configuration and state stay"
 inside dpkg -P $name >>"$work/dpkg.log" 2>&1 || { cat "$work/dpkg.log"; exit 1; }
 echo "left:"
-# Not counted: dpkg's own records, the index of man pages, and the account, which Debian never deletes.
+# Not counted: dpkg's own records, the index of man pages, and the account, which Debian never deletes; nor what this
+# machine itself had and the overlay shows as removed (a device of type c).
 cd "$work/changes"
-find . ! -type d ! -path './var/lib/dpkg/*' ! -path './var/log/*' ! -path './var/lib/systemd/deb-systemd-helper*' \
+find . ! -type d ! -type c ! -path './var/lib/dpkg/*' ! -path './var/log/*' ! -path './var/lib/systemd/deb-systemd-helper*' \
     ! -path './var/cache/man/*' ! -regex '\./etc/\(passwd\|group\|shadow\|gshadow\)-?' ! -path './etc/.pwd.lock' | sort
-find . -name "*$name*" | sort
+find . ! -type c -name "*$name*" | sort
