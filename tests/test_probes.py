@@ -382,7 +382,7 @@ def test_an_error_of_the_server_itself_is_told_from_a_page_of_somebody_else(
     assert (result.reason, result.status, result.server_error) == ("http_status", status, itself)
     assert ("an error of the server itself" in result.detail) == itself
     assert ("HTML page" in result.detail) == (not itself)
-    assert ("the way to it is open" in result.cure) == itself
+    assert ("the connection to it works" in result.cure) == itself
     for told in (inspected, plain):
         assert (told.reason, told.server_error) == ("http_status", False)
         assert "HTML page" in told.detail
