@@ -208,6 +208,7 @@ def test_a_lockout_that_is_due_and_a_backend_never_probed_are_said():
     late = observation([*syncs(NOON - 7 * DAY, NOON - 6 * DAY), *syncs(NOON - DAY, NOON, error=NO_SUCH_HOST)],
                        probes=[history([])])  # fmt: skip
     text = page_of(late)
+    assert 'href="runbooks/QlikLicenseLockoutImminent"' in text
     assert "Due 24 h 10 min ago" in text
     assert "Not probed yet." in text
 
@@ -373,7 +374,7 @@ def test_below_a_path_and_behind_a_login_the_page_renews_itself_and_its_links_le
             await tab.open(address)
             await tab.comes_true("document.querySelector('h1').textContent.startsWith('Renewed')")
             links = "[...document.querySelectorAll('footer a')].map(link => new URL(link.href).pathname).join()"
-            paths = ("metrics", "api/v1/status", "api/v1/events", "config", "-/ready")
+            paths = ("metrics", "api/v1/status", "api/v1/events", "config", "runbooks/", "-/ready")
             assert await tab.value(links) == ",".join(f"/exporters/qlik/{path}" for path in paths)
 
     asyncio.run(browse())

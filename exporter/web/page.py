@@ -116,7 +116,9 @@ def _badge(severity: Severity) -> str:
 def _finding(finding: Finding) -> str:
     cure = f"<div><h3>What to do</h3>{_list('ol', finding.cure)}</div>" if finding.cure else ""
     alert = f'<p class="soft">Verdict <code>{finding.verdict}</code>'
-    alert += f", alert <code>{escape(finding.alert)}</code></p>" if finding.alert else "</p>"
+    if finding.alert:  # its runbook, which this server has, too
+        alert += f', alert <a href="runbooks/{escape(finding.alert)}"><code>{escape(finding.alert)}</code></a>'
+    alert += "</p>"
     return (
         f"<p><strong>What users see:</strong> {escape(finding.users_see)}</p>"
         f'<div class="columns"><div><h3>Why</h3>{_list("ul", finding.evidence)}</div>{cure}</div>{alert}'
@@ -445,6 +447,7 @@ def _footer(status: Status) -> str:
             ("api/v1/status", "Status as JSON"),
             ("api/v1/events", "Events as JSON"),
             ("config", "Configuration"),
+            ("runbooks/", "Runbooks"),
             ("-/ready", "Readiness"),
         )
     )

@@ -42,6 +42,6 @@ def _document(title: str, body: str) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n"
-        f'<body><nav><a href="/">Status</a> · <a href="{RUNBOOKS}">All runbooks</a></nav>\n'
+        f'<body><nav><a href="../">Status</a> · <a href="./">All runbooks</a></nav>\n'
         f"<main>{body}</main></body></html>\n"
     )
