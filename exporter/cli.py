@@ -57,8 +57,12 @@ COMMANDS = {
     ),
     "probe": _Command("exporter.commands.probe", "test one connection, stage by stage", flags=("config",)),
     "backfill": _Command("exporter.commands.backfill", "write the history in the logs as OpenMetrics for Prometheus"),
-    "bundle": _Command("exporter.commands.bundle", "a clean zip for a support case", flags=("config", "log", "state")),
-    "healthy": _Command("exporter.commands.healthy", "ask whether an exporter answers, with TLS or without", flags=()),
+    "bundle": _Command(
+        "exporter.commands.bundle", "write a masked zip file for a support case", flags=("config", "log", "state")
+    ),
+    "healthy": _Command(
+        "exporter.commands.healthy", "check whether an exporter answers, with or without TLS", flags=()
+    ),
     "assets": _Command(
         "exporter.commands.assets",
         "write the rules, dashboards, runbooks and units of this version to a folder",
