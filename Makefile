@@ -13,7 +13,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) chromium:chromium tinyproxy:tinyproxy nginx-li
 	wine: wine64:
 BENCH_PACKAGES := mtail:mtail
 
-.PHONY: help run demo test test-windows fuzz bench dist windows msi deb release verify-release clean
+.PHONY: help run demo check test test-windows fuzz bench dist windows msi deb release verify-release clean
 
 help: ## show these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,6 +33,12 @@ test: .venv/development ## set up and run everything that CI runs
 	$(BIN)/mypy --platform win32
 	$(BIN)/python -m pytest -n $(shell nproc) --cov --cov-report=term --cov-fail-under=95
 	PYTHON=$(BIN)/python tests/windows/run
+
+check: .venv/development ## lint, types, and every test that is not slow, for the time between two changes
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q -n $(shell nproc) -m 'not slow'
 
 fuzz: .venv/development ## fuzz the parsers for a minute each
 	for target in logs configuration answers; do $(BIN)/python -m tests.fuzz $$target -max_total_time=60 -max_len=4000 || exit 1; done

@@ -21,6 +21,8 @@ from shipped import ALERTMANAGER, RULES, rules
 
 from exporter.demo.scaled_rules import scaled
 
+pytestmark = pytest.mark.slow
+
 GRACE = 60
 """Seconds that stand for the five days of the rules."""
 SITE = "Lyon"

@@ -38,6 +38,7 @@ def counters(samples: dict[str, float]) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 def test_without_configuration_on_a_node_it_finds_reads_and_probes_everything(tmp_path: Path) -> None:
     site = Site(tmp_path).with_samples()
     environment = {**os.environ, "ProgramData": str(tmp_path)}
@@ -67,6 +68,7 @@ def test_without_configuration_on_a_node_it_finds_reads_and_probes_everything(tm
         assert statistics.median(took) < 2
 
 
+@pytest.mark.slow
 def test_history_that_is_counted_on_demand_has_the_published_numbers(tmp_path: Path) -> None:
     site = Site(tmp_path).with_samples()
     site.settings["history"] = "count"
@@ -83,6 +85,7 @@ def test_history_that_is_counted_on_demand_has_the_published_numbers(tmp_path: P
             assert seen[name] == number
 
 
+@pytest.mark.slow
 def test_a_restart_keeps_durable_counters_exactly_and_gauges_hold(tmp_path: Path) -> None:
     site = Site(tmp_path).with_samples()
     now = time.time()
@@ -118,6 +121,7 @@ def test_a_restart_keeps_durable_counters_exactly_and_gauges_hold(tmp_path: Path
         )
 
 
+@pytest.mark.slow
 def test_hazard_117_a_kill_at_any_moment_neither_loses_nor_doubles_a_record(tmp_path: Path) -> None:
     """Correctness does not depend on a clean stop."""
     site = Site(tmp_path)
@@ -134,6 +138,7 @@ def test_hazard_117_a_kill_at_any_moment_neither_loses_nor_doubles_a_record(tmp_
         exporter.await_value(STALE_ERRORS, written)
 
 
+@pytest.mark.slow
 def test_state_gauges_are_absent_until_the_logs_were_read_and_scrapes_answer_meanwhile(tmp_path: Path) -> None:
     site, slow = Site(tmp_path), tmp_path / "the disk is slow"
     append(site.licenses, licenses_line(time.time(), STALE))
@@ -149,6 +154,7 @@ def test_state_gauges_are_absent_until_the_logs_were_read_and_scrapes_answer_mea
         assert exporter.await_ready().value("qlik_license_stale") == 1
 
 
+@pytest.mark.slow
 def test_a_stop_does_not_wait_for_the_catching_up(tmp_path: Path) -> None:
     site = Site(tmp_path)
     line = licenses_line(time.time(), ATTEMPT) + "\n"
@@ -159,6 +165,7 @@ def test_a_stop_does_not_wait_for_the_catching_up(tmp_path: Path) -> None:
         assert time.monotonic() - began < 3
 
 
+@pytest.mark.slow
 def test_a_missing_folder_counts_as_listed(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.settings["logs"]["licenses"]["paths"] = [str(tmp_path / "nowhere" / "*.log")]
@@ -172,6 +179,7 @@ def test_a_missing_folder_counts_as_listed(tmp_path: Path) -> None:
         exporter.await_value(STALE_ERRORS, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_within_3_s_with_a_scraper_connected(tmp_path: Path, number: int) -> None:
     site = Site(tmp_path)
@@ -189,6 +197,7 @@ def address_of(exporter: ExporterProcess) -> tuple[str, int]:
     return host, int(port)
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_a_sentence_and_exit_code_1(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -199,6 +208,7 @@ def test_a_taken_port_is_a_sentence_and_exit_code_1(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_second_process_on_the_same_state_file_names_the_first_and_touches_nothing(tmp_path: Path) -> None:
     site = Site(tmp_path)
     with process(site) as exporter:
@@ -211,6 +221,7 @@ def test_a_second_process_on_the_same_state_file_names_the_first_and_touches_not
         exporter.await_value(STALE_ERRORS, 1)
 
 
+@pytest.mark.slow
 def test_hazard_123_both_ip_families_answer(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.settings["web"]["listen_addresses"] = [":0"]

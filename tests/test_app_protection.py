@@ -68,6 +68,7 @@ def stopped(exporter: ExporterProcess) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_gauges_go_on_counters_wait_and_both_recover(site: Site) -> None:
     with process(site) as exporter:
         exporter.await_ready()
@@ -119,6 +120,7 @@ def assert_said_once(exporter: ExporterProcess, failure: str) -> None:
     assert "Traceback" not in exporter.said
 
 
+@pytest.mark.slow
 def test_a_first_start_on_a_full_disk_goes_on_and_counts_once_there_is_room(site: Site) -> None:
     site.state.parent.mkdir()
     full = (
@@ -140,6 +142,7 @@ def test_a_first_start_on_a_full_disk_goes_on_and_counts_once_there_is_room(site
         assert_said_once(exporter, "database or disk is full")
 
 
+@pytest.mark.slow
 def test_a_state_that_cannot_be_written_at_the_start_is_taken_up_later_and_loses_nothing(site: Site) -> None:
     with process(site) as exporter:
         exporter.await_ready()
@@ -167,6 +170,7 @@ def test_a_state_that_cannot_be_written_at_the_start_is_taken_up_later_and_loses
         assert_said_once(exporter, "Read-only file system")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["a file in the way", "a link to nowhere"])
 def test_a_state_folder_that_comes_later_is_waited_for(site: Site, way: str) -> None:
     place = site.folder / "share"
@@ -186,6 +190,7 @@ def test_a_state_folder_that_comes_later_is_waited_for(site: Site, way: str) -> 
         assert (place / "state.db").exists()
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_shows_no_negative_age_and_doubles_nothing(site: Site) -> None:
     clock = site.folder / "clock"
     clock.write_text("0")
@@ -241,6 +246,7 @@ def test_the_zone_of_this_machine_changes_nothing(site: Site, monkeypatch: pytes
     assert dict(same)['qlik_license_access_denials_total{reason="no_access_pass"}'] == 3
 
 
+@pytest.mark.slow
 def test_it_needs_no_home_no_locale_and_no_terminal(tmp_path: Path) -> None:
     site = Site(tmp_path / "Zürich 日本")
     append(site.licenses, licenses_line(time.time(), "Grüße 日本"))
@@ -254,6 +260,7 @@ def test_it_needs_no_home_no_locale_and_no_terminal(tmp_path: Path) -> None:
         assert "Traceback" not in exporter.said
 
 
+@pytest.mark.slow
 def test_a_pipe_or_a_folder_among_the_logs_hinders_nothing(site: Site) -> None:
     os.mkfifo(site.licenses.parent / "pipe.log")
     (site.licenses.parent / "folder.log").mkdir()
@@ -264,6 +271,7 @@ def test_a_pipe_or_a_folder_among_the_logs_hinders_nothing(site: Site) -> None:
         assert stopped(exporter) < 3
 
 
+@pytest.mark.slow
 def test_hazard_45_and_hazard_121_and_hazard_122_a_dead_share_delays_only_itself_and_no_stop(
     site: Site, elsewhere: Path
 ) -> None:
@@ -283,6 +291,7 @@ def test_hazard_45_and_hazard_121_and_hazard_122_a_dead_share_delays_only_itself
         assert stopped(exporter) < 3
 
 
+@pytest.mark.slow
 def test_a_dead_share_at_the_start_keeps_it_from_being_ready_and_from_nothing_else(site: Site, elsewhere: Path) -> None:
     switch = site.folder / "the server is gone"
     switch.touch()
@@ -302,6 +311,7 @@ def test_a_dead_share_at_the_start_keeps_it_from_being_ready_and_from_nothing_el
         assert stopped(exporter) < 3
 
 
+@pytest.mark.slow
 def test_a_configuration_on_a_dead_share_holds_up_neither_probes_nor_the_stop(site: Site) -> None:
     switch = site.folder / "the server is gone"
     target = f"127.0.0.1:{closed_port()}"

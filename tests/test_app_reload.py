@@ -41,6 +41,7 @@ def reload(site: Site, exporter: ExporterThread) -> None:
     assert (answer.status, answer.text) == (200, "Reloaded.\n")
 
 
+@pytest.mark.slow
 def test_a_good_configuration_is_in_force_once_the_reload_is_answered(site: Site, exporter: ExporterThread) -> None:
     before = exporter.metrics()
     site.settings["license"] = {"grace": "3d"}
@@ -54,6 +55,7 @@ def test_a_good_configuration_is_in_force_once_the_reload_is_answered(site: Site
     exporter.await_value(STALE_ERRORS, 2)
 
 
+@pytest.mark.slow
 def test_a_bad_configuration_changes_nothing_and_is_told(site: Site, exporter: ExporterThread) -> None:
     before = exporter.metrics()
     site.settings["license"] = {"grace": "soon"}
@@ -91,6 +93,7 @@ def test_no_answer_tells_a_path_of_this_machine(
     assert said in exporter.ask("/-/reload", "POST").text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -159,6 +162,7 @@ web:
 """
 
 
+@pytest.mark.slow
 def test_no_beginning_of_a_configuration_takes_its_place() -> None:
     in_force = parse(WRITTEN, "config.yml", {})
     for end in range(len(WRITTEN)):
@@ -171,6 +175,7 @@ def test_no_beginning_of_a_configuration_takes_its_place() -> None:
             refuse_truncated("config.yml", WRITTEN, WRITTEN[:end])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -202,6 +207,7 @@ def test_a_web_file_that_is_refused_shows_as_a_failed_reload(site: Site) -> None
         exporter.await_value(SUCCESSFUL, 1)
 
 
+@pytest.mark.slow
 def test_a_configuration_is_taken_only_once_nobody_writes_it(site: Site) -> None:
     with thread(site, settled=1.0) as exporter:
         text = site.config_file.read_text()
@@ -232,6 +238,7 @@ def test_only_post_from_this_machine_reloads(site: Site, exporter: ExporterThrea
     assert exporter.ask("/-/reload", "POST", Host="monitoring.example").status == 403
 
 
+@pytest.mark.slow
 def test_a_message_that_is_taught_is_recognised_from_then_on(site: Site, exporter: ExporterThread) -> None:
     name = 'qlik_license_log_messages_total{log="licenses",message="assignments_up_to_date"}'
     assert exporter.value(name) is None
@@ -263,6 +270,7 @@ def test_files_that_a_reload_adds_are_history_first_and_then_count(site: Site, e
     exporter.await_value(STALE_ERRORS, 2)
 
 
+@pytest.mark.slow
 def test_a_log_can_be_switched_off_and_on_again(site: Site, exporter: ExporterThread) -> None:
     files = 'qlik_license_exporter_log_files{log="licenses"}'
     site.settings["logs"]["licenses"]["enabled"] = False
@@ -280,6 +288,7 @@ def test_a_log_can_be_switched_off_and_on_again(site: Site, exporter: ExporterTh
     exporter.await_value(STALE_ERRORS, 2)
 
 
+@pytest.mark.slow
 def test_probes_come_and_go_and_those_that_stay_keep_their_counts(site: Site, exporter: ExporterThread) -> None:
     staying, leaving = f"localhost:{closed_port()}", f"127.0.0.1:{closed_port()}"
     probe = {"role": "other", "protocol": "tcp", "proxy": "none", "interval": "1s"}
@@ -298,6 +307,7 @@ def test_probes_come_and_go_and_those_that_stay_keep_their_counts(site: Site, ex
     assert exporter.ask(f"/probe?target={staying}").status == 200
 
 
+@pytest.mark.slow
 def test_qrs_can_be_switched_on_and_off(site: Site, exporter: ExporterThread) -> None:
     for enabled in (True, False):
         site.settings["qrs"] = {"enabled": enabled, "url": f"https://localhost:{closed_port()}"}
@@ -305,6 +315,7 @@ def test_qrs_can_be_switched_on_and_off(site: Site, exporter: ExporterThread) ->
         eventually("it shows", lambda enabled=enabled: (exporter.value("qlik_license_qrs_up") == 0) == enabled)
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_read_again_by_itself(site: Site, exporter: ExporterThread) -> None:
     site.settings["license"] = {"grace": "4d"}
     site.configured()
@@ -326,6 +337,7 @@ def test_what_cannot_change_while_running_is_said_and_does_no_harm(
     assert not (site.folder / "other").exists()
 
 
+@pytest.mark.slow
 def test_sighup_reloads_and_what_flags_say_stays(site: Site) -> None:
     with process(site, "--config.file", str(site.configured()), "--state.file", str(site.folder / "s.db")) as exporter:
         exporter.await_ready()
@@ -340,6 +352,7 @@ def test_sighup_reloads_and_what_flags_say_stays(site: Site) -> None:
         assert not site.state.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "lives"), [(signal.SIGHUP, True), (signal.SIGTERM, False)])
 def test_a_signal_that_comes_while_the_program_is_loaded_is_heeded(
     site: Site, number: signal.Signals, lives: bool

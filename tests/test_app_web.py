@@ -107,6 +107,7 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExporterProce
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_nothing_personal_is_shown(exporter: ExporterProcess, path: str) -> None:
     shown = exporter.ask(path).text.casefold()
@@ -232,6 +233,7 @@ def test_one_probe_on_demand_shows_gauges_and_changes_nothing(exporter: Exporter
         assert exporter.ask(f"/probe?target={quote(other)}").status == 403, other
 
 
+@pytest.mark.slow
 def test_a_real_prometheus_scrapes_it_and_answers_what_the_log_said(exporter: ExporterProcess, tmp_path: Path) -> None:
     port = free_port()
     config = {
@@ -262,6 +264,7 @@ def test_a_real_prometheus_scrapes_it_and_answers_what_the_log_said(exporter: Ex
         assert answered("time() - qlik_license_stale_last_verdict_timestamp_seconds < 300")
 
 
+@pytest.mark.slow
 def test_textfile_mode_opens_no_port_and_leaves_nothing_behind(tmp_path: Path) -> None:
     site, folder = Site(tmp_path).with_samples(), tmp_path / "textfiles"
     folder.mkdir()
@@ -287,6 +290,7 @@ def test_textfile_mode_opens_no_port_and_leaves_nothing_behind(tmp_path: Path) -
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_textfile_mode_listens_where_it_is_asked_to(tmp_path: Path) -> None:
     site = Site(tmp_path)
     words = ["--config.file", str(site.configured()), "--textfile.directory", str(tmp_path)]

@@ -58,6 +58,7 @@ def backfilled(tmp_path: Path, *words: str) -> Path:
     return output
 
 
+@pytest.mark.slow
 def test_the_file_is_openmetrics_with_each_metrics_samples_together_and_in_order(tmp_path, capsys):
     output = backfilled(tmp_path, "--label", 'site=Berlin "Mitte"', "--step", "5m")
     text = output.read_text()
@@ -79,6 +80,7 @@ def test_the_file_is_openmetrics_with_each_metrics_samples_together_and_in_order
     assert "at a step of 5m" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_durable_counters_are_born_at_zero_before_the_first_record(tmp_path):
     families = text_string_to_metric_families(backfilled(tmp_path, "--step", "10m").read_text())
     counters = [family for family in families if family.type == "counter"]
@@ -92,12 +94,14 @@ def test_durable_counters_are_born_at_zero_before_the_first_record(tmp_path):
             assert values == sorted(values)
 
 
+@pytest.mark.slow
 def test_nobody_and_no_machine_is_named_in_it(tmp_path):
     text = backfilled(tmp_path, "--step", "10m").read_text()
     for secret in ("kowalska", "QLIKNODE1", "CONTOSO", "10.0.0.21"):
         assert secret.casefold() not in text.casefold()
 
 
+@pytest.mark.slow
 def test_a_real_prometheus_answers_what_was_known_then(tmp_path):
     output = backfilled(tmp_path, "--label", "job=qlik-license", "--label", "site=berlin")
     data = tmp_path / "data"
@@ -172,6 +176,7 @@ def test_a_folder_without_logs_writes_nothing_and_says_so(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_stray_row_of_the_future_neither_stops_the_replay_nor_moves_its_end(tmp_path):
     folder = tmp_path / "Log"
     folder.mkdir()
@@ -193,6 +198,7 @@ def test_a_stray_row_of_the_future_neither_stops_the_replay_nor_moves_its_end(tm
     assert float(mine[-1].timestamp) == NOON + 3 * HOUR
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ahead", [2 * HOUR, 48 * HOUR, 400 * DAY])
 def test_a_clock_that_was_set_ahead_for_five_minutes_disturbs_nothing_beyond_them(tmp_path, ahead):
     log = tmp_path / "Log/Licenses/l.log"

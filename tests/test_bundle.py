@@ -5,12 +5,14 @@ import socket
 import zipfile
 from pathlib import Path
 
+import pytest
 from exporting import Site, eventually, process
 from live_programs import free_port
 
 from exporter.cli import main
 
 
+@pytest.mark.slow
 def test_the_running_exporters_probe_history_is_in_the_bundle(tmp_path: Path) -> None:
     site = Site(tmp_path).with_samples()
     with socket.create_server(("127.0.0.1", 0)) as listener:

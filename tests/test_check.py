@@ -197,6 +197,7 @@ def test_a_ca_file_in_der_is_one(capsys: pytest.CaptureFixture[str], site: Site)
     assert f"probes[0].ca_file: {der} contains no CA certificate in PEM or DER" in out
 
 
+@pytest.mark.slow
 def test_an_inconclusive_probe_is_told_with_its_cure_and_is_no_fault_of_the_setup(
     capsys: pytest.CaptureFixture[str], site: Site
 ) -> None:
@@ -209,6 +210,7 @@ def test_an_inconclusive_probe_is_told_with_its_cure_and_is_no_fault_of_the_setu
     assert told("", "cure", "Give the probe credentials").rstrip("\n") in out
 
 
+@pytest.mark.slow
 def test_a_failed_probe_is_told_with_its_cure_and_is_no_fault_of_the_setup(
     capsys: pytest.CaptureFixture[str], site: Site
 ) -> None:
@@ -311,6 +313,7 @@ def test_a_pipe_or_a_folder_among_the_logs_is_no_fault(capsys: pytest.CaptureFix
     assert told("licenses", "ok", "1 file can be read") in out
 
 
+@pytest.mark.slow
 def test_a_repository_api_that_cannot_be_used_is_a_fault(capsys: pytest.CaptureFixture[str], site: Site) -> None:
     site.settings["qrs"] = {"enabled": True, "url": f"https://localhost:{closed_port()}"}
     code, out = outcome(capsys, site)
@@ -318,6 +321,7 @@ def test_a_repository_api_that_cannot_be_used_is_a_fault(capsys: pytest.CaptureF
     assert "\nqrs               failed   certificate: " in out
 
 
+@pytest.mark.slow
 def test_a_bad_web_file_or_a_taken_message_name_is_unusable(capsys: pytest.CaptureFixture[str], site: Site) -> None:
     web = site.folder / "web.yml"
     web.write_text("tls_server_confg: {cert_file: x}")

@@ -25,6 +25,8 @@ from exporter.verdict import LIMITS, VERDICTS
 from exporter.verdict.limits import DAY, HOUR, USUAL_GRACE
 from grafana import build, limits, queries, style, verdicts
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 GRAFANA = ROOT / "grafana"
 BOARDS = {name: json.loads(text) for name, text in build.boards().items()}

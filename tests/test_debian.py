@@ -12,6 +12,8 @@ import pytest
 
 from exporter import __version__
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[1]
 
 

@@ -20,6 +20,8 @@ from exporter.cli import main
 from exporter.demo import play
 from exporter.demo.site import Repository
 
+pytestmark = pytest.mark.slow
+
 PACE = 3.0
 """Times as fast as people see it: 20 s stand for the five days."""
 

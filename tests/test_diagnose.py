@@ -221,6 +221,7 @@ def test_without_any_log_this_machine_is_blind(tmp_path, capsys):
 # --- at a terminal ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal is a thing of POSIX systems")
 def test_a_terminal_sees_colours_and_a_bar_and_a_pipe_sees_neither(tmp_path):
     import pty

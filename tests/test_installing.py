@@ -15,6 +15,8 @@ from shipped import REPOSITORY
 
 from exporter import __version__
 
+pytestmark = pytest.mark.slow
+
 BIN = Path(sys.executable).parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 OUR_NAME = re.compile(r"(?<![\w./\\-])qlik[-_.]license[-_.]exporter(\[[\w,]*\])?(?=$|[\s'\"`,;)<>=~!])", re.IGNORECASE)

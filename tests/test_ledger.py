@@ -175,6 +175,7 @@ def test_while_saving_fails_gauges_go_on_counters_wait_and_recovery_is_automatic
     again.stop()
 
 
+@pytest.mark.slow
 def test_a_state_file_that_another_program_keeps_locked_holds_up_neither_start_nor_stop(folder: Path) -> None:
     _ledger(folder).stop()
     other = sqlite3.connect(folder / "state" / "state.db", isolation_level=None)
@@ -232,6 +233,7 @@ def test_a_pending_sync_is_settled_by_silence(folder: Path) -> None:
     ledger.stop()
 
 
+@pytest.mark.slow
 def test_hazard_45_a_stuck_root_delays_only_itself_and_no_stop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     real = os.scandir
@@ -653,6 +655,7 @@ def test_a_file_whose_name_is_no_text_is_counted_and_stops_no_other(folder: Path
         ledger.stop()
 
 
+@pytest.mark.slow
 def test_a_fault_that_stays_is_tried_now_and_then_only_and_holds_up_no_stop(folder: Path) -> None:
     def step(name: str) -> None:
         if name == "folded" and (folder / "app.txt").exists():

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tailing import disk_folder
 
+pytestmark = pytest.mark.slow
+
 STEPS = ("read", "folded", "saved", "exposed")
 PROGRAM = Path(__file__).with_name("crash_program.py")
 

@@ -24,6 +24,7 @@ from exporter.commands import service
 sys.path.insert(0, str(REPOSITORY / "deploy" / "windows"))
 import msi
 
+pytestmark = pytest.mark.slow
 TOOLS = {
     "wixl": "wixl",
     "msibuild": "msitools",

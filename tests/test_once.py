@@ -129,6 +129,7 @@ def test_the_configuration_decides_what_is_read(tmp_path: Path, capsys: pytest.C
     assert "messages[0].name: found `license_stale`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_process_prints_what_promtool_accepts_and_needs_no_configuration(tmp_path: Path) -> None:
     Site(tmp_path).with_samples()
     done = subprocess.run(
@@ -146,6 +147,7 @@ def test_the_process_prints_what_promtool_accepts_and_needs_no_configuration(tmp
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     site = Site(tmp_path).with_samples()
     command = f"{sys.executable} -m exporter --once --config.file '{site.configured()}' | head -n 1"

@@ -147,6 +147,7 @@ def test_no_command_shows_a_person_a_machine_a_key_or_a_password(site, tmp_path,
     assert "access_denied" in seen["explain --json"]
 
 
+@pytest.mark.slow
 def test_the_input_of_explain_is_masked_too():
     lines = "\n".join(licenses()).encode()
     command = [sys.executable, "-m", "exporter", "explain", "-", "--show-people"]

@@ -467,6 +467,7 @@ def test_the_clock_is_compared_with_the_answers_date(offset: float, more: tuple[
     assert result.clock_skew == pytest.approx(skew, abs=3)
 
 
+@pytest.mark.slow
 def test_half_the_round_trip_is_taken_off_the_clock_skew() -> None:
     def slow(connection: socket.socket) -> None:
         request_head(connection)

@@ -331,6 +331,7 @@ def test_a_login_that_never_ends_is_ended(ca_file: str) -> None:
     assert len(asked) < 10
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("accounts")
 def test_a_body_that_does_not_end_costs_the_deadline_and_one_too_large_the_connection(ca_file: str) -> None:
     slow = partial(refusal, framing="Content-Length: 10\r\n\r\nx")
@@ -369,6 +370,7 @@ if sys.platform == "win32":  # Wine has no login to give: what is there besides 
         assert "cannot be started here" in result.detail
 
 
+@pytest.mark.slow
 def test_a_machine_that_hangs_when_asked_for_a_login_makes_the_probe_inconclusive(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

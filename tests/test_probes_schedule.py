@@ -9,6 +9,7 @@ import time
 
 import msgspec
 import psutil
+import pytest
 from probe_peers import (
     AUTHORITY,
     CERTIFICATE,
@@ -134,6 +135,7 @@ def test_one_probe_is_in_flight_and_others_share_its_result() -> None:
     assert {result.reason for result in (*shared, again)} == {"tls_timeout"}
 
 
+@pytest.mark.slow
 def test_hazard_125_whoever_has_less_time_gets_what_is_known_by_then() -> None:
     async def ask(port: int) -> tuple[ProbeResult, float, ProbeResult]:
         prober = Prober()
@@ -253,6 +255,7 @@ def threads_left(most: int) -> int:
     return threading.active_count()
 
 
+@pytest.mark.slow
 def test_a_thousand_probes_leave_no_socket_task_thread_or_memory_behind(tmp_path) -> None:
     ca_file = written(tmp_path / "ca.pem", AUTHORITY.cert_pem.bytes())
     context = serving(CERTIFICATE)

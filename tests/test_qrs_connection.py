@@ -602,6 +602,7 @@ def test_what_loopback_cannot_show_is_told_without_a_host(site: Site) -> None:
     )
 
 
+@pytest.mark.slow
 def test_hazard_121_names_that_hang_hold_up_no_other_read_and_no_end(
     qrs: FakeQrs, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,8 @@ from qrs_server import (
     session,
 )
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = (
     "qlik_license_qrs_",
     "qlik_license_expir",

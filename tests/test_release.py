@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from shipped import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 RELEASE = REPOSITORY / "deploy" / "release"
 NAMESPACE = "qlik-license-exporter"
 

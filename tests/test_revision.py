@@ -8,7 +8,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from exporter.revision import REVISION, UNKNOWN
+
+pytestmark = pytest.mark.slow
 
 PROJECT = Path(__file__).parents[1]
 

@@ -23,6 +23,8 @@ from exporter.tail.batch import Batch, Clock
 from exporter.tail.table import FileTable
 from exporter.tail.tail import Tail
 
+pytestmark = pytest.mark.slow
+
 ROLLS = 10_000
 BETWEEN_TICKS = 2
 """Rolls between two looks at the folder."""

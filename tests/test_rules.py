@@ -63,6 +63,7 @@ def test_promtool_accepts_the_rules_and_finds_nothing_to_improve() -> None:
     output("promtool", "check", "rules", "--lint=all", "--lint-fatal", RULES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", RULE_TESTS, ids=lambda file: file.stem)
 def test_the_rules_behave_as_their_tests_say(file: Any) -> None:
     output("promtool", "test", "rules", file)

@@ -63,6 +63,7 @@ def test_a_stop_while_the_program_is_loaded_is_a_clean_one(
     assert not site.state.exists()
 
 
+@pytest.mark.slow
 def test_a_reload_while_the_program_is_loaded_is_done_once_it_runs(held: subprocess.Popen[str], site: Site) -> None:
     assert held.stdin is not None
     held.send_signal(signal.SIGHUP)
@@ -82,6 +83,7 @@ def test_a_terminal_that_is_closed_ends_every_other_command(held: subprocess.Pop
     assert held.wait(10) == -signal.SIGHUP
 
 
+@pytest.mark.slow
 def test_signals_that_come_while_others_are_handled_hold_up_no_stop(site: Site) -> None:
     """A handler runs between any two steps, also of another handler: one that takes a lock waits for itself."""
     process = ExporterProcess(site, "run", "--config.file", str(site.configured())).await_listening().process
@@ -106,6 +108,7 @@ def _limited(site: Site, limit: str, *words: str) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.slow
 def test_too_few_open_files_are_said_in_one_line(site: Site) -> None:
     ended = _limited(site, "-n 12")
     assert (ended.returncode, ended.stdout) == (1, "")

@@ -9,12 +9,15 @@ from exporter.cli import main
 from tests.site_model.judge import LONGEST_FALSE, Figures, judged, observed
 from tests.site_model.world import KINDS, Kind, world_of
 
+pytestmark = pytest.mark.slow
+
 DAYS = 7.0
 HISTORIES = range(2)
 MOST_FALSE = {"torn": 0.005, "slow": 0.005, "disorder": 0.005, "mixed": 0.005}
 """The share of minutes in which a success may be shown that was none; in the other worlds 20 minutes in a row."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("history", HISTORIES)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "silent"])
 def test_no_success_is_claimed_that_was_none_and_none_is_missed(kind: Kind, history: int) -> None:
@@ -29,6 +32,7 @@ def test_no_success_is_claimed_that_was_none_and_none_is_missed(kind: Kind, hist
     assert (found.blips, found.false_page, found.unpaged) == (0, 0, 0), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("history", HISTORIES)
 def test_where_syncs_fail_in_silence_qliks_own_verdict_stands_until_users_get_in(history: int) -> None:
     found = judged(world_of("silent", history, 9))
@@ -36,6 +40,7 @@ def test_where_syncs_fail_in_silence_qliks_own_verdict_stands_until_users_get_in
     assert found.behind < 0.01 * found.minutes, found
 
 
+@pytest.mark.slow
 def test_the_worlds_hold_what_they_are_for() -> None:
     """A model without lockouts, failures, torn or disorderly lines would prove nothing."""
     worlds = {kind: [world_of(kind, history, DAYS) for history in HISTORIES] for kind in KINDS}

@@ -6,8 +6,12 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.exporting import Site, append, append_rows, process
 from tests.observed import ATTEMPT, STALE, licenses_line, refusal
+
+pytestmark = pytest.mark.slow
 
 ROUNDS = 6
 ENTRIES = 12_000

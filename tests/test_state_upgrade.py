@@ -4,6 +4,8 @@ import json
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from tests.exporting import Site, append, process
 from tests.observed import ATTEMPT, licenses_line
 
@@ -30,6 +32,7 @@ def old_state(site: Site, folder: Path) -> None:
     database.close()
 
 
+@pytest.mark.slow
 def test_successes_that_the_new_rules_would_not_infer_are_restated_and_counters_are_kept(tmp_path: Path) -> None:
     site = Site(tmp_path)
     folder = tmp_path / "Licenses"

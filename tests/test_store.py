@@ -205,6 +205,7 @@ def path_in_memory() -> Iterator[Path]:
         yield Path(folder) / "state.db"
 
 
+@pytest.mark.slow
 def test_no_changed_byte_of_a_saved_file_is_taken_for_what_was_saved(path_in_memory: Path) -> None:
     """One bit of each byte of the header and of each digit that was saved, and of every 9th other byte that is used.
 

@@ -9,6 +9,8 @@ from tailing import Driven, disk_folder
 
 from exporter.tail.listing import History
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -16,6 +18,7 @@ def folder() -> Iterator[Path]:
         yield path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("history", ["count", "restate"])
 def test_hazard_132_5000_idle_files_are_not_held_and_hardly_looked_at(folder: Path, history: History) -> None:
     driven = Driven(folder, history=history)
@@ -40,6 +43,7 @@ def test_hazard_132_5000_idle_files_are_not_held_and_hardly_looked_at(folder: Pa
     assert driven.texts[-1] == "3"
 
 
+@pytest.mark.slow
 def test_a_million_lines_flow_through_the_tail(folder: Path) -> None:
     driven = Driven(folder, log="repository_audit")  # one wide row, then lines that are no records: the tail alone
     with open(driven.path("app.txt"), "wb") as writer:
@@ -52,6 +56,7 @@ def test_a_million_lines_flow_through_the_tail(folder: Path) -> None:
     assert time.process_time() - began < 4
 
 
+@pytest.mark.slow
 def test_hundreds_of_files_that_catch_up_together_take_no_time_for_each_other(folder: Path) -> None:
     driven = Driven(folder, history="restate")
     for number in range(600):

@@ -83,6 +83,7 @@ def test_half_a_copy_of_a_file_that_is_read_through_its_handle_waits_however_lon
     assert driven.lost == 0
 
 
+@pytest.mark.slow
 def test_lost_files_are_forgotten_beyond_a_number_and_after_a_week(folder: Path) -> None:
     driven = Driven(folder).start()
     for number in range(MOST_REMEMBERED + 30):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tailing import Driven, disk_folder
@@ -125,6 +126,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(QUICK, max_examples=150)
 @given(STEPS)
 def test_any_story_of_writes_polls_rolls_and_kills_counts_each_record_once(steps: list[bytes | str]) -> None:
@@ -206,6 +208,7 @@ ARCHIVE_STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(QUICK, max_examples=100)
 @given(ARCHIVE_STEPS, st.sampled_from([None, Root("another", False, False)]))
 def test_any_story_of_archiving_counts_each_record_once_on_one_root_and_on_two(

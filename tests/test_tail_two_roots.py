@@ -30,6 +30,7 @@ def restless_threads() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("restless_threads")
 def test_two_readers_of_one_log_at_the_same_time_count_each_record_once(folder: Path) -> None:
     (folder / "archive").mkdir()

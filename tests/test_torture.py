@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 from tailing import disk_folder
 
+pytestmark = pytest.mark.slow
+
 KILLS = 24
 DEADLINE = 90.0
 """Seconds within which everything must have happened; on an idle machine it takes a third."""

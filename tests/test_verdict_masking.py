@@ -243,6 +243,7 @@ def test_where_the_sentence_says_that_a_person_stands_every_word_is_masked(text,
     assert masked(text) == shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sentences", "names", "most"),
     [

@@ -20,6 +20,8 @@ from exporter.web.callers import Logins
 from exporter.web.limits import Limits
 from exporter.web.webfile import Rules, load
 
+pytestmark = pytest.mark.slow
+
 ANSWER = re.compile(rb"HTTP/1\.[01] (\d{3}) [A-Za-z ]+\r\n")
 PATHS = ("/", "/metrics", "/config", "/probe", "/-/reload", "/-/healthy", "/api/v1/status", "/api/v1/events", "//", "*")
 METHODS = ("GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE", "CONNECT", "PRI", "get", "")

@@ -174,6 +174,7 @@ def test_after_a_failed_start_nothing_is_left_open() -> None:
 # --- clients that are slow, many or rude
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opening", ["", r"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: "])
 def test_thousands_of_clients_that_never_finish_leave_scrapes_working(opening: str) -> None:
     with site() as running:
@@ -281,6 +282,7 @@ def test_limits_are_shared_by_an_ipv4_address_or_an_ipv6_network(peers: list[obj
     assert len({group_of(peer) for peer in peers}) == (1 if same else len(peers))
 
 
+@pytest.mark.slow
 def test_scrapes_are_answered_while_hundreds_wait_for_a_probe() -> None:
     with site(exporter=_Waiting()) as running:
         waiting = []
@@ -295,6 +297,7 @@ def test_scrapes_are_answered_while_hundreds_wait_for_a_probe() -> None:
         assert running.failures == []
 
 
+@pytest.mark.slow
 def test_scrapes_are_answered_while_hundreds_pipeline_and_never_read() -> None:
     big = CollectorRegistry()
     for number in range(200):
@@ -364,6 +367,7 @@ def test_half_a_head_that_came_with_the_request_before_it_is_cut_off_as_well(mor
         assert time.monotonic() - begun < DEADLINE / 2
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([HEALTH, b"GET / HTTP/1.1\r\n\r\n", b"\r\n"]), max_size=5), st.data())
 def test_heads_are_counted_however_they_are_cut(heads: list[bytes], data: st.DataObject) -> None:
     sent, counted = b"".join(heads), Heads()
@@ -389,6 +393,7 @@ def test_counting_heads_takes_time_in_proportion_to_what_was_sent() -> None:
     assert long < 40 * short
 
 
+@pytest.mark.slow
 def test_a_connection_may_rest_between_two_scrapes_but_not_for_ever() -> None:
     with site(limits=Limits(head=0.1, idle=2.0)) as running, _connect(running) as client:
         begun = time.monotonic()
@@ -505,6 +510,7 @@ def test_a_loop_that_ended_is_started_anew_and_counted(caplog: pytest.LogCapture
     assert "the web server does not answer" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.windows
 def test_a_loop_that_hangs_is_replaced() -> None:
     release = threading.Event()
@@ -596,6 +602,7 @@ def _answers(running: Site) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_process_with_a_server_that_nobody_stops_still_ends(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(

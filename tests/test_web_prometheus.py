@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import bcrypt
+import pytest
 import trustme
 from web_stand_in import eventually, site
 
@@ -57,6 +58,7 @@ def _issue(folder: Path) -> None:
     os.replace(folder / "new.crt", folder / "server.crt")
 
 
+@pytest.mark.slow
 def test_prometheus_scrapes_with_tls_client_certificate_and_login_through_a_renewal(tmp_path: Path) -> None:
     _issue(tmp_path)
     AUTHORITY.cert_pem.write_to_path(str(tmp_path / "ca.crt"))

@@ -169,6 +169,7 @@ def test_an_unknown_user_costs_as_much_as_a_known_one(tmp_path: Path, monkeypatc
     assert costs == [b"06"] * 3
 
 
+@pytest.mark.slow
 def test_a_refusal_takes_the_same_work_whatever_a_users_hash_costs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +191,7 @@ def test_a_refusal_takes_the_same_work_whatever_a_users_hash_costs(
         assert work == [2**4], "who is let in need not wait"
 
 
+@pytest.mark.slow
 def test_a_login_flood_from_one_address_turns_nobody_else_away(tmp_path: Path) -> None:
     costly = bcrypt.hashpw(b"secret", bcrypt.gensalt(9)).decode()
     limits = Limits(logins_waiting_each=2)
@@ -226,6 +228,7 @@ def test_a_login_whose_client_goes_away_leaves_its_turn_to_the_next(tmp_path: Pa
         assert eventually(lambda: not logins._waiting and logins._checking == 0)
 
 
+@pytest.mark.slow
 def test_guessing_delays_no_one_who_is_logged_in(tmp_path: Path) -> None:
     costly = bcrypt.hashpw(b"secret", bcrypt.gensalt(9)).decode()
     with site(
@@ -408,6 +411,7 @@ def test_a_version_that_protects_as_much_or_more_is_no_weaker(tmp_path: Path) ->
     assert weakened(Rules(), rules(WHOLE)) == []
 
 
+@pytest.mark.slow
 def test_every_beginning_of_a_web_file_is_refused_or_protects_as_much(tmp_path: Path) -> None:
     in_force = load(_web_file(_with_certificates(tmp_path), WHOLE))
     taken = []
@@ -436,6 +440,7 @@ def test_the_log_says_who_gets_in(text: str, summary: str, tmp_path: Path) -> No
     assert load(_web_file(_with_certificates(tmp_path), text)).summary() == summary
 
 
+@pytest.mark.slow
 def test_a_file_is_taken_only_once_nobody_writes_it(tmp_path: Path) -> None:
     settled = 1.0
     file = _web_file(tmp_path, USERS)
@@ -950,6 +955,7 @@ def test_no_request_with_a_field_that_a_proxy_adds_is_local(field: str) -> None:
         assert not is_local(*LOCAL[:3], ["Host", "Accept", spelling])
 
 
+@pytest.mark.slow
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_no_peer_and_no_host_with_something_around_them_is_local(peer: str, host: str) -> None:
     assert not is_local(f"10.{peer}", *LOCAL[1:])

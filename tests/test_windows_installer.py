@@ -10,6 +10,8 @@ import tree_sitter_powershell
 
 from exporter.commands import service
 
+pytestmark = pytest.mark.slow
+
 WINDOWS = Path(__file__).parents[1] / "deploy" / "windows"
 SCRIPTS = sorted(WINDOWS.glob("*.ps1"))
 PARSER = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
