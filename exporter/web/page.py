@@ -87,7 +87,7 @@ def page(status: Status) -> str:
         '<a class="skip" href="#content">Skip to the verdict</a>'
         f'<header><p class="name">qlik-license-exporter</p><p>As of <time>{instant(status.now)}</time>'
         f"{'' if status.ready else ' · still reading the logs'} · updated every {REFRESH} s</p>"
-        '<p id="away" class="no" role="status" hidden>This page could not be updated: what you see is old.</p></header>'
+        '<p id="away" class="no" role="status" hidden>This page could not be updated and shows old data.</p></header>'
         f'<main id="content">{"".join(sections)}</main>'
         f"{_footer(status)}<script>{SCRIPT}</script></body></html>\n"
     )
@@ -231,8 +231,8 @@ def _timeline(timeline: Timeline, now: float) -> str:
     syncs = [slot.sync for slot in timeline.slots]
     good, bad = sum(slot.probes_good for slot in timeline.slots), sum(slot.probes_bad for slot in timeline.slots)
     told = (
-        f"{syncs.count('succeeded')} parts with a good sync, {syncs.count('failed')} with a failed one, "
-        f"{syncs.count('stale')} with a stale license; {good} of {good + bad} probes of the backend were good."
+        f"{syncs.count('succeeded')} intervals with a successful sync, {syncs.count('failed')} with a failed one, "
+        f"{syncs.count('stale')} with a stale license; {good} of {good + bad} backend probes succeeded."
     )
     width = _SLOT * len(timeline.slots)
     sync_marks, probe_marks = [], []
@@ -248,7 +248,7 @@ def _timeline(timeline: Timeline, now: float) -> str:
         elif slot.sync == "attempted":
             sync_marks.append(f'<g>{title}<rect class="open" x="{x}" y="26" width="15" height="11"/></g>')
         if slot.probes_good or slot.probes_bad:
-            title = f"<title>{instant(slot.since)}: {slot.probes_good} good, {slot.probes_bad} failed</title>"
+            title = f"<title>{instant(slot.since)}: {slot.probes_good} successful, {slot.probes_bad} failed</title>"
             share = slot.probes_bad / (slot.probes_good + slot.probes_bad)
             if slot.probes_good:
                 probe_marks.append(f'<g>{title}<rect class="good" x="{x}" y="24" width="16" height="14"/></g>')
@@ -268,7 +268,7 @@ def _timeline(timeline: Timeline, now: float) -> str:
         '<section class="wide" aria-labelledby="timeline"><h2 id="timeline">'
         f"The last {span(timeline.until - timeline.since)}</h2>{rows}"
         f'<p class="axis"><span>{instant(timeline.since)}</span><span>now</span></p>'
-        f'<p class="soft">{told} Low: good. Outlined: attempted, its end not known. High with a gap: failed. '
+        f'<p class="soft">{told} Low: successful. Outlined: attempted, result unknown. High with a gap: failed. '
         "High and full: stale. Hanging from the top: failed probes.</p></section>"
     )
 
