@@ -62,6 +62,8 @@ class SyncTrouble(msgspec.Struct, frozen=True):
     """A hash of the wording, by which it is told how often it comes when no sync is under way."""
     source: str = ""
     """The source file that logged it, such as `sync.go`."""
+    statement: str = ""
+    """A hash of the place in the source that logged it, as its words may hold a name; empty where it does not say."""
     tied: bool = False
     """Whether it counts only where it is tied to an attempt, by its correlation id or its source file."""
 

@@ -278,7 +278,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
             or self.sync.doubted
             or not all(map(_is_dated, records))
             or not newest - DISORDER <= min(times) <= max(times) <= now + FUTURE
-            or (clock is not None and (clock.torn_before or clock.torn_attempt is not None))
+            or (clock is not None and clock.torn_attempt is not None)
         ):
             return 0
         peaks = list(accumulate(times, max, initial=newest))
@@ -346,8 +346,6 @@ class LicenseState(msgspec.Struct, kw_only=True):
                     clock.hear(newest)
             if event is not None:
                 self._fold_event(log, record, message, event, at, in_order, now)
-            if clock is not None and record.dated:
-                clock.torn_before = False
             if self.sync.doubted and at is not None:  # in the order of the records: a verdict may stand between them
                 for used_at, use in rules.uses(log, [record]):
                     self.sync.in_use(used_at, use.kind, person=log == "repository_audit")
@@ -489,10 +487,10 @@ class LicenseState(msgspec.Struct, kw_only=True):
             trouble = event.trouble if isinstance(event, LicenseError) else event
             if trouble is not None and in_order:
                 mark = Mark(at, "tied" if trouble.tied else "trouble", correlation, trouble.source)
-                if clock.troubled(mark, trouble.wording):
+                if clock.troubled(mark, trouble.wording, trouble.statement):
                     self.last_failure = _later(self.last_failure, at)
                 if not record.dated and not trouble.tied:
-                    clock.torn_before = True
+                    clock.torn = max(at, clock.latest or at)
 
     def _note_invalid(self, at: float) -> None:
         """An invalid license. Forcing a sync makes a short burst of them (case A4); a pause begins a new series."""

@@ -20,6 +20,8 @@ LONGEST_RHYTHM = 3 * 86400.0
 """A longer pause between two attempts is a pause of the service."""
 RHYTHMS = 13
 """Pauses between attempts by which the rhythm is told."""
+TORN_REACH = 30.0
+"""Seconds after a torn entry without a time within which it may be of an attempt that is read behind it."""
 LIFELESS = 1.5
 """Rhythms without any entry behind an attempt, after which the service may have died between it and its failure."""
 EARLY = 0.6
@@ -45,6 +47,8 @@ MOST_ATTEMPTS = 8
 """Attempts that are not final: a flood of them makes the oldest final at once."""
 LOUD = 0.9
 """Share of failed attempts: a site that fails so recognisably is believed when it is silent."""
+FEW, MOSTLY = 2, 3
+"""So few silent attempts, among so many times more that failed, prove nothing where attempts are few, either."""
 USED = 3
 """Signs of use after the newest stale verdict that are needed to believe silence again."""
 KNOWN_VERDICTS = 3
@@ -79,6 +83,8 @@ class Mark(msgspec.Struct, frozen=True):
     """`trouble` makes a sync unclear, and fails it where it is tied to its attempt; `tied` counts only there."""
     correlation: str = ""
     source: str = ""
+    certain: bool = True
+    """Whether it is surely about a sync: only then it tells how slow failures are beyond half a rhythm."""
 
 
 class End(msgspec.Struct, frozen=True):
@@ -134,8 +140,8 @@ class SyncClock(msgspec.Struct, kw_only=True):
     """For each wording of trouble, how often it came just after an attempt, and while no sync was under way."""
     hear_from: float = NEVER
     """From when on an entry shows that the service has outlived an attempt."""
-    torn_before: bool = False
-    """Whether the newest entry was a torn one without a time: it counts for the next attempt, too."""
+    torn: float | None = None
+    """About when the newest torn entry without a time was written: it counts for an attempt just behind it, too."""
     torn_attempt: Attempt | None = None
     """An attempt on a torn line, whose time the next entry tells."""
     orphan_failure: float | None = None
@@ -310,7 +316,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
 
     def attempted(self, attempt: Attempt) -> None:
         """An attempt with a time was read."""
-        if self.torn_before:
+        if self.torn is not None and 0 <= attempt.at - self.torn <= TORN_REACH:
             self._mark(Mark(attempt.at, "trouble"))
         newest = self.attempts[-1].at if self.attempts else None
         if newest is None or newest <= attempt.at:
@@ -337,16 +343,18 @@ class SyncClock(msgspec.Struct, kw_only=True):
 
     def failed(self, at: float, wording: str, correlation: str = "", source: str = "") -> bool:
         """An entry tells of a failed contact. `wording` where it may be about another matter. Whether a sync failed."""
-        mark = Mark(at, "failed", correlation, source)
+        mark = Mark(at, "failed", correlation, source, certain=not wording)
         if wording and not self._is_tied_to_newest(mark) and self._is_background(at, wording):
             return False
         self._mark(mark)
         return True
 
-    def troubled(self, mark: Mark, wording: str) -> bool:
+    def troubled(self, mark: Mark, wording: str, statement: str = "") -> bool:
         """An entry speaks of trouble in unknown words. Whether it fails a sync: that of its own attempt."""
-        if wording and mark.kind == "trouble" and self._is_background(mark.at, wording):
-            mark = msgspec.structs.replace(mark, kind="tied")
+        if wording and mark.kind == "trouble":
+            known = self._is_background(mark.at, wording)
+            if (statement and self._is_background(mark.at, statement)) or known:
+                mark = msgspec.structs.replace(mark, kind="tied")
         self._mark(mark)
         return self._is_tied_to_newest(mark)
 
@@ -374,7 +382,8 @@ class SyncClock(msgspec.Struct, kw_only=True):
         lost = [judged for judged in fluid if judged.outcome == "succeeded"]
         if taken or lost:
             loud = sum(end.outcome == "failed" for end in tried) + sum(judged.outcome == "failed" for judged in fluid)
-            self.doubted = loud < LOUD * (len(tried) + len(fluid))
+            few = len(taken) + len(lost) <= FEW and loud >= MOSTLY * (len(taken) + len(lost))
+            self.doubted = loud < LOUD * (len(tried) + len(fluid)) and not few
             self.ends = [
                 msgspec.structs.replace(end, outcome="failed")
                 if begun < end.at <= at and end.outcome == "succeeded"
@@ -443,7 +452,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
         self.marks = [mark for mark in self.marks if mark.at <= horizon]
         self.ends = [end for end in self.ends if end.at <= horizon]
         self.probe_failures = [at for at in self.probe_failures if at <= horizon]
-        for field in ("older_success", "verdict", "orphan_failure", "latest"):
+        for field in ("older_success", "verdict", "orphan_failure", "latest", "torn"):
             if (getattr(self, field) or 0.0) > horizon:
                 setattr(self, field, None)
         self.torn_attempt = None
@@ -455,11 +464,11 @@ class SyncClock(msgspec.Struct, kw_only=True):
         before = max((attempt.at for attempt in self.attempts if attempt.at <= at), default=None)
         near, far = self.wordings.get(wording, (0, 0))
         rhythm = self.rhythm
-        window = min(self.wait(), rhythm * FAR_FROM)
+        window, far_from = min(self.wait(), rhythm * FAR_FROM), max(FAR_FROM * rhythm, self.wait())
         if before is not None:
             if at - before <= window:
                 near += 1
-            elif max(FAR_FROM * rhythm, self.wait()) <= at - before < FAR_TO * rhythm:
+            elif far_from <= at - before < FAR_TO * rhythm:
                 far += 1
         if near + far > 100:
             near, far = near // 2, far // 2
@@ -467,7 +476,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
         self.wordings[wording] = (near, far)  # the newest last
         if len(self.wordings) > MOST_WORDINGS:
             del self.wordings[next(iter(self.wordings))]
-        return far >= BACKGROUND and far * window * 2 >= near * (FAR_TO - FAR_FROM) * rhythm
+        return far >= BACKGROUND and far * window * 2 >= near * (FAR_TO * rhythm - far_from)
 
     def _mark(self, mark: Mark) -> None:
         newest = self.attempts[-1] if self.attempts else None
@@ -519,7 +528,8 @@ class SyncClock(msgspec.Struct, kw_only=True):
                 continue
             delay = first.at - attempt.at
             sure = following < float("inf") or latest > first.at + DISORDER
-            if sure and self.rules.settle < delay <= SLOWEST * self.rhythm:
+            slowest = SLOWEST if first.certain or _is_own(first, attempt) else FAR_FROM
+            if sure and self.rules.settle < delay <= slowest * self.rhythm:
                 self.slowest = max(self.slowest, delay)
         failed = sum(judged.outcome == "failed" and judged.counts for judged in self.judged())
         self.failures = max(self.failures, self.final_failures + failed)

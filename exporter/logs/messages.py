@@ -266,7 +266,10 @@ def _trouble(record: LicensesRecord, text: str = "", *, tied: bool = False) -> S
     """What an entry of trouble says of a sync: nothing, unless it is tied to one, where it is of a user's request."""
     text = text or "\n".join(texts_of(record))
     return SyncTrouble(
-        trouble.wording_of(text), _source(record), tied or _is_clients_fault(record) or trouble.is_incoming(text)
+        trouble.wording_of(text),
+        _source(record),
+        trouble.hash_of(f"{record.level} {record.caller}") if record.caller else "",
+        tied or _is_clients_fault(record) or trouble.is_incoming(text),
     )
 
 
@@ -496,7 +499,7 @@ class Catalogue:
         if reason is None and found.message != "license_invalid" and not _names_the_way(text):
             if trouble.is_incoming(text):
                 return Recognised(found.message, _trouble(record, text))
-            return Recognised(found.message, SyncFailed(error, trouble.wording_of(text), _source(record)))
+            return Recognised(found.message, SyncFailed(error, trouble.contact_of(text), _source(record)))
         return found
 
     def _untold(self, record: LicensesRecord, text: str) -> Recognised:
@@ -626,7 +629,7 @@ _STALE_MESSAGES = tuple(message for message in MESSAGES if message.name == licen
 SHORTEST_BEGINNING = 5
 """Characters of a torn text from which on it is the beginning of a known wording."""
 _CALLER = re.compile(rb'\{"caller":\s*"([^"]{1,200})"')
-_THE_WAY = re.compile(r"https?://|\bdial tcp\b|proxyconnect|\blookup |license\.qlik", re.IGNORECASE)
+_THE_WAY = re.compile(r"https?://|proxyconnect|\blookup |license\.qlik|qlikcloud", re.IGNORECASE)
 
 
 _ANSWERED = re.compile(r"(?<![\w.:/-])2\d\d(?![\w.:/-])")

@@ -271,5 +271,14 @@ _VARIABLE = re.compile(r"\"[^\"]*\"|'[^']*'|\S*[\d@\\/=]\S*")
 
 def wording_of(text: str) -> str:
     """A hash that equal wordings share: numbers, addresses, paths and quoted texts do not count. Holds no text."""
-    words = " ".join(_VARIABLE.sub("#", text[:500]).casefold().split())
-    return hashlib.blake2b(words.encode("utf-8", "replace"), digest_size=8).hexdigest()
+    return hash_of(" ".join(_VARIABLE.sub("#", text[:500]).casefold().split()))
+
+
+def contact_of(text: str) -> str:
+    """A hash that failures of the same contact share: who was addressed counts, from which port does not."""
+    return hash_of(" ".join(re.sub(r"\S+->", " ", text[:500]).casefold().split()))
+
+
+def hash_of(text: str) -> str:
+    """A short hash, from which nobody reads the text."""
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()

@@ -265,6 +265,10 @@ def noise(rng: random.Random) -> tuple[float, Wording]:
                 lambda r: {"level": "error", "message": f'Get "https://NODE1:{port}/qrs/about": EOF'},
             ),
             (few_minutes, lambda r: {"level": "info", "message": "EOF"}),
+            (
+                few_minutes,
+                lambda r: {"caller": "query.go:12", "level": "warn", "message": f"slow {word(r)} of {phrase(r)}"},
+            ),
             (hours, lambda r: {"level": "warn", "message": f"certificate of {text} is near its end"}),
         )
     )
