@@ -20,8 +20,8 @@ LONGEST_RHYTHM = 3 * 86400.0
 """A longer pause between two attempts is a pause of the service."""
 RHYTHMS = 13
 """Pauses between attempts by which the rhythm is told."""
-TORN_REACH = 30.0
-"""Seconds after a torn entry without a time within which it may be of an attempt that is read behind it."""
+TORN_REACH = 60.0
+"""Seconds around a torn entry without a time within which it may be of an attempt that is read behind it."""
 LIFELESS = 1.5
 """Rhythms without any entry behind an attempt, after which the service may have died between it and its failure."""
 EARLY = 0.6
@@ -250,8 +250,8 @@ class SyncClock(msgspec.Struct, kw_only=True):
         return min((at for at in instants if at >= self.latest), default=None)
 
     def _reach(self, at: float) -> float:
-        """Until when an entry can belong to an attempt at `at`."""
-        return at + max(LIFELESS * self.rhythm, self.wait())
+        """Until when an entry can belong to an attempt at `at`: later ones are of one that was not recognised."""
+        return at + max(LONGEST_WAIT * self.rhythm, self.wait())
 
     def last_failure(self) -> float | None:
         """When the newest attempt that failed, of those that are not final, did."""
@@ -307,6 +307,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
             torn, self.torn_attempt = self.torn_attempt, None
             if 0 <= at - torn.at <= DISORDER:
                 self._open(msgspec.structs.replace(torn, at=at))
+                insort(self.marks, Mark(at, "trouble"), key=_at)  # its own time is not known, nor what came before
         wait = self.wait()
         for index, attempt in enumerate(self.attempts):
             if attempt.heard is None and at >= (attempt.at if new_run else attempt.at + wait):
@@ -316,8 +317,8 @@ class SyncClock(msgspec.Struct, kw_only=True):
 
     def attempted(self, attempt: Attempt) -> None:
         """An attempt with a time was read."""
-        if self.torn is not None and 0 <= attempt.at - self.torn <= TORN_REACH:
-            self._mark(Mark(attempt.at, "trouble"))
+        if self.torn is not None and abs(attempt.at - self.torn) <= TORN_REACH:
+            insort(self.marks, Mark(attempt.at, "trouble"), key=_at)
         newest = self.attempts[-1].at if self.attempts else None
         if newest is None or newest <= attempt.at:
             previous = newest

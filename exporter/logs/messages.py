@@ -543,8 +543,10 @@ class Catalogue:
         """What a line that was cut off says. What cannot be told is trouble: it may have been the end of a sync."""
         found = self._entry(record)
         message = record.message
-        if found.event is not None and not isinstance(found.event, ServiceStarted | SyncAttempted):
+        if isinstance(found.event, SyncFailed | SyncSucceeded | LicenseStale):
             return found
+        if isinstance(found.event, LicenseError):
+            return Recognised(found.message, LicenseError(found.event.error, found.event.service, SyncTrouble("")))
         begun = len(message) > SHORTEST_BEGINNING and ATTEMPT.startswith(message.casefold())
         _, attempted, rest = message.casefold().partition(ATTEMPT)
         if begun or (attempted and not rest.strip()[:1].isalnum()):  # a word behind it may be what came of it
