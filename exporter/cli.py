@@ -191,7 +191,7 @@ def _parser(name: str, named: bool = True) -> _Parser:
         add("--log.level", dest="log_level", choices=LEVELS, default="info", help="default: info")
         add("--log.format", dest="log_format", choices=FORMATS, default="logfmt", help="default: logfmt")
     if "state" in command.flags:
-        add("--state.file", dest="state_file", metavar="FILE", help="where offsets and counters are kept")
+        add("--state.file", dest="state_file", metavar="FILE", help="the state file, for read offsets and counters")
     if "people" in command.flags:
         text = "do not mask users, hosts, keys and license numbers; on a terminal only"
         add("--show-people", action="store_true", help=text)

@@ -3,8 +3,8 @@
     Installs or upgrades qlik-license-exporter as a Windows service, without a network.
 .DESCRIPTION
     Run it in the unpacked folder that `make windows` builds, with the wheels and requirements.txt in it. Only wheels
-    whose digests requirements.txt names are installed. Needs Python 3.11, 3.12 or 3.13, installed for all users.
-    Configuration, state and the service's log are in %ProgramData%\qlik-license-exporter and outlive an upgrade.
+    whose hashes are in requirements.txt are installed. Needs Python 3.11, 3.12 or 3.13, installed for all users.
+    Configuration, state and the service's log are in %ProgramData%\qlik-license-exporter and are kept on upgrade.
     Run a newer folder's install.ps1 to upgrade.
 .PARAMETER Source
     The folder with requirements.txt and the folder wheels. Default: where this script is.
@@ -13,9 +13,10 @@
 .PARAMETER Port
     The port of the exporter, for the firewall rule and the check at the end.
 .PARAMETER AllowFrom
-    The addresses that may scrape, as New-NetFirewallRule takes them. Default: the local subnet. Give your Prometheus.
+    The addresses that may scrape, in the format of New-NetFirewallRule. Default: the local subnet. Use the address of
+    your Prometheus.
 .PARAMETER NoFirewall
-    Leave the firewall alone.
+    Do not change the firewall.
 .PARAMETER GrantCertificates
     Let the service read Qlik's exported certificates too. Needed for the Repository API only, on the central node.
 .EXAMPLE
@@ -49,7 +50,7 @@ function Invoke-Program {
     param([string] $File, [string[]] $Arguments)
     & $File @Arguments
     if ($LASTEXITCODE -ne 0) {
-        throw "$File $($Arguments -join ' ') ended with code $LASTEXITCODE."
+        throw "$File $($Arguments -join ' ') failed with code $LASTEXITCODE."
     }
 }
 
@@ -68,7 +69,7 @@ function Find-Python {
         }
     }
     if ($null -eq $newest) {
-        throw "None of Python $($SupportedPythons -join ', ') is installed for all users. Install one, or name it with -Python."
+        throw "None of Python $($SupportedPythons -join ', ') is installed for all users. Install one, or specify it with -Python."
     }
     $newest.File
 }
@@ -80,14 +81,14 @@ $Wheels = Join-Path $Source 'wheels'
 $Requirements = Join-Path $Source 'requirements.txt'
 foreach ($needed in @($Wheels, $Requirements)) {
     if (-not (Test-Path -LiteralPath $needed)) {
-        throw "$needed does not exist. Unpack the whole folder, or name it with -Source. See Get-Help .\install.ps1."
+        throw "$needed does not exist. Unpack the whole folder, or specify it with -Source. See Get-Help .\install.ps1."
     }
 }
 if (-not $Python) {
     $Python = Find-Python
 }
 if ($Python.StartsWith((Join-Path $env:SystemDrive 'Users'), [StringComparison]::OrdinalIgnoreCase)) {
-    throw "$Python belongs to one user; the service's account cannot run it. Install Python for all users."
+    throw "$Python belongs to one user; the service account cannot run it. Install Python for all users."
 }
 
 Write-Output "Installing for $Python"
@@ -139,4 +140,4 @@ while ($true) {
     Start-Sleep -Milliseconds 500
 }
 Write-Output "Done. Metrics: http://${env:COMPUTERNAME}:$Port/metrics  Configuration: $env:ProgramData\$Name\config.yml"
-Write-Output "What it can read and reach: & '$Exporter' check"
+Write-Output "To check what it can read and reach: & '$Exporter' check"

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runbook-url", metavar="URL", help="address of your runbooks: alerts and dashboards link to URL/ALERTNAME"
     )
     parser.add_argument("--dashboard-url", metavar="URL", help="address of your Grafana, for links in alerts")
-    parser.add_argument("--force", action="store_true", help="replace files that are there with other content")
+    parser.add_argument("--force", action="store_true", help="replace files that exist with different content")
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
