@@ -34,7 +34,7 @@ TOOLS = {
 }
 OF_WINDOWS = re.compile(
     r"(api-ms-win-|kernel32|advapi32|user32|ws2_32|ole32|oleaut32|shell32|crypt32|bcrypt\.|bcryptprimitives|msvcrt|rpcrt4|"
-    r"version|shlwapi|secur32|userenv|netapi32|winmm|iphlpapi|ntdll|psapi|mswsock|sfc\.|ntdsapi)",
+    r"version|shlwapi|secur32|userenv|netapi32|winmm|iphlpapi|ntdll|psapi|mswsock|sfc\.|ntdsapi|pdh\.|powrprof|wtsapi32)",
     re.IGNORECASE,
 )
 """The DLLs that Windows has itself."""
