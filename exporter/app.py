@@ -1,4 +1,4 @@
-"""The composition root: it alone knows all other modules. What runs, who is told of it, and in which order it ends.
+"""The composition root: it alone knows all other modules. What runs, who is notified, and in which order it ends.
 
 Files are read by one thread for each root and folded by the ledger's thread; probes and the Repository API run on one
 event loop here; the web server has its own. A scrape only reads what they have left in memory.

@@ -169,7 +169,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(name: str, named: bool = True) -> _Parser:
-    """The parser of a command; where none was named, that of `run` that tells of the others, too."""
+    """The parser of a command; if none was given, that of `run`, which lists the others, too."""
     command = COMMANDS[name]
     commands = "\n".join(f"  {name:<10}{command.sentence}" for name, command in COMMANDS.items())
     parser = _Parser(

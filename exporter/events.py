@@ -41,7 +41,7 @@ class SyncAttempted(msgspec.Struct, frozen=True):
 
 
 class SyncSucceeded(msgspec.Struct, frozen=True):
-    """A sync was reported to have succeeded, in a wording that the site taught (`messages:` in the configuration)."""
+    """A sync was reported to have succeeded, by a message from the configuration (`messages:`)."""
 
 
 class SyncFailed(msgspec.Struct, frozen=True):
@@ -59,7 +59,7 @@ class SyncTrouble(msgspec.Struct, frozen=True):
     """An entry that speaks of trouble in words that nothing recognises. The fold decides whether it is about a sync."""
 
     wording: str
-    """A hash of the wording, by which it is told how often it comes when no sync is under way."""
+    """A hash of the wording, to count how often it occurs when no sync is in progress."""
     source: str = ""
     """The source file that logged it, such as `sync.go`."""
     statement: str = ""
@@ -69,7 +69,7 @@ class SyncTrouble(msgspec.Struct, frozen=True):
 
 
 class ServiceStarted(msgspec.Struct, frozen=True):
-    """A new run of the Licenses service began (inferred: no public line tells of it)."""
+    """A new run of the Licenses service began (inferred: no published line reports it)."""
 
 
 class AccessGranted(msgspec.Struct, frozen=True):

@@ -83,7 +83,7 @@ class Rules(NamedTuple):
     uses: Callable[[LogName, Sequence[Any]], Sequence[tuple[float, LicenseInUse]]] = lambda log, records: ()
     """Signs of use among records. Asked for only while silence proves nothing."""
     infers: bool = True
-    """Whether a sync that nothing contradicts is taken for a success; False where a message tells of successes."""
+    """Whether a sync that nothing contradicts is taken for a success; False where a message reports successes."""
     kind: Literal["auto", "signed_key", "offline", "lef"] = "auto"
     grace: float = 5 * 86400
     settle: float = 90

@@ -30,7 +30,7 @@ from exporter.vocabulary import (
 LONGEST_TEXT = 2_000
 """Characters of a text that are looked at; the rest is cut off."""
 MOST_TEMPLATES = 1_000
-"""Distinct wordings that are told apart; further ones are counted together."""
+"""Distinct wordings that are counted separately; further ones are counted together."""
 MOST_SHAPES = 50_000
 """Texts whose masked form is remembered."""
 PUBLIC_HOST = "license.qlikcloud.com"

@@ -350,7 +350,7 @@ class ProbeCollector(Collector):
 
 
 def process_collectors() -> tuple[Collector, ...]:
-    """What the system tells of this process: `process_*`, by the same names everywhere."""
+    """What the system reports about this process: `process_*`, by the same names everywhere."""
     return (ProcessCollector(registry=None),) if sys.platform == "linux" else (WindowsProcessCollector(),)
 
 

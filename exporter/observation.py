@@ -1,4 +1,4 @@
-"""Observation: everything known at one instant, gathered for whoever shows or judges it. Data only."""
+"""Observation: everything known at one instant, gathered for metrics, page and verdict. Data only."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -110,7 +110,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unknown(msgspec.Struct, frozen=True, kw_only=True):
-    """A wording that no message of the catalogue knows."""
+    """A wording that no message of the catalogue matches."""
 
     log: str
     template: str

@@ -196,7 +196,7 @@ def _state(state: LicenseState) -> dict[str, Any]:
 
 
 def _running(config: Config) -> dict[str, Any] | None:
-    """What the exporter that runs on this machine tells of its probes; None where none answers, or it shows people."""
+    """Probe results of the exporter running on this machine; None if none answers, or if it shows people."""
     for address in config.web.listen_addresses:
         host, _, port = address.rpartition(":")
         host = "127.0.0.1" if host in ("", "0.0.0.0", "[::]") else host

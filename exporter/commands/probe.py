@@ -1,4 +1,4 @@
-"""`probe [TARGET]`: one probe, told stage by stage, with the likely cure. Works before anything else is set up."""
+"""`probe [TARGET]`: one probe, shown stage by stage, with the likely cure. Works before anything else is set up."""
 
 import argparse
 import asyncio

@@ -102,7 +102,7 @@ MessageMeaning = Literal["sync_attempted", "sync_succeeded", "sync_failed", "lic
 
 
 class MessageConfig(_Settings, frozen=True, kw_only=True):
-    """A wording of this site's Qlik release that the built-in catalogue does not know."""
+    """A message of this site's Qlik release that the built-in catalogue does not contain."""
 
     name: str
     log: LogName

@@ -1,4 +1,4 @@
-"""Strict YAML: the text of a file becomes a tree of bounded size in which no key stands twice."""
+"""Strict YAML: the text of a file becomes a tree of bounded size in which no key occurs twice."""
 
 import re
 import typing

@@ -1,1 +1,1 @@
-"""The demo: a license incident on a made-up site, with the real exporter and, where installed, the real alerting."""
+"""The demo: a license incident on a simulated site, with the real exporter and, where installed, the real alerting."""

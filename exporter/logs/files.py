@@ -1,4 +1,4 @@
-"""Finding and opening log files without ever hindering their writer. The only module that knows the platforms' rules.
+"""Finding and opening log files without ever blocking their writer. The only module that knows the platforms' rules.
 
 Nothing here keeps a folder open, asks for write access, or trusts a size or time from a folder's listing.
 """

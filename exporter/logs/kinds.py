@@ -1,4 +1,4 @@
-"""Which log a file is of: told by its name, as Qlik names it, or by its first bytes. Pure."""
+"""Which log a file is of: recognised by its name, as Qlik names it, or by its first bytes. Pure."""
 
 import re
 from typing import NamedTuple

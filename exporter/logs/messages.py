@@ -274,7 +274,7 @@ def _trouble(record: LicensesRecord, text: str = "", *, tied: bool = False) -> S
 
 
 def _is_clients_fault(record: LicensesRecord) -> bool:
-    """Whether the entry carries a status 4xx: it tells of a request that somebody else made wrongly."""
+    """Whether the entry carries a status 4xx: it is about an invalid request of somebody else."""
     return any(str(status)[:1] == "4" and len(str(status)) == 3 for status in
                (record.status_code, record.response_status_code) if status is not None)  # fmt: skip
 
@@ -415,7 +415,7 @@ class Catalogue:
         self._callers: dict[str, bool] = {}
         """Whether all that a place in the source logged so far was no matter of the sync."""
         self.infers = not any(message.means == "sync_succeeded" for message in taught)
-        """Whether successes must be inferred, since no message tells of them."""
+        """Whether successes must be inferred, since no message reports them."""
 
     def names(self, log: LogName) -> tuple[str, ...]:
         """Every value that the label `message` can have for `log`."""

@@ -1,4 +1,4 @@
-"""What the Repository API tells of the license: the outcome of one read. Data only."""
+"""What the Repository API reports about the license: the outcome of one read. Data only."""
 
 from typing import Literal
 

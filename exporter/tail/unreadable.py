@@ -1,4 +1,4 @@
-"""What cannot be read: each failure is counted, and told once for as long as it lasts (hazard 134)."""
+"""What cannot be read: each failure is counted, and logged once for as long as it lasts (hazard 134)."""
 
 import logging
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a judgement is: the closed set of verdicts, their order, and the shape of a finding."""
+"""What a verdict is: the closed set of names, their order, and the shape of a finding."""
 
 from typing import Literal, get_args
 
@@ -43,7 +43,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     cure: tuple[str, ...]
     """Steps, in order."""
     alert: str
-    """The name of the shipped alert that tells of it; empty where there is none."""
+    """The name of the provided alert for it; empty if there is none."""
 
 
 class Judgement(Finding, frozen=True, kw_only=True):

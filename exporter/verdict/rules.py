@@ -1,4 +1,4 @@
-"""The rules of all but the sync: a dead license, refused users, what was bought, and what we cannot see."""
+"""The rules of all but the sync: stale or expired licenses, refused users, seats, capacity, and unreadable logs."""
 
 from collections.abc import Callable
 
