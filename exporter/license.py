@@ -452,8 +452,8 @@ class LicenseState(msgspec.Struct, kw_only=True):
                 self.first_sign = self.first_sign or self.sync.latest
             return
         clock, correlation = self.sync, getattr(record, "corr_id", "")
-        if not record.dated and clock.attempts and 0 < clock.attempts[-1].at - at <= DISORDER:
-            at = clock.attempts[-1].at  # its predecessor was out of order: it stands behind this attempt
+        if not record.dated and clock.latest is not None:
+            at = max(at, clock.latest)  # until then the log was read to its end, and it was not there yet
         if self.first_sign is None and self._shows_the_service(event):
             self.first_sign = at
         if isinstance(event, SyncAttempted):
