@@ -1,0 +1,48 @@
+"""A guard of the speed of catching up that does not depend on the machine: calls on the hot path of a fixed log."""
+
+import sys
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from exporter.config import Config
+from exporter.events import LogName
+from exporter.examination import rules_of
+from exporter.journal import Journal
+from exporter.license import new_state
+from exporter.logs.formats import split
+from exporter.logs.messages import Catalogue
+from tests.bench.__main__ import START, audit_lines, licenses_lines
+
+LINES = 10_000
+MOST_CALLS = {"licenses": 5.0, "repository_audit": 7.8}
+"""Calls for each record, of Python and of C, with a fifth to spare. A change that needs more says why."""
+
+
+@pytest.mark.parametrize("log", list(MOST_CALLS))
+def test_the_hot_path_takes_no_more_calls_for_each_record_than_it_did(log: LogName) -> None:
+    make = {"licenses": licenses_lines, "repository_audit": audit_lines}[log]
+    lines = [line.rstrip("\r\n").encode() for line in islice(make(2 * LINES), 2 * LINES)]
+    rules = rules_of(Config(), Catalogue())
+    state, journal, now = new_state(b"k"), Journal(), START.timestamp() + 86400
+
+    def caught_up(part: list[bytes]) -> None:
+        records = split(log, part, lines[0] if log == "repository_audit" else None, True).records
+        journal.note(log, records, state.fold_records(log, records, now, rules))
+
+    caught_up(lines[:LINES])  # what is remembered between batches is known then
+    calls = 0
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        caught_up(lines[LINES:])
+    finally:
+        sys.setprofile(before)
+    assert calls / LINES < MOST_CALLS[log], f"{calls / LINES:.2f} calls a record"
+    assert state.counters.logs[log].records >= 2 * LINES - 1
