@@ -151,7 +151,7 @@ def _probe_gauge(name: str, meaning: str, **labels: tuple[str, ...] | None) -> M
 
 ROLES = ("backend", "proxy", "repository", "local", "other")
 PROBE_SUCCESS = _probe_gauge(
-    "qlik_license_probe_success", "1 if the last probe succeeded, 0 if it failed. Absent if the result is inconclusive."
+    "qlik_license_probe_success", "1 if the last probe succeeded, 0 if it failed. Absent if the probe is not judged."
 )
 PROBE_ATTEMPTS = _counter(
     "qlik_license_probe_attempts_total", "Probes that were run, whatever the result.", target=None, role=ROLES

@@ -142,7 +142,7 @@ class Probed(msgspec.Struct, frozen=True, kw_only=True):
 
     at: float
     success: bool | None
-    """None: inconclusive; `detail` says why."""
+    """None: not judged; `detail` says why."""
     reason: str | None
     detail: str
     phases: dict[Phase, float]

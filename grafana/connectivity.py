@@ -132,7 +132,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
             About(
                 "Every probe by stage",
                 "The last probe of each target: how long each stage took (empty: not reached), and the response. "
-                "404 is the healthy answer of the license backend. No result: the probe is inconclusive.",
+                "404 is the healthy answer of the license backend. No result: the probe is not judged.",
                 "none",
                 NO_PROBE,
                 (

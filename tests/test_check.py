@@ -198,7 +198,7 @@ def test_a_ca_file_in_der_is_one(capsys: pytest.CaptureFixture[str], site: Site)
 
 
 @pytest.mark.slow
-def test_an_inconclusive_probe_is_told_with_its_cure_and_is_no_fault_of_the_setup(
+def test_a_probe_that_is_not_judged_is_told_with_its_cure_and_is_no_fault_of_the_setup(
     capsys: pytest.CaptureFixture[str], site: Site
 ) -> None:
     answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n"
@@ -206,7 +206,7 @@ def test_an_inconclusive_probe_is_told_with_its_cure_and_is_no_fault_of_the_setu
         site.settings["probes"] = [{"target": "a.example:443", "proxy": f"http://127.0.0.1:{port}"}]
         code, out = outcome(capsys, site)
     assert code == 0
-    assert told("probe", "unknown", "a.example:443: inconclusive, The proxy ").rstrip("\n") in out
+    assert told("probe", "unknown", "a.example:443: not judged, The proxy ").rstrip("\n") in out
     assert told("", "cure", "Give the probe credentials").rstrip("\n") in out
 
 

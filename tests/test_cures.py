@@ -11,6 +11,7 @@ import pytest
 import test_verdict
 from shipped import RUNBOOKS, alerts
 
+from exporter.observation import Observation
 from exporter.probes import CURES
 from exporter.products import SENSE
 from exporter.verdict import Finding, Judgement, judge
@@ -71,14 +72,13 @@ def cases(function: Callable[..., None]) -> list[dict[str, object]]:
 
 
 @cache
-def findings() -> tuple[Finding, ...]:
-    """Everything that the verdict finds in the situations of `test_verdict`."""
-    found: list[Finding] = []
+def judged() -> tuple[tuple[Observation, Judgement], ...]:
+    """The situations of `test_verdict`, and what the verdict says of each."""
+    found: list[tuple[Observation, Judgement]] = []
 
-    def noted(seen: object) -> Judgement:
-        judgement = judge(seen)  # type: ignore[arg-type]
-        if seen.product is SENSE:  # type: ignore[attr-defined]
-            found.extend((judgement, *judgement.also))
+    def noted(seen: Observation) -> Judgement:
+        judgement = judge(seen)
+        found.append((seen, judgement))
         return judgement
 
     with pytest.MonkeyPatch.context() as patch:
@@ -88,6 +88,13 @@ def findings() -> tuple[Finding, ...]:
                 for arguments in cases(function):
                     function(**arguments)
     return tuple(found)
+
+
+@cache
+def findings() -> tuple[Finding, ...]:
+    """Everything that the verdict finds in the situations of `test_verdict`, for Qlik Sense."""
+    sense = [judgement for seen, judgement in judged() if seen.product is SENSE]
+    return tuple(finding for judgement in sense for finding in (judgement, *judgement.also))
 
 
 def test_the_situations_reach_every_alert_that_a_finding_names() -> None:

@@ -178,7 +178,7 @@ def test_the_text_for_a_person_holds_verdict_evidence_cure_and_ground_and_no_nam
     folder = node(tmp_path, syncs(NOON - HOUR, NOON), [refusal(NOON, "kowalska")])
     assert main(["diagnose", str(folder)]) == 1
     text = capsys.readouterr().out
-    assert text.startswith("WARNING users_refused\n1 distinct user was refused")
+    assert text.startswith("WARNING users_refused\n1 user was refused")
     assert "What to do:\n  1. " in text
     assert "As of 2026-11-02 12:00:00 UTC" in text
     assert "kowalska" not in text

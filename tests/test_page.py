@@ -186,15 +186,15 @@ def test_a_probes_certificate_clock_and_stages_and_what_was_bought_are_shown():
         assert told in text, told
 
 
-def test_an_inconclusive_probe_is_shown_as_such_with_the_reason_and_the_last_success_of_before():
+def test_a_probe_that_is_not_judged_is_shown_as_such_with_the_reason_and_the_last_success_of_before():
     unjudged = msgspec.structs.replace(
         result(NOON - 5, judged=False, proxied=True), detail="The proxy (407) accepts only NTLM."
     )
     seen = replace(healthy(), probes=[history([unjudged])])
     seen.state.probe_success = {unjudged.target: NOON - DAY}
     text, data = page_of(seen), status_of(seen)
-    assert "? Inconclusive</span>, 5 s ago: The proxy (&lt;number&gt;) accepts only NTLM" in text
-    assert "? inconclusive" in text
+    assert "? Not judged</span>, 5 s ago: The proxy (&lt;number&gt;) accepts only NTLM" in text
+    assert "? not judged" in text
     assert "1; failed: none" in text
     (probe,) = data["probes"]
     assert (probe["attempts"], probe["failures"], probe["last_success"]) == (1, {}, NOON - DAY)

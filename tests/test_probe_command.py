@@ -57,11 +57,11 @@ def test_a_failed_probe_names_the_reason_and_the_likely_cure_and_exits_1(capsys:
     assert "issued by Acme Root" in out
 
 
-def test_an_inconclusive_probe_says_why_and_exits_3(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_probe_that_is_not_judged_says_why_and_exits_3(capsys: pytest.CaptureFixture[str]) -> None:
     with listening(proxying([], credentials=b"none", challenge=b"Proxy-Authenticate: Negotiate, NTLM\r\n")) as proxy:
         assert ran("--proxy", f"http://127.0.0.1:{proxy}") == 3
     out = capsys.readouterr().out
-    assert "inconclusive: The proxy " in out
+    assert "not judged: The proxy " in out
     assert "accepts only Negotiate and NTLM" in out
     assert "likely cure: " in out
     assert "failed" not in out

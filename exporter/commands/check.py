@@ -270,7 +270,7 @@ def _tell_probe(report: _Report, settings: ProbeConfig, result: ProbeResult) -> 
     word, outcome = {
         True: ("ok", "reached"),
         False: ("failed", str(result.reason)),
-        None: ("unknown", "inconclusive"),
+        None: ("unknown", "not judged"),
     }[result.success]
     report.failed_probes += result.success is False
     report.tell("probe", word, f"{settings.target}: {outcome}, {result.detail}")

@@ -130,7 +130,9 @@ def _ground(sources: Sequence[Source], given: Given, seen: Observation) -> str:
     logs = [f"{source.log} ({count(len(source.files), 'file')})" for source in sources]
     text = f"As of {instant_text(seen.now)}"
     text += (
-        f" by {size(sum(source.size for source in sources))} of logs: {listed(logs)}." if logs else ", without any log."
+        f", from {size(sum(source.size for source in sources))} of logs: {listed(logs)}."
+        if logs
+        else ", without any log."
     )
     if given.skipped:
         skipped = [f"{count(number, 'file')} ({why})" for why, number in given.skipped.items()]

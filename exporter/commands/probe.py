@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, config: Config, environ: Mapping[str, str] = os.environ) -> int:
-    """Probe once and print what happened: 0 reached, 1 not, 3 inconclusive. Raises ConfigError for bad options."""
+    """Probe once and print what happened: 0 reached, 1 not, 3 not judged. Raises ConfigError for bad options."""
     settings = _settings(arguments, config, environ)
     redact = arguments.redact
     print(redact(f"{settings.target} by {settings.protocol}, within {settings.timeout}"), flush=True)

@@ -81,7 +81,7 @@ INCONCLUSIVE_CURE = (
     "Give the probe credentials that the proxy accepts (`proxy` in the configuration), or let this machine through the "
     "proxy without a login. Without that, only the log shows whether syncs succeed."
 )
-"""How to get a result where a probe is inconclusive, shown to people."""
+"""How to get a result where a probe is not judged, shown to people."""
 
 
 def is_server_error(status: int | None) -> bool:
@@ -98,10 +98,10 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     """Wall clock at its start."""
     ended: float
     success: bool | None
-    """None: inconclusive, because a proxy requires an authentication that the probe cannot provide. It says nothing
+    """None: not judged, because a proxy requires an authentication that the probe cannot provide. It says nothing
     about whether the Licenses service gets through."""
     reason: Reason | None
-    """Why it failed; None where it succeeded or is inconclusive."""
+    """Why it failed; None where it succeeded or is not judged."""
     detail: str
     """One sentence for a person; no credentials."""
     phases: dict[Phase, float]
@@ -160,7 +160,7 @@ class ProbeHistory:
     results: deque[ProbeResult] = field(default_factory=lambda: deque(maxlen=RESULTS_KEPT))
 
     def record(self, result: ProbeResult) -> None:
-        """Count `result` and keep it. An inconclusive one is an attempt, and neither a success nor a failure."""
+        """Count `result` and keep it. One that is not judged is an attempt, and neither a success nor a failure."""
         self.attempts += 1
         if result.reason is not None:
             self.failures[result.reason] += 1
@@ -196,7 +196,7 @@ def story_of(result: ProbeResult) -> str:
     """The story, the outcome and, unless it succeeded, the likely cure."""
     lines = [f"  {printable(line)}" for line in result.story]
     if result.success is None:
-        lines.append(f"inconclusive: {printable(result.detail)}")
+        lines.append(f"not judged: {printable(result.detail)}")
     elif result.reason is None:
         lines.append(f"reached: {printable(result.detail)}")
     else:

@@ -132,11 +132,11 @@ class Evidence:
         if self.success is None:
             return "No successful sync is known."
         how = {
-            "message": "from a log message",
-            "qrs": "from the Repository API, whose time is used as that of the last sync",
-            "inferred": "inferred: a sync was attempted, and no failure followed",
+            "message": "A log message says so.",
+            "qrs": "That is when the Repository API says that the license was last updated.",
+            "inferred": "This is inferred: a sync was attempted, and no failure followed.",
         }[self.source or "inferred"]
-        return f"The last successful sync was at {self.at(self.success)}; {how}."
+        return f"The last successful sync was at {self.at(self.success)}. {how}"
 
     def probe_sentences(self) -> list[str]:
         """What the probes of the backend say."""
@@ -147,7 +147,7 @@ class Evidence:
             way = "through the proxy" if self.good.proxied else "directly"
             said.append(f"The probe reaches {self.good.target} {way}, last at {self.at(self.good.ended)}.")
         said += [
-            f"The probe of {h.settings.target} is inconclusive: {masked(h.last.detail).rstrip('.')}."
+            f"The probe of {h.settings.target} is not judged: {masked(h.last.detail).rstrip('.')}."
             for h in self.seen.probes
             if h.settings.role == "backend" and h.last is not None and h.last.success is None
         ]
@@ -170,7 +170,8 @@ class Evidence:
                 judged = [result for result in history.results if result.success is not None]
                 recent = [bool(result.success) for result in judged if result.ended > self.now - limits.flapping_window]
                 if changes := self._changes(recent):
-                    reasons = Counter(result.reason for result in history.results if result.reason is not None)
+                    since = self.now - limits.flapping_window
+                    reasons = Counter(r.reason for r in judged if r.ended > since and r.reason is not None)
                     return recent, changes, reasons.most_common()
         clock = self.state.sync
         since = self.now - max(limits.flapping_window, 2 * limits.flapping_changes * clock.rhythm)
@@ -209,14 +210,15 @@ class Evidence:
         invalid = logged.messages.get("license_invalid_in_repository", 0)
         sentence = f"The Repository's license logger wrote {written}, the last at {self.at(max(recent.values()))}"
         if invalid:
-            sentence += f"; {count(invalid, 'time')} it aborted license maintenance because the license is invalid"
+            times = "once" if invalid == 1 else f"{invalid:,} times"
+            sentence += f"; it aborted license maintenance {times} because it found the license invalid"
         return [f"{sentence}."]
 
     def refused_sentences(self) -> list[str]:
         """How many were refused without an access pass within the hour, without naming anyone."""
         if not self.refused:
             return []
-        users = count(self.refused, "distinct user")
+        users = count(self.refused, "user", "distinct users")
         return [f"{users} {were(self.refused)} refused without an access pass within the last hour."]
 
     def skew(self) -> float | None:

@@ -38,7 +38,7 @@ def _as_users_see_it(finding: Finding, evidence: Evidence) -> Finding:
         refused = count(evidence.refused, "user")
         users_see = f"{refused} {were(evidence.refused)} refused within the hour: {evidence.product.refusal}"
     elif evidence.overdue_lockout:
-        users_see = f"By the lockout clock everyone is refused by now: {evidence.product.refusal} Ask a user."
+        users_see = f"By the lockout clock, everyone is refused by now: {evidence.product.refusal} Ask a user."
     else:
         return finding
     return msgspec.structs.replace(finding, users_see=users_see)

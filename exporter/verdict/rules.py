@@ -41,7 +41,7 @@ def _license_stale(seen: Evidence) -> list[Finding]:
     if seen.dead:
         cure = [*way_cure(seen), seen.product.restart, *seen.product.force, CONFIRM]
         if seen.good is not None and seen.bad is None:
-            evidence.append("So the network is not the problem now: there has been no sync since it recovered.")
+            evidence.append("So the network is not the problem now; what is missing is a sync.")
             cure = [seen.product.restart, *seen.product.force, seen.product.service_proxy, CONFIRM]
         return [
             Finding(
@@ -58,12 +58,12 @@ def _license_stale(seen: Evidence) -> list[Finding]:
         Finding(
             verdict="license_stale",
             severity="warning",
-            summary=f"The license was reported stale {span(age)} ago, and no success has been seen since.",
+            summary=f"The license was reported stale {span(age)} ago, and no successful sync is known since.",
             users_see=f"Perhaps nothing, perhaps {seen.product.refusal} Ask a user.",
             evidence=tuple(evidence),
             cure=(
-                f"{seen.product.try_it} If that works, a sync has succeeded with a message that is not known yet.",
-                "Then run `qlik-license-exporter explain --unknown` on the Licenses log, and add that message under "
+                f"{seen.product.try_it} If that works, a sync has succeeded without being recognised.",
+                "Then run `qlik-license-exporter explain --unknown` on the Licenses log, and add its message under "
                 "`messages:`.",
                 f"If it does not work, restore the connection to the backend. {seen.product.restart}",
             ),
@@ -95,7 +95,7 @@ def _license_expired(seen: Evidence) -> list[Finding]:
     if overview.expiry is not None:
         evidence.append(f"The license is valid until {instant(overview.expiry)}.")
     if past and overview.expired is False:
-        evidence.append("The Repository itself does not report it as expired, which is a contradiction.")
+        evidence.append("The Repository itself does not report it as expired, which contradicts this date.")
     return [
         Finding(
             verdict="license_expired",
@@ -129,12 +129,18 @@ def _contradicted(seen: Evidence) -> list[Finding]:
         return []
     refused = seen.refused >= seen.limits.denied_users
     dead = stale is not None and seen.now - stale < seen.limits.stale_recent
-    what = "reported stale" if dead else "reported invalid" if invalid is not None else "synchronised"
+    never = f"although {kind} says that the license never synchronises"
+    if dead:
+        summary = f"The license is reported stale, {never}."
+    elif invalid is not None:
+        summary = f"The license, which is configured as {kind}, is reported invalid."
+    else:
+        summary = f"Syncs are attempted, {never}."
     return [
         Finding(
             verdict="license_stale" if dead else "license_expired" if invalid is not None else "not_enough_evidence",
             severity="critical" if refused and (dead or invalid is not None) else "warning",
-            summary=f"The license is {what}, although {kind} says that it never synchronises.",
+            summary=summary,
             users_see=f"Perhaps nothing, perhaps {seen.product.refusal} Ask a user."
             if dead or invalid is not None
             else "Nothing, as far as is known.",
@@ -168,7 +174,7 @@ def _invalid(seen: Evidence) -> list[Finding]:
             ),
             cure=(
                 "In the QMC, License management: is the key complete and correct? Apply it again.",
-                "If it is, ask Qlik support why the key is rejected.",
+                "If it is, ask Qlik Support why the key is rejected.",
             ),
             alert="",
         )
@@ -183,14 +189,14 @@ def _repository_down(seen: Evidence) -> list[Finding]:
     last_row = seen.state.last_entry.get("repository_audit")
     if last_row is not None:
         evidence.append(f"The Repository's audit log was last written at {seen.at(last_row)}.")
-    evidence.append("Refusals caused by this are not logged there.")
+    evidence.append("Refusals that this causes are not in the audit log.")
     return [
         Finding(
             verdict="repository_down",
             severity="critical",
-            summary="The Repository of this node does not answer: its users are refused or cannot open the hub, "
-            "whatever the state of the license.",
-            users_see="Users of this node see refusals that look like a license problem, or no hub at all.",
+            summary="The Repository of this node does not answer the probe as expected: users may be refused, or "
+            "unable to open the hub, whatever the state of the license.",
+            users_see="Users of this node may see refusals that look like a license problem, or no hub at all.",
             evidence=tuple(evidence),
             cure=(
                 CURES[bad.reason] if bad.reason else TRY_THE_WAY,
@@ -212,15 +218,20 @@ def _refusals(seen: Evidence) -> list[Finding]:
         return parallel
     findings = parallel
     denials, allocations = seen.denials("no_access_pass"), seen.denials("allocation_refused")
-    good = seen.success_sentence() if seen.expected else "No problem of the license itself is known."
+    good = seen.success_sentence() if seen.expected else "No problem with the license itself is known."
     seats = _seat_sentences(seen)
+    though = (
+        "and it is not certain whether the license is stale"
+        if seen.stale
+        else "although the license is not known to be stale"
+    )
     if seen.refused >= seen.limits.massive_users:
         findings.append(
             Finding(
                 verdict="everyone_refused",
                 severity="critical",
-                summary=f"Qlik refuses everyone, although the license is good: {seen.refused} users within the hour.",
-                users_see=f"{seen.product.refusal[:-1]}, whatever license they were assigned.",
+                summary=f"{seen.refused} users were refused within the hour, perhaps everyone, {though}.",
+                users_see=f"Those users, perhaps everyone: {seen.product.refusal}",
                 evidence=(*seen.refused_sentences(), good, *seats, *seen.probe_sentences()),
                 cure=(
                     "In the QMC, License management: do users still have their licenses? A changed allocation rule, or "
@@ -238,22 +249,23 @@ def _refusals(seen: Evidence) -> list[Finding]:
             alert = "QlikLicenseAccessDenied"
         elif allocations:
             alert = "QlikLicenseAllocationRefused"
-        who = count(seen.refused, "distinct user") if seen.refused else "A user"
+        who = count(seen.refused, "user", "distinct users") if seen.refused else "A user"
         evidence = []
         if seen.refused or denials:
             evidence.append(f"{who} {were(seen.refused or 1)} refused without an access pass within the last hour.")
         if allocations:
             evidence.append(
-                "A license could not be allocated within the last hour: expired, deny-listed, or none left."
+                "A license could not be allocated within the last hour. Possible reasons are an expired license, a "
+                "deny-listed user, or no free seat."
             )
         findings.append(
             Finding(
                 verdict="users_refused",
                 severity="warning",
-                summary=f"{who} {were(seen.refused or 1)} refused within the hour, although the license is not stale."
+                summary=f"{who} {were(seen.refused or 1)} refused within the hour, {though}."
                 if seen.refused or denials
                 else "A license could not be allocated to a user within the hour.",
-                users_see=f"Those users: {seen.product.refusal} The others can work.",
+                users_see=f"Those users: {seen.product.refusal} No other user is known to be affected.",
                 evidence=(*evidence, good, *seats),
                 cure=(
                     "In the QMC, License management: do these users have an access license? If not, assign one.",
@@ -269,13 +281,13 @@ def _refusals(seen: Evidence) -> list[Finding]:
 def _parallel(seen: Evidence) -> Finding:
     users = max(1, seen.parallel)
     denials = seen.denials("parallel_sessions")
-    evidence = [f"{count(users, 'distinct user')} {were(users)} refused with five sessions within the last hour."]
+    evidence = [
+        f"{count(users, 'user', 'distinct users')} {were(users)} refused with five sessions within the last hour."
+    ]
     if denials > users:
-        evidence.append(f"At least {count(denials, 'such refusal')}.")
+        evidence.append(f"There were at least {denials:,} such refusals.")
     if seen.qrs is not None and seen.qrs.sessions_per_user_max is not None:
-        evidence.append(
-            f"Highest number of sessions of any one user at this proxy now: {seen.qrs.sessions_per_user_max:.0f}."
-        )
+        evidence.append(f"The most sessions that one user has at this proxy now: {seen.qrs.sessions_per_user_max:.0f}.")
     return Finding(
         verdict="parallel_sessions",
         severity="warning",
@@ -299,8 +311,8 @@ def _seat_sentences(seen: Evidence) -> list[str]:
     if seen.qrs is None:
         return []
     return [
-        f"{name.capitalize()} seats: {seats.available:.0f} of {seats.licenses:.0f} available"
-        + (f", {seats.quarantined:.0f} in quarantine." if seats.quarantined else ".")
+        f"{seats.available:.0f} of {seats.licenses:.0f} {name} seats are available"
+        + (f"; in quarantine: {seats.quarantined:.0f}." if seats.quarantined else ".")
         for name, seats in seen.qrs.access.items()
         if seats.available is not None and seats.licenses is not None
     ]
@@ -321,7 +333,7 @@ def _seats_exhausted(seen: Evidence) -> list[Finding]:
         Finding(
             verdict="seats_exhausted",
             severity="warning",
-            summary=f"No {listed(gone)} seat is left, and users are refused.",
+            summary=f"No {' or '.join(gone)} seat is left, and users are refused.",
             users_see=f"New users: {seen.product.refusal}",
             evidence=(*_seat_sentences(seen), *seen.refused_sentences()),
             cure=(
@@ -394,16 +406,16 @@ def _tail_blind(seen: Evidence) -> list[Finding]:
         if log == "licenses" and seen.offline:
             continue
         if figures.problem:
-            blind[log] = f"The log {log} cannot be read: {masked(figures.problem).rstrip('.')}."
+            blind[log] = f"The log `{log}` cannot be read: {masked(figures.problem).rstrip('.')}."
         elif figures.listed and not figures.files:
-            blind[log] = f"No file of the log {log} was found."
+            blind[log] = f"No file of the log `{log}` was found."
         elif (
             not seen.one_shot
             and figures.listed
             and figures.last_read is not None
             and seen.now - figures.last_read > seen.limits.unread
         ):
-            blind[log] = f"The log {log} was last read without an error at {seen.at(figures.last_read)}."
+            blind[log] = f"The log `{log}` was last read without an error at {seen.at(figures.last_read)}."
     if not blind:
         return []
     central = "licenses" in blind
@@ -411,7 +423,8 @@ def _tail_blind(seen: Evidence) -> list[Finding]:
         Finding(
             verdict="tail_blind",
             severity="unknown" if central else "warning",
-            summary=f"The exporter cannot read the log {listed(list(blind))}.",
+            summary=f"The exporter cannot read the {'log' if len(blind) == 1 else 'logs'} "
+            f"{listed([f'`{log}`' for log in blind])}.",
             users_see="Not known." if central else "Nothing, as far as is known.",
             evidence=(*blind.values(), *(seen.probe_sentences() if central else ())),
             cure=(
@@ -485,9 +498,7 @@ def well(seen: Evidence) -> Finding:
         summary = f"All is well: the license was synchronised {ago(seen.success or seen.now, seen.now)}."
         evidence.append(seen.success_sentence())
         if seen.state.consecutive_failures:
-            evidence.append(
-                f"{count(seen.state.consecutive_failures, 'sync')} failed since, which is not yet a problem."
-            )
+            evidence.append(f"{count(seen.state.consecutive_failures, 'sync')} failed since, too few for a warning.")
         if seen.lockout is not None:
             evidence.append(
                 f"Without another sync, users would be locked out at {seen.at(seen.lockout)} at the latest."
@@ -503,7 +514,7 @@ def well(seen: Evidence) -> Finding:
             f"at {seen.at(seen.recovered)}."
         )
     evidence += (
-        seen.refused_sentences() or ["No user was refused since, according to the logs."]
+        seen.refused_sentences() or ["No user has been refused since, according to the logs."]
         if before
         else ["No user was refused within the last hour, according to the logs."]
     )

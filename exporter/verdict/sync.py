@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from exporter.events import ErrorClass
-from exporter.probes import CURES
+from exporter.probes import CURES, Reason
 from exporter.verdict.evidence import NETWORK_ERRORS, Evidence
 from exporter.verdict.finding import Finding, VerdictName
 from exporter.verdict.limits import HOUR
@@ -25,15 +25,34 @@ _BY_REASON: dict[str, VerdictName] = {
     "tls_untrusted": "sync_failing_interception",
 }
 """The verdict for a failed probe's reason; all others are the network's."""
+_REASON_WORDS: dict[Reason, str] = {
+    "dns": "this machine cannot resolve the name of {peer}",
+    "tcp_refused": "the connection to {peer} is refused",
+    "tcp_timeout": "the connection to {peer} gets no answer",
+    "tcp_unreachable": "there is no route to {peer}, or this machine blocks the connection",
+    "proxy_connect": "the proxy opens no connection to the backend",
+    "proxy_auth": "the proxy requires a login, and does not get one that it accepts",
+    "tls_untrusted": "this machine does not trust the certificate that is served",
+    "tls_expired": "the certificate that is served is not valid at this time",
+    "tls_hostname": "the certificate that is served is for another host",
+    "tls_handshake": "the TLS handshake fails",
+    "tls_timeout": "the TLS handshake gets no answer",
+    "http_status": "the response is not the expected one",
+    "http_timeout": "no complete response arrives in time",
+    "http_protocol": "the response is not HTTP",
+    "reset": "the connection is cut",
+    "other": "what failed is in the message of the probe",
+}
+"""What a failed probe found. The peer is the proxy where there is one."""
 _ERROR_WORDS: dict[ErrorClass, str] = {
     "dns": "the name of the backend cannot be resolved",
     "refused": "the connection is refused",
     "timeout": "the backend does not answer in time",
     "reset": "the connection is cut",
     "tls": "the certificate or the TLS connection is not accepted",
-    "proxy": "the proxy refuses or fails",
+    "proxy": "the proxy refuses the connection or fails",
     "http": "the backend, or something in its place, answers with an HTTP error",
-    "other": "its request to the backend failed for another reason",
+    "other": "a request to the backend failed for a reason that is not recognised",
 }
 
 
@@ -42,6 +61,7 @@ class _Cause(msgspec.Struct, frozen=True):
 
     verdict: VerdictName
     because: str
+    """With what joins it to the sentence before it."""
     evidence: tuple[str, ...]
     cure: tuple[str, ...]
 
@@ -64,7 +84,7 @@ def _cause(seen: Evidence) -> _Cause:
         evidence.append(f"So {works} works and {fails} does not.")
         return _Cause(
             "sync_failing_proxy",
-            f"{works} works, {fails} does not",
+            f": {works} works, {fails} does not",
             tuple(evidence),
             (*way_cure(seen), seen.product.service_proxy),
         )
@@ -73,7 +93,7 @@ def _cause(seen: Evidence) -> _Cause:
             evidence.append("So the direct connection works, and the proxy that the service uses does not.")
         return _Cause(
             "sync_failing_proxy",
-            "the proxy that the Licenses service uses refuses or fails",
+            ": the proxy that the Licenses service uses refuses the connection or fails",
             tuple(evidence),
             (
                 seen.product.service_proxy,
@@ -84,11 +104,11 @@ def _cause(seen: Evidence) -> _Cause:
     if seen.stranger:
         return _Cause(
             "sync_failing_interception",
-            "something other than the backend answers the Licenses service with a page",
+            ": something other than the backend answers the Licenses service with a page",
             tuple(evidence),
             (
-                "Look for a filter, a proxy or a login page between this node and license.qlikcloud.com, and "
-                "exempt it.",
+                "Look for a filter, a proxy or a login page between this node and license.qlikcloud.com, and have "
+                "this host exempted.",
                 *way_cure(seen),
                 seen.product.service_proxy,
             ),
@@ -96,7 +116,7 @@ def _cause(seen: Evidence) -> _Cause:
     if error == "http":
         return _Cause(
             "sync_failing_network",
-            "the backend, or something in its place, answers the Licenses service with an HTTP error",
+            ": the backend, or something in its place, answers the Licenses service with an HTTP error",
             (*evidence, "It is not known whether the cause is at Qlik or at a proxy or filter in between."),
             (
                 "Check Qlik's status page, or ask Qlik Support, whether the license backend has a disruption.",
@@ -106,53 +126,51 @@ def _cause(seen: Evidence) -> _Cause:
         )
     if error == "tls":
         if good is not None:
-            evidence.append("This machine trusts the certificate; the Licenses service does not.")
+            evidence.append("The probe accepts the certificate and the TLS connection; the Licenses service does not.")
         return _Cause(
             "sync_failing_interception",
-            "the Licenses service does not trust the server's certificate",
+            ": the Licenses service does not accept the server's certificate or the TLS connection",
             tuple(evidence),
             (EXEMPT, *way_cure(seen)),
         )
     if bad is not None:
         verdict = _BY_REASON.get(bad.reason or "", "sync_failing_network")
         if bad.server_error:
-            because = f"the backend itself answers with an error ({bad.status})"
+            because = f": the backend itself answers with an error ({bad.status})"
             return _Cause(verdict, because, tuple(evidence), way_cure(seen))
         if bad.reason == "http_status" and bad.proxied:
             verdict = "sync_failing_proxy"
-        because = {
-            "sync_failing_proxy": "the proxy refuses or fails",
-            "sync_failing_interception": "TLS is intercepted, or the backend's certificate is not trusted",
-        }.get(verdict, f"the network does not let this machine connect ({bad.reason})")
-        return _Cause(verdict, because, tuple(evidence), way_cure(seen))
+        words = _REASON_WORDS[bad.reason or "other"].format(peer="the proxy" if bad.proxied else "the backend")
+        return _Cause(verdict, f": {words}", tuple(evidence), way_cure(seen))
     if good is not None:
         if error in NETWORK_ERRORS and good.proxied:
-            evidence.append("So the proxy works, and the service seems to connect directly, which does not.")
+            evidence.append("So the proxy works; the Licenses service seems to connect directly, and fails.")
             return _Cause(
                 "sync_failing_proxy",
-                "the service does not use the proxy that works",
+                ": the Licenses service does not seem to use the proxy that works",
                 tuple(evidence),
                 (seen.product.service_proxy, seen.product.restart),
             )
         evidence.append(
-            "The network is fine, but the sync fails: a contradiction, unless the service is configured wrongly."
+            "The probe reaches the backend, yet no sync is known to have succeeded since: a contradiction, unless the "
+            "Licenses service connects in another way than the probe."
         )
         return _Cause(
             "sync_failing_service",
-            "although the backend can be reached",
+            ", although the probe reaches the backend",
             tuple(evidence),
             (seen.product.restart, seen.product.service_proxy, *seen.product.force, CONFIRM),
         )
     if error in NETWORK_ERRORS:
         return _Cause(
             "sync_failing_network",
-            f"{_ERROR_WORDS[error]}",
+            f": {_ERROR_WORDS[error]}",
             tuple(evidence),
             (TRY_THE_WAY, OPEN_THE_WAY, seen.product.restart),
         )
     return _Cause(
         "sync_failing_service",
-        "the log gives no reason that is recognised",
+        ": the log gives no reason that is recognised",
         tuple(evidence),
         (TRY_THE_WAY, seen.product.restart, seen.product.service_proxy, *seen.product.force),
     )
@@ -205,8 +223,11 @@ def _sync_finding(seen: Evidence, cause: _Cause, failing: bool, overdue: bool, a
     evidence = [seen.success_sentence()]
     unattempted = overdue and attempt_age is not None and attempt_age > limits.overdue and not failing
     if state.consecutive_failures:
-        last = f", the last at {seen.at(state.last_failure)}" if state.last_failure is not None else ""
-        evidence.append(f"{count(state.consecutive_failures, 'sync', 'syncs in a row')} failed{last}.")
+        last = ""
+        if state.last_failure is not None:
+            last = f", {'the last ' if state.consecutive_failures > 1 else ''}at {seen.at(state.last_failure)}"
+        since = " since the last success" if seen.success is not None else ""
+        evidence.append(f"{count(state.consecutive_failures, 'sync')} failed{since}{last}.")
     if unattempted and state.last_attempt is not None:
         evidence.append(
             f"No sync has been attempted since {seen.at(state.last_attempt)}, although the service goes on logging."
@@ -215,17 +236,17 @@ def _sync_finding(seen: Evidence, cause: _Cause, failing: bool, overdue: bool, a
     if (skew := seen.skew()) is not None:
         evidence.append(f"The clock of this machine differs by {span(skew)} from the backend's.")
     if seen.lockout is not None:
-        evidence.append(f"Without a sync, users are locked out at {seen.at(seen.lockout)} at the latest.")
+        evidence.append(_lockout_sentence(seen, "Without a sync"))
     if failing:
-        summary = f"License syncs fail: {cause.because}."
+        summary = f"License syncs fail{cause.because}."
         alert = "QlikLicenseSyncFailing" if state.consecutive_failures >= limits.failures else ""
     elif overdue:
         summary = (
-            f"The license has not been synchronised for {span(seen.now - (seen.success or seen.now))}: {cause.because}."
+            f"No sync is known to have succeeded for {span(seen.now - (seen.success or seen.now))}{cause.because}."
         )
         alert = "QlikLicenseSyncNotAttempted" if unattempted else "QlikLicenseSyncOverdue"
     else:
-        summary = f"The license backend cannot be reached from this machine: {cause.because}."
+        summary = f"{'The' if seen.good is None else 'A'} probe of the license backend fails{cause.because}."
         alert = ""
         if seen.success is not None:
             evidence.append("The log shows no failed sync yet; the next one is likely to fail.")
@@ -242,19 +263,22 @@ def _sync_finding(seen: Evidence, cause: _Cause, failing: bool, overdue: bool, a
 
 def _unclear(seen: Evidence) -> Finding:
     """Attempts whose end is neither silence nor a failure that is understood."""
-    attempts = count(seen.state.unclear_attempts, "sync", "syncs in a row")
+    number = seen.state.unclear_attempts
+    since = " since the last success" if seen.success is not None else ""
     evidence = [
         seen.success_sentence(),
-        f"It is not known how {attempts} ended: they were followed by entries that are not understood, or by none.",
+        f"It is not known how {count(number, 'sync')}{since} ended: {'it was' if number == 1 else 'each was'} followed "
+        "by entries that are not understood, by none, by a restart of the service, or by a failed probe.",
     ]
     if seen.state.consecutive_failures:
-        evidence.append(f"{count(seen.state.consecutive_failures, 'other sync')} failed since the last success.")
+        evidence.append(f"{count(seen.state.consecutive_failures, 'other sync')} failed{since}.")
     if seen.lockout is not None:
-        evidence.append(f"If they failed, users are locked out at {seen.at(seen.lockout)} at the latest.")
+        evidence.append(_lockout_sentence(seen, "If it failed" if number == 1 else "If they failed"))
     return Finding(
         verdict="sync_unclear",
         severity="warning",
-        summary=f"It is unclear whether the license is still synchronised: {attempts} ended with unknown messages.",
+        summary="It is unclear whether the license is still synchronised: it is not known how "
+        f"{'the last sync' if number == 1 else f'{number:,} syncs'} ended.",
         users_see="Nothing yet. If the syncs failed, everyone is refused after the grace time.",
         evidence=(*evidence, *seen.probe_sentences()),
         cure=(SHOW_UNKNOWN, *way_cure(seen)),
@@ -291,6 +315,13 @@ def _silence(seen: Evidence) -> Finding:
     )
 
 
+def _lockout_sentence(seen: Evidence, condition: str) -> str:
+    due = seen.lockout or seen.now
+    if due <= seen.now:
+        return f"{condition}, users should have been locked out at {seen.at(due)}."
+    return f"{condition}, users are locked out at {seen.at(due)} at the latest."
+
+
 def _lockout(seen: Evidence, cause: _Cause, findings: list[Finding]) -> Finding | None:
     """The lockout that comes: the grace since the last success, or since the first sign of the service."""
     due = seen.lockout
@@ -303,19 +334,24 @@ def _lockout(seen: Evidence, cause: _Cause, findings: list[Finding]) -> Finding 
             "from then."
         )
     evidence.append(
-        f"With a grace of {span(seen.rules.grace)} users are locked out at {seen.at(due)} at the latest: an upper "
-        "bound, since Qlik does not say which of its two schedules counts."
+        f"{_lockout_sentence(seen, f'With a grace of {span(seen.rules.grace)}')} This is an upper bound, since Qlik "
+        "does not say which of its two schedules counts."
     )
     if seen.state.unclear_attempts:
+        number = seen.state.unclear_attempts
+        since = " since the last success" if seen.success is not None else ""
         evidence.append(
-            f"It is not known how {count(seen.state.unclear_attempts, 'sync', 'syncs')} since then ended. If one of "
-            "them succeeded, there is more time."
+            f"It is not known how {count(number, 'sync')}{since} ended. "
+            f"If {'it' if number == 1 else 'one of them'} succeeded, there is more time."
         )
     left = due - seen.now
+    certain = seen.success is not None and not seen.state.unclear_attempts
     summary = (
-        f"Users will be locked out in {span(left)}, at {instant(due)}, unless a sync succeeds first."
+        f"Users {'will' if certain else 'may'} be locked out in {span(left)}, at {instant(due)}, unless a sync "
+        "succeeds first."
         if left > 0
-        else f"Users should have been locked out at {instant(due)}, {span(left)} ago: no sync has succeeded since."
+        else f"Users should have been locked out at {instant(due)}, {span(left)} ago: no sync is known to have "
+        "succeeded in time."
     )
     cures = [step for finding in findings for step in finding.cure] or list(cause.cure)
     return Finding(
@@ -334,15 +370,17 @@ def _interception(seen: Evidence) -> list[Finding]:
     good = seen.good
     if good is None or good.issuer_expected is not False or not seen.expected:
         return []
-    issuer = f' by "{good.issuer}"' if good.issuer else ""
+    issuer = f'"{good.issuer}"' if good.issuer else "a CA without an organisation"
     return [
         Finding(
             verdict="sync_failing_interception",
             severity="warning",
-            summary="TLS to the license backend is inspected; syncs fail if the service does not trust that issuer.",
+            summary="TLS to the license backend seems to be inspected; syncs fail if the Licenses service does not "
+            "trust the issuer.",
             users_see=seen.product.not_yet,
             evidence=(
-                f"The certificate served for {good.target} was issued{issuer}, which is not one of `expected_issuers`.",
+                f"The certificate served for {good.target} was issued by {issuer}, which is not one of "
+                "`expected_issuers`.",
                 seen.success_sentence(),
             ),
             cure=(EXEMPT,),
@@ -361,11 +399,12 @@ def _backend_flapping(seen: Evidence) -> list[Finding]:
     recent, changes, reasons = found
     what = "probe" if reasons is not None else "sync"
     evidence = [
-        f"{count(sum(recent), f'successful {what}')} of {len(recent)}, with {changes} changes.",
+        f"{sum(recent)} of {len(recent)} {what}s succeeded, with {changes} changes between success and failure.",
         seen.success_sentence(),
     ]
     if reasons:
-        evidence.insert(1, "Reasons: " + listed([f"{reason} {number}" for reason, number in reasons]) + ".")
+        failures = [f"{reason} ({number})" for reason, number in reasons]
+        evidence.insert(1, f"The other probes failed with {listed(failures)}.")
     elif seen.error is not None:
         evidence.insert(1, f"The Licenses service last reported that {_ERROR_WORDS[seen.error[0]]}.")
     share = sum(recent) / len(recent)
@@ -373,8 +412,8 @@ def _backend_flapping(seen: Evidence) -> list[Finding]:
         Finding(
             verdict="backend_flapping",
             severity="warning",
-            summary=f"The connection to the license backend is unreliable: {share:.0%} of the {what}s succeeded.",
-            users_see="Nothing yet. Syncs succeed by chance.",
+            summary=f"Contact with the license backend is unreliable: {share:.0%} of the {what}s succeeded.",
+            users_see="Nothing yet, but whether a sync succeeds is a matter of chance.",
             evidence=tuple(evidence),
             cure=(
                 "Look for something that changes at the same intervals: a fail-over firewall, a proxy or name with "

@@ -231,8 +231,8 @@ def _timeline(timeline: Timeline, now: float) -> str:
     syncs = [slot.sync for slot in timeline.slots]
     good, bad = sum(slot.probes_good for slot in timeline.slots), sum(slot.probes_bad for slot in timeline.slots)
     told = (
-        f"{syncs.count('succeeded')} intervals with a successful sync, {syncs.count('failed')} with a failed one, "
-        f"{syncs.count('stale')} with a stale license; {good} of {good + bad} backend probes succeeded."
+        f"Intervals with a successful sync: {syncs.count('succeeded')}; with a failed one: {syncs.count('failed')}; "
+        f"with a stale license: {syncs.count('stale')}. Successful backend probes: {good} of {good + bad}."
     )
     width = _SLOT * len(timeline.slots)
     sync_marks, probe_marks = [], []
@@ -313,7 +313,7 @@ def _probe(probe: Probe, now: float) -> str:
         state = "<p>Not probed yet.</p>"
     elif last.success is None:
         state = (
-            f'<p><span class="soft">? Inconclusive</span>, {ago(last.at, now)}: {escape(last.detail)}</p>'
+            f'<p><span class="soft">? Not judged</span>, {ago(last.at, now)}: {escape(last.detail)}</p>'
             f"<p><strong>Likely cure:</strong> {_prose(probe.cure)}</p>"
         )
     elif last.success:
@@ -353,7 +353,7 @@ def _probe(probe: Probe, now: float) -> str:
 
 def _outcome(result: Probed) -> str:
     if result.success is None:
-        return "? inconclusive"
+        return "? not judged"
     return "✓ reached" if result.success else f"✗ {result.reason}"
 
 
