@@ -200,6 +200,12 @@ class LicenseState(msgspec.Struct, kw_only=True):
         """Syncs since the last success whose end is neither silence nor a failure that is understood."""
         return self._since_success()[1]
 
+    @property
+    def unclear_since(self) -> float | None:
+        """When the first of them was attempted, as far back as attempts are kept; None where there is none."""
+        success = self.last_success()
+        return self.sync.unclear_since(success[0] if success else None)
+
     def _since_success(self) -> tuple[int, int]:
         success = self.last_success()
         return self.sync.since(success[0] if success else None)

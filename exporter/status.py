@@ -12,13 +12,15 @@ import msgspec
 from exporter import __version__
 from exporter.events import DENIAL_REASONS, LOG_NAMES, USER_DENIAL_REASONS, DenialReason, LogName
 from exporter.journal import Entry, Journal
-from exporter.license import LogCounters, SuccessSource
+from exporter.license import LicenseState, LogCounters, SuccessSource
 from exporter.masking import masked
 from exporter.observation import LogFigures, Observation
 from exporter.printable import printable, printable_tree
 from exporter.probes import Phase, ProbeHistory, ServiceBoard
 from exporter.qrs import QrsBoard
 from exporter.verdict import Judgement, judge
+from exporter.verdict.phrases import SILENCE_DOUBTED
+from exporter.wording import instant
 
 EVENTS_SHOWN = 20
 """Kinds of entries on the page; `/api/v1/events` has each entry."""
@@ -47,6 +49,12 @@ class License(msgspec.Struct, frozen=True, kw_only=True):
     last_attempt: float | None
     last_failure: float | None
     consecutive_failures: int
+    unclear_attempts: int
+    """Attempts since the last success of which it is not known how they ended."""
+    unclear_since: float | None
+    """When the first of them was made."""
+    silence_doubted: str
+    """Why an attempt without a logged failure does not count as a success; empty where it does."""
     lockout: float | None
     grace: float
     sync_attempts: int
@@ -296,8 +304,15 @@ def _license(seen: Observation) -> License:
         stale=expected and state.stale(),
         last_success=at,
         success_source=source,
+        silence_doubted=_silence_doubted(state),
         lockout=state.lockout(seen.rules),
     )
+
+
+def _silence_doubted(state: LicenseState) -> str:
+    if not state.sync.doubted or state.sync.verdict is None:
+        return ""
+    return f"The Licenses service reported its license as stale at {instant(state.sync.verdict)}. {SILENCE_DOUBTED}"
 
 
 def _source(seen: Observation, log: LogName, figures: LogFigures, shown: Callable[[str], str]) -> Source:

@@ -231,6 +231,13 @@ class SyncClock(msgspec.Struct, kw_only=True):
             failed, unclear = failed + self.older_failures, unclear + self.older_unclear
         return failed + self._orphans_since(after), unclear
 
+    def unclear_since(self, success: float | None) -> float | None:
+        """The first attempt after `success` that ended unclear, as far back as they are kept."""
+        ends = [(end.at, end.outcome) for end in self.ends]
+        ends += reversed([(judged.at, judged.outcome) for judged in self.judged()])
+        after = float("-inf") if success is None else success
+        return next((at for at, outcome in ends if outcome == "unclear" and at > after), None)
+
     def _orphans_since(self, after: float) -> int:
         return self.orphan_failures if self.orphan_failure is not None and self.orphan_failure > after else 0
 

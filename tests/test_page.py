@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 from browser import Tab, chromium
 from observed import (
+    ATTEMPT,
     DAY,
     HOUR,
     MINUTE,
@@ -211,6 +212,37 @@ def test_a_lockout_that_is_due_and_a_backend_never_probed_are_said():
     assert 'href="runbooks/QlikLicenseLockoutImminent"' in text
     assert "Due 24 h 10 min ago" in text
     assert "Not probed yet." in text
+
+
+def test_attempts_of_unknown_end_are_shown_with_the_first_of_them():
+    lines = syncs(NOON - 5 * HOUR, NOON - 90 * MINUTE)
+    for age in (80, 60, 40, 20):
+        lines.append(licenses_line(NOON - age * MINUTE, ATTEMPT))
+        lines.append(licenses_line(NOON - age * MINUTE + 5, "assignment update failed: quota", caller="quota.go:7"))
+    seen = observation(lines)
+    license = status(seen).license
+    assert license.unclear_attempts == seen.state.unclear_attempts >= 4
+    assert license.unclear_since == NOON - 80 * MINUTE
+    assert f"{license.unclear_attempts}, since 2026-11-02 10:40:00 UTC, 1 h 20 min ago" in page_of(seen)
+    good = status(observation(syncs(NOON - 5 * HOUR, NOON - 10 * MINUTE))).license
+    assert (good.unclear_attempts, good.unclear_since, good.silence_doubted) == (0, None, "")
+
+
+def test_doubt_of_silence_is_shown_with_its_reason():
+    seen = observation([*syncs(NOON - 30 * HOUR, NOON - 40 * MINUTE), licenses_line(NOON - 60, STALE)])
+    license = status(seen).license
+    assert license.silence_doubted.startswith(
+        "The Licenses service reported its license as stale at 2026-11-02 11:59:00"
+    )
+    assert "Silence is not taken for a success" in page_of(seen)
+    assert "Silence is not" not in page_of(healthy())
+
+
+def test_an_old_report_of_staleness_that_nothing_confirms_is_not_called_a_lockout():
+    old = page_of(observation([licenses_line(NOON - 80 * HOUR, STALE)]))
+    assert "Locked out" not in old
+    assert "Reported stale" in old
+    assert "Locked out" in page_of(observation([licenses_line(NOON - 60, STALE)]))
 
 
 def test_an_observation_of_nothing_makes_a_page_that_says_so():

@@ -35,7 +35,7 @@ from exporter.observation import LogFigures
 from exporter.probes import REASONS
 from exporter.products import NPRINTING, QLIKVIEW
 from exporter.qrs import AccessType, LicenseOverview
-from exporter.status import Status
+from exporter.status import License, Status
 from exporter.verdict import LIMITS, VERDICTS, WORST_FIRST, Judgement, judge, limits_of, rules, sync
 
 GOOD = syncs(NOON - 2 * HOUR, NOON - 10 * MINUTE)
@@ -656,6 +656,12 @@ def test_the_documentation_covers_every_field_of_the_status():
         name for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
     }
     assert documented == set(Status.__struct_fields__)
+
+
+def test_the_documentation_covers_every_field_of_the_sync_clock():
+    section = PAGE.partition("### The field `license`")[2]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(License.__struct_fields__)
 
 
 def shipped_alerts() -> dict[str, list[dict]]:

@@ -4,6 +4,13 @@
 
 NOTHING = "Nothing: they can work."
 
+# --- evidence --------------------------------------------------------------------------------------------------------
+
+SILENCE_DOUBTED = (
+    "On this site, attempts without a logged failure have turned out to be failures. Successes are inferred again once "
+    "users can work without another such report, or a message or the Repository API shows a success."
+)
+
 # --- steps of a cure -------------------------------------------------------------------------------------------------
 
 OPEN_THE_WAY = (

@@ -12,6 +12,7 @@ from exporter.verdict.limits import DAY
 from exporter.verdict.phrases import (
     CONFIRM,
     NOTHING,
+    SILENCE_DOUBTED,
     TRY_THE_WAY,
 )
 from exporter.verdict.sync import way_cure
@@ -34,10 +35,7 @@ def _license_stale(seen: Evidence) -> list[Finding]:
         evidence.append(f"A sync was attempted at {seen.at(seen.state.last_attempt)}; an attempt is not a success.")
     evidence += seen.refused_sentences() + seen.repository_sentences() + seen.probe_sentences()
     if seen.state.sync.doubted:
-        evidence.append(
-            "On this site, attempts without a logged failure have turned out to be failures. Successes are inferred "
-            "again once users can work without another such report, or a message or the Repository API shows a success."
-        )
+        evidence.append(SILENCE_DOUBTED)
     if seen.dead:
         cure = [*way_cure(seen), seen.product.restart, *seen.product.force, CONFIRM]
         if seen.good is not None and seen.bad is None:

@@ -12,9 +12,9 @@ from exporter.license import REFUSED_WINDOW
 from exporter.observation import Observation
 from exporter.printable import printable
 from exporter.probes import Phase
-from exporter.status import Probe, Probed, Qrs, Service, Status, Timeline
+from exporter.status import License, Probe, Probed, Qrs, Service, Status, Timeline
 from exporter.status import status as status_made_of
-from exporter.verdict import Finding, Severity
+from exporter.verdict import Finding, Judgement, Severity
 from exporter.wording import ago, brief, count, instant, span
 
 NAME = "qlik-license-exporter"
@@ -141,8 +141,10 @@ def _clock(status: Status) -> str:
     license, now = status.license, status.now
     if license.kind in ("offline", "lef"):
         clock = '<p class="clock">No sync clock</p><p class="soft">This kind of license never synchronises.</p>'
-    elif license.stale:
+    elif license.stale and _is_confirmed_stale(status.verdict):
         clock = '<p class="clock no">Locked out</p><p class="soft">until a sync succeeds</p>'
+    elif license.stale:
+        clock = '<p class="clock no">Reported stale</p><p class="soft">Users may be locked out.</p>'
     elif license.lockout is None:
         clock = '<p class="clock">Not known</p><p class="soft">No successful sync is known.</p>'
     elif license.lockout > now:
@@ -159,11 +161,29 @@ def _clock(status: Status) -> str:
         ("Last attempt", _when(license.last_attempt, now)),
         ("Last failure", _when(license.last_failure, now)),
         ("Consecutive failures", str(license.consecutive_failures)),
+        ("Unclear attempts", _unclear(license, now)),
         ("Last reported stale", _when(license.stale_verdict, now)),
-        ("In total", f"{license.sync_attempts:,} attempts, {license.sync_failures:,} failures"),
+        ("In total", f"{count(license.sync_attempts, 'attempt')}, {count(license.sync_failures, 'failure')}"),
         ("Grace", span(license.grace)),
     ]
-    return f'<section aria-labelledby="clock"><h2 id="clock">Time until lockout</h2>{clock}{_rows(rows)}</section>'
+    doubt = ""
+    if license.silence_doubted:
+        why = _prose(license.silence_doubted)
+        doubt = f'<p class="soft"><strong>Silence is not taken for a success:</strong> {why}</p>'
+    return (
+        f'<section aria-labelledby="clock"><h2 id="clock">Time until lockout</h2>{clock}{_rows(rows)}{doubt}</section>'
+    )
+
+
+def _is_confirmed_stale(verdict: Judgement) -> bool:
+    return any(
+        finding.verdict == "license_stale" and finding.severity == "critical" for finding in (verdict, *verdict.also)
+    )
+
+
+def _unclear(license: License, now: float) -> str:
+    since = f", since {_when(license.unclear_since, now)}" if license.unclear_since is not None else ""
+    return f"{license.unclear_attempts:,}{since}"
 
 
 def _when(at: float | None, now: float) -> str:
