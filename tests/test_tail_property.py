@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tailing import Driven, disk_folder
 
@@ -287,6 +287,7 @@ HARMS = [
 
 
 @settings(QUICK, max_examples=100)
+@example(["line", "truncate", "delete", "line", "poll", "straight", "poll", "restart"], None)
 @given(st.lists(st.sampled_from(HARMS), max_size=40), st.sampled_from([None, Root("another", False, False)]))
 def test_any_story_of_files_that_come_to_harm_counts_each_record_once(
     steps: list[str], archive_root: Root | None

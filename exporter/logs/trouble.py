@@ -128,6 +128,7 @@ _BEGINNINGS = frozenset(
         "fall",
         "falls",
     }
+    | {"returned", "returns", "answered", "answers", "replied", "responded", "status", "code", "https"}
     | {"falling", "fell", "back", "ended", "http", "rate", "dial", "not", "no", "tls", "wsarecv", "wsasend", "without"}
 )
 """Words with which the failures of several words begin."""

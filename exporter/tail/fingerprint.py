@@ -56,6 +56,8 @@ def holds(data: bytes, hashed: str, length: int) -> bool:
 def compare_files(copy: int, original: int) -> Likeness:
     """What the open file `copy` holds of the content of the open file `original`. Raises OSError."""
     copied, size = os.fstat(copy).st_size, os.fstat(original).st_size
+    if copied and not size:
+        return "other"  # of an empty file anything would be a copy
     shorter = min(copied, size)
     parts = ((0, min(shorter, HEAD)), (max(0, shorter - ANCHOR), min(shorter, ANCHOR)))
     if any(files.read_at(copy, *part) != files.read_at(original, *part) for part in parts):
