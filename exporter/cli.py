@@ -68,6 +68,11 @@ COMMANDS = {
         "write the rules, dashboards, runbooks and units of this version to a folder",
         flags=(),
     ),
+    "drill": _Command(
+        "exporter.commands.drill",
+        "send alerts to Alertmanager as an exercise, report what it does with them, and withdraw them",
+        flags=(),
+    ),
     "demo": _Command("exporter.commands.demo", "play a license incident with artificial logs", flags=()),
     "service": _Command("exporter.commands.service", "install, remove, start or stop the Windows service", flags=()),
 }

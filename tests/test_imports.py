@@ -114,7 +114,7 @@ PACKAGES: dict[str, set[str]] = {
     "verdict": {"config", "events", "license", "observation", "probes", "qrs", "verdict", "wording", "masking"},
 }
 ONLY_USERS = {
-    "yaml": {"assets.forms", "config.showing", "config.strict_yaml"},
+    "yaml": {"assets.forms", "commands.drill", "config.showing", "config.strict_yaml"},
     "prometheus_client": {"app", "metrics", "once", "web.server"},
     "sqlite3": {"store"},
 }
