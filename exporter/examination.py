@@ -18,7 +18,7 @@ from exporter.masking import masked_name
 from exporter.observation import LogFigures, Observation
 from exporter.probes import ProbeHistory, ProbeResult, ServiceBoard, look_at_service, probe
 from exporter.products import PRODUCTS
-from exporter.qrs import QrsBoard, read_into, sync_seen
+from exporter.qrs import QrsBoard, count_into, read_into, sync_seen
 from exporter.sources import Source
 
 _log = logging.getLogger(__name__)
@@ -159,7 +159,9 @@ async def _asked(config: Config, environ: Mapping[str, str]) -> tuple[tuple[Prob
     board = None
     if config.qrs.enabled:
         board = QrsBoard(config.qrs)
-        await read_into(board)
+        overview = await read_into(board)
+        if overview is not None and config.qrs.seats_interval:
+            await count_into(board, overview)
     return (*histories, *direct), board
 
 

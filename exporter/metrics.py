@@ -232,6 +232,12 @@ ACCESS = {
         "excess": "Licenses allocated beyond what is owned.",
     }.items()
 }
+ACCESS_UNUSED = _gauge(
+    "qlik_license_access_unused",
+    "Allocated licenses not used for 30, 60 or 90 days (each includes the longer ones), and those never used.",
+    access_type=ACCESS_TYPES,
+    unused=("30d", "60d", "90d", "never"),
+)
 CAPACITY = {
     part: _gauge(f"qlik_license_analyzer_capacity_{part}_seconds", meaning)
     for part, meaning in {
@@ -519,6 +525,11 @@ def _qrs_families(board: QrsBoard | None, now: float) -> Iterator[Family]:
     yield from _family(QRS_PROBLEMS, ((), board.problems))
     if overview := board.overview(now):
         yield from _overview_families(overview)
+    if found := board.unused(now):
+        yield from _family(
+            ACCESS_UNUSED,
+            *(((name, unused), n) for name, seats in found.access.items() for unused, n in seats.unused.items()),
+        )
 
 
 def _overview_families(overview: LicenseOverview) -> Iterator[Family]:

@@ -189,6 +189,15 @@ class Seats(msgspec.Struct, frozen=True, kw_only=True):
     excess: float | None
 
 
+class Unused(msgspec.Struct, frozen=True, kw_only=True):
+    """Seats of one kind that nobody uses."""
+
+    access_type: str
+    allocated: float
+    unused: dict[str, float]
+    """By the time since their last use, as the label `unused`."""
+
+
 class Qrs(msgspec.Struct, frozen=True, kw_only=True):
     """What the Repository API tells."""
 
@@ -201,6 +210,9 @@ class Qrs(msgspec.Struct, frozen=True, kw_only=True):
     kind: str | None
     product: str | None
     seats: tuple[Seats, ...]
+    unused: tuple[Unused, ...]
+    """Empty where they are not counted (`qrs.seats_interval`), or cannot be."""
+    unused_read_at: float | None
     capacity_allocated: float | None
     capacity_used: float | None
     tokens: float | None
@@ -348,13 +360,17 @@ def _probe(history: ProbeHistory, kept: Mapping[str, float], shown: Callable[[st
 
 
 def _qrs(board: QrsBoard, now: float, shown: Callable[[str], str]) -> Qrs:
-    overview = board.overview(now)
+    overview, counted = board.overview(now), board.unused(now)
     return _made(
         Qrs,
         overview,
         up=board.up,
         problem=shown(board.reason),
         read_at=board.last_success,
+        unused=tuple(
+            _made(Unused, seats, access_type=name) for name, seats in (counted.access.items() if counted else ())
+        ),
+        unused_read_at=counted.read_at if counted else None,
         seats=tuple(
             _made(Seats, seats, access_type=name) for name, seats in (overview.access.items() if overview else ())
         ),

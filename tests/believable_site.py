@@ -347,6 +347,8 @@ def _seats(node: Node, at: float) -> Iterator[Sample]:
         yield "qlik_license_access_quarantined", labels, quarantined
         yield "qlik_license_access_available", labels, seats - allocated - quarantined
         yield "qlik_license_access_excess", labels, 0
+        for unused, number in (("30d", 4), ("60d", 2), ("90d", 1), ("never", 0)):
+            yield "qlik_license_access_unused", {**labels, "unused": unused}, number
     date = datetime.fromtimestamp(at, UTC)
     month = (date.day - 1 + date.hour / 24) / 30
     yield "qlik_license_analyzer_capacity_allocated_seconds", {}, 5000 * MINUTE

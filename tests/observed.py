@@ -8,6 +8,7 @@ from exporter.config import (
     BACKEND_PROBE,
     REPOSITORY_PROBE,
     Config,
+    Duration,
     LicenseConfig,
     MessageConfig,
     ProbeConfig,
@@ -21,7 +22,7 @@ from exporter.logs.formats import instant, split
 from exporter.logs.messages import Catalogue
 from exporter.observation import LogFigures, Observation
 from exporter.probes import ProbeHistory, ProbeResult, Reason
-from exporter.qrs import LicenseOverview, QrsBoard
+from exporter.qrs import LicenseOverview, QrsBoard, UnusedOverview
 
 NOON = instant("2026-11-02T12:00:00Z") or 0.0
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -120,10 +121,12 @@ def repository(results: Iterable[ProbeResult]) -> ProbeHistory:
     return history(results, REPOSITORY_PROBE)
 
 
-def board(overview: LicenseOverview) -> QrsBoard:
+def board(overview: LicenseOverview, unused: UnusedOverview | None = None) -> QrsBoard:
     """What the Repository API told."""
-    board = QrsBoard(QrsConfig(enabled=True))
+    board = QrsBoard(QrsConfig(enabled=True, seats_interval=Duration(6 * 3600)))
     board._succeeded(overview, 0.1)
+    if unused is not None:
+        board._counted(unused)
     return board
 
 

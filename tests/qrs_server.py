@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import ipaddress
 import json
+import re
 import socket
 import ssl
 import struct
@@ -34,6 +35,7 @@ OWNER, ORGANISATION = "Olive Owner", "Example Holdings Ltd"
 SECRETS = (SERIAL, KEY, OWNER, ORGANISATION, "sa_api", "ANNA", "hidden-password")
 """What no note, log line or label may ever hold."""
 
+PROFESSIONALS, ANALYZERS = "/qrs/license/professionalaccesstype/count", "/qrs/license/analyzeraccesstype/count"
 LICENSE, ACCESS, SESSIONS = "/qrs/license", "/qrs/license/accesstypeoverview", "/qps/session"
 
 
@@ -282,6 +284,7 @@ class Request:
     path: str
     query: dict[str, str]
     headers: dict[str, str]
+    raw_query: str = ""
 
 
 @dataclass
@@ -290,6 +293,33 @@ class Answer:
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
 
+
+class Seats:
+    """The allocated seats of one kind by their `lastUsed`; counts those that a filter selects, as a database does.
+
+    A seat that was never used has the date of year 1753, or none at all: which of them is unknown, so both are played.
+    """
+
+    def __init__(self, last_used: Iterable[float | str | None], *, visible: bool = True) -> None:
+        self._dates = [_iso(at) if isinstance(at, float | int) else at for at in last_used] if visible else []
+
+    def count(self, wanted: str) -> Answer:
+        """`{"value": N}`, or 400 for a filter that is none."""
+        selected = len(self._dates)
+        if wanted:
+            found = re.fullmatch(r"lastUsed le '(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)'", wanted)
+            if not found:
+                return Answer(400, b"Bad Request")
+            selected = sum(date is not None and date <= found[1] for date in self._dates)
+        return Answer(200, json.dumps({"value": selected}).encode(), {"Content-Type": "application/json"})
+
+
+def _iso(at: float) -> str:
+    return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+NEVER = "1753-01-01T00:00:00.000Z"
+"""How Qlik writes "no date"."""
 
 Behaviour = Callable[[ssl.SSLSocket, threading.Event], None]
 """Gets the connection after the request has been read, and what is set when the server is to stop."""
@@ -301,7 +331,7 @@ class FakeQrs:
     def __init__(self, site: Site, *, strangers: Iterable[Site] = (), port: int = 0) -> None:
         self.site = site
         self.answers: dict[str, Any] = {}
-        """JSON by path; an `Answer` is sent as it is."""
+        """JSON by path; an `Answer` is sent as it is, and `Seats` are counted."""
         self.says(SIGNED_KEY)
         self.behaviours: dict[str, Behaviour] = {}
         self.users = {("INTERNAL", "sa_api"): "LicenseReader", ("EXAMPLE", "nobody"): ""}
@@ -376,7 +406,7 @@ class FakeQrs:
         incoming.read(int(headers.get("content-length", "0")))
         parts = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        request = Request(method, parts.path, query, headers)
+        request = Request(method, parts.path, query, headers, parts.query)
         self.requests.append(request)
         if behaviour := self.behaviours.get(request.path):
             behaviour(stream, self._stop)
@@ -405,6 +435,8 @@ class FakeQrs:
         if request.path not in self.answers:
             return Answer(404, b"Not Found")
         answer = self.answers[request.path]
+        if isinstance(answer, Seats):
+            return answer.count(request.query.get("filter", ""))
         if isinstance(answer, Answer):
             return answer
         return Answer(200, json.dumps(answer).encode(), {"Content-Type": "application/json; charset=utf-8"})

@@ -87,6 +87,13 @@ def test_the_reference_holds_every_field_at_its_default() -> None:
         ("license: {settle: 6d}", "f.yml: license.settle: found `6d`, expected less than license.grace, which is 5d"),
         ("license: {settle: 0s}", "f.yml: license.settle: found `0s`, expected more than 0"),
         ("qrs: {interval: 0s}", "f.yml: qrs.interval: found `0s`, expected at least 1s"),
+        (
+            "qrs: {seats_interval: 1m}",
+            "f.yml: qrs.seats_interval: found `1m`, expected 0 (off), or at least qrs.interval, which is 5m",
+        ),
+        ("qrs: {interval: 0}", "f.yml: qrs.interval: found the number `0`, expected at least 1s"),
+        ("qrs: {seats_interval: false}", "f.yml: qrs.seats_interval: found `false`, expected a duration"),
+        ("qrs: {seats_interval: 0.5}", "f.yml: qrs.seats_interval: found the number `0.5`, expected a duration"),
         ("qrs: {max_age: 1m}", "f.yml: qrs.max_age: found `1m`, expected at least qrs.interval, which is 5m"),
         (
             "license: {kind: slk}",

@@ -54,6 +54,7 @@ access_used gauge access_type=professional,analyzer
 access_available gauge access_type=professional,analyzer
 access_quarantined gauge access_type=professional,analyzer
 access_excess gauge access_type=professional,analyzer
+access_unused gauge access_type=professional,analyzer unused=30d,60d,90d,never
 analyzer_capacity_allocated_seconds gauge
 analyzer_capacity_used_seconds gauge
 analyzer_capacity_unavailable_seconds gauge

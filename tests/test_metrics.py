@@ -21,7 +21,7 @@ from exporter.logs.messages import Catalogue
 from exporter.metrics import METRICS, LicenseCollector
 from exporter.observation import LogFigures, Observation
 from exporter.probes import ProbeHistory, ProbeResult
-from exporter.qrs import AccessType, LicenseOverview, QrsBoard
+from exporter.qrs import AccessType, LicenseOverview, QrsBoard, UnusedOverview, UnusedSeats
 from exporter.verdict import Judgement
 
 HERE = Path(__file__).parent
@@ -131,6 +131,11 @@ def probed() -> ProbeHistory:
     return history
 
 
+def unused(read_at: float) -> UnusedOverview:
+    seats = UnusedSeats(40, {"30d": 12, "60d": 11, "90d": 8, "never": 3})
+    return UnusedOverview(read_at=read_at, access={"professional": seats})
+
+
 def overview(**more: object) -> QrsBoard:
     board = QrsBoard(QrsConfig(enabled=True))
     board.up, board.duration, board.last_success = True, 0.2, NOW - 5
@@ -143,6 +148,7 @@ def overview(**more: object) -> QrsBoard:
     }  # fmt: skip
     shown = LicenseOverview(**{**values, **more})
     board.overview = lambda now: shown  # type: ignore[method-assign]
+    board._counted(unused(NOW - 5))
     return board
 
 
@@ -171,6 +177,16 @@ def test_everything_promised_is_exposed_once_it_is_known_and_lints() -> None:
     assert exposed == set(METRICS)
     lint = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
     assert (lint.returncode, lint.stdout + lint.stderr) == (0, "")
+
+
+def test_seats_that_nobody_uses_are_exposed_by_time_since_use_and_a_kind_not_counted_is_absent() -> None:
+    exposed = samples(exposition(everything()))
+    assert {name: value for name, value in exposed.items() if "access_unused" in name} == {
+        'qlik_license_access_unused{access_type="professional",unused="30d"}': 12,
+        'qlik_license_access_unused{access_type="professional",unused="60d"}': 11,
+        'qlik_license_access_unused{access_type="professional",unused="90d"}': 8,
+        'qlik_license_access_unused{access_type="professional",unused="never"}': 3,
+    }
 
 
 def contract_names() -> Iterator[str]:

@@ -36,7 +36,7 @@ from observed import (
 from exporter.config import LicenseConfig
 from exporter.events import LOG_NAMES
 from exporter.observation import LogFigures, Observation
-from exporter.qrs import AccessType, LicenseOverview
+from exporter.qrs import AccessType, LicenseOverview, UnusedOverview, UnusedSeats
 from exporter.status import Status, events_of, status, status_of
 from exporter.web.page import REFRESH, SCRIPT, STYLE, page_of
 
@@ -60,8 +60,10 @@ def incident(show_people: bool = False) -> Observation:
                                kind="signed_key", product="Qlik Sense", access=seats, capacity_allocated=60_000.0,
                                capacity_used=30_000.0, tokens=100.0, tokens_available=7.0,
                                sessions_per_user_max=5.0)  # fmt: skip
+    idle = {"professional": UnusedSeats(10, {"30d": 4, "60d": 3, "90d": 2, "never": 1})}
+    unused = UnusedOverview(read_at=NOON - HOUR, access=idle)
     return observation(
-        licenses, audit, probes=probes, qrs=board(overview), started=NOON - 2 * DAY, show_people=show_people
+        licenses, audit, probes=probes, qrs=board(overview, unused), started=NOON - 2 * DAY, show_people=show_people
     )
 
 
@@ -155,6 +157,12 @@ def test_the_api_says_the_same_as_the_page_and_can_be_read_back():
     assert len(data["timeline"]["slots"]) == 48
     assert data["probes"][0]["results"][0]["reason"] == "dns"
     assert data["qrs"]["seats"][0]["available"] == 0
+    (idle,) = data["qrs"]["unused"]
+    assert idle == {
+        "access_type": "professional",
+        "allocated": 10,
+        "unused": {"30d": 4, "60d": 3, "90d": 2, "never": 1},
+    }
     events = events_of(incident().journal)
     assert data["events"][0]["count"] == 5
     assert events["events"][0]["meaning"].startswith("user refused")
@@ -181,6 +189,8 @@ def test_a_probes_certificate_clock_and_stages_and_what_was_bought_are_shown():
         "500 of 1,000 used this month",
         "7 of 100 available",
         "5 of 5",
+        "Allocated licenses that nobody uses",
+        "counted 1 h ago",
         "restarted: tail 2 times",
         "state saved 9 s ago",
     ):

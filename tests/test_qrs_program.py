@@ -4,19 +4,24 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from live_programs import eventually, fetched, free_port
+from observed import ATTEMPT, licenses_line
 from qrs_server import (
+    ANALYZERS,
     CAPACITY,
     EMPTY,
+    PROFESSIONALS,
     SECRETS,
     SIGNED_KEY,
     TOKENS,
     FakeQrs,
+    Seats,
     Site,
     license_answer,
     session,
@@ -212,6 +217,38 @@ def test_check_names_what_is_wrong_with_the_repository_api(qrs: FakeQrs, site: S
     assert code == 1
     assert f"failed   certificate: {site.folder / 'client.pem'} expired on " in said
     assert not [secret for secret in SECRETS if secret in said]
+
+
+def test_check_names_the_right_that_is_missing_to_count_seats(qrs: FakeQrs, site: Site, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    for path in (PROFESSIONALS, ANALYZERS):
+        qrs.answers[path] = Seats([], visible=False)
+    code, said = checked(configuration(tmp_path, site, url=qrs.url))
+    assert (code, "seats: " in said) == (0, False)
+    code, said = checked(configuration(tmp_path, site, url=qrs.url, seats_interval="6h"))
+    assert code == 1
+    assert "seats: professionalaccesstype/count is 0, but 20 are allocated: qrs.user has no right" in said
+    site.write_client(days=-1)
+    assert checked(configuration(tmp_path, site, url=qrs.url, seats_interval="6h"))[0] == 1
+
+
+def test_seats_that_nobody_uses_come_from_the_answers_and_from_diagnose(
+    qrs: FakeQrs, site: Site, tmp_path: Path
+) -> None:
+    (tmp_path / "logs").mkdir()
+    long_ago, now = time.time() - 100 * 86400, time.time()
+    qrs.answers[PROFESSIONALS] = Seats([long_ago] * 11 + [now] * 9)
+    qrs.answers[ANALYZERS] = Seats([now] * 97)
+    for log in ("repository_audit", "repository_trace"):
+        (tmp_path / "logs" / log).touch()
+    (tmp_path / "logs" / "licenses").write_text(licenses_line(now - 600, ATTEMPT) + "\n")
+    config = configuration(tmp_path, site, url=qrs.url, seats_interval="6h")
+    name = 'qlik_license_access_unused{access_type="professional",unused="90d"}'
+    with exporting(tmp_path, config) as (url, _):
+        eventually("unused seats are exposed", lambda: f"{name} 11.0" in fetched(f"{url}/metrics"))
+    command = [sys.executable, "-m", "exporter", f"--config.file={config}", "diagnose"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+    assert "11 of 20 professional seats were not used for 90 days." in said
 
 
 def test_a_protected_key_never_makes_a_program_at_a_terminal_ask_for_its_password(

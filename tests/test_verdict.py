@@ -34,7 +34,7 @@ from exporter.config import LicenseConfig, MessageConfig, ProbeConfig, duration
 from exporter.observation import LogFigures
 from exporter.probes import REASONS
 from exporter.products import NPRINTING, QLIKVIEW
-from exporter.qrs import AccessType, LicenseOverview
+from exporter.qrs import AccessType, LicenseOverview, UnusedOverview, UnusedSeats
 from exporter.status import License, Status
 from exporter.verdict import LIMITS, VERDICTS, WORST_FIRST, Judgement, judge, limits_of, rules, sync
 
@@ -542,6 +542,31 @@ def test_seats_that_are_gone_matter_only_when_users_are_refused():
     judgement = judge(observation(GOOD, [refusal(NOON - 60, "user01")], qrs=gone))
     assert (judgement.verdict, judgement.alert) == ("seats_exhausted", "QlikLicenseSeatsExhausted")
     assert names(judgement) == ["users_refused"]
+
+
+def idle(**unused: float) -> UnusedOverview:
+    counts = {"30d": 0, "60d": 0, "90d": 0, "never": 0} | {name.strip("_"): n for name, n in unused.items()}
+    return UnusedOverview(read_at=NOON - 60, access={"professional": UnusedSeats(50, counts)})
+
+
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        ({"_30d": 20, "_60d": 15, "_90d": 11, "never": 3},
+         "11 of 50 professional seats were not used for 90 days, 3 were never used."),
+        ({"_30d": 20, "_60d": 1}, "1 of 50 professional seats was not used for 60 days."),
+        ({"_30d": 20}, "20 of 50 professional seats were not used for 30 days."),
+        ({"never": 1}, "1 of 50 professional seats was never used."),
+        ({}, ""),
+    ],
+)  # fmt: skip
+def test_seats_that_nobody_uses_are_told_in_a_sentence_to_act_on(counts, sentence):
+    told = judge(observation(GOOD, qrs=board(overview(access=seats(3)), idle(**counts))))
+    assert told.verdict == "well"
+    assert [line for line in told.evidence if "used" in line and "seat" in line] == [sentence][: bool(sentence)]
+    gone = board(overview(access=seats(0)), idle(**counts))
+    told = judge(observation(GOOD, [refusal(NOON - 60, "user01")], qrs=gone))
+    assert (told.verdict, sentence in " ".join(told.evidence)) == ("seats_exhausted", True)
 
 
 def test_used_up_minutes_are_told():

@@ -19,7 +19,7 @@ from exporter.probes import ProbeResult, look_at_service, probe
 from exporter.probes.stream import trust
 from exporter.products import PRODUCTS, Product
 from exporter.qrs import QrsError
-from exporter.qrs.client import read_overview
+from exporter.qrs.client import read_overview, read_unused
 from exporter.services_conf import licenses_service_proxy
 from exporter.web import webfile
 from exporter.wording import count
@@ -290,3 +290,11 @@ def _check_qrs(report: _Report, config: Config) -> None:
             report.fault("qrs", "failed", note)
         else:
             report.tell("", "note", note)
+    if config.qrs.seats_interval:
+        try:
+            counted = asyncio.run(read_unused(config.qrs, overview))
+        except QrsError as error:
+            report.fault("qrs", "failed", f"seats: {error}")
+            return
+        for note in counted.notes:
+            report.fault("qrs", "failed", note)

@@ -240,6 +240,12 @@ class Checks:
                 str(qrs.interval),
                 f"at most qrs.max_age, which is {self._written('qrs.max_age', qrs.max_age)}",
             )
+        if 0 < qrs.seats_interval < qrs.interval:
+            raise self._refused(
+                "qrs.seats_interval",
+                str(qrs.seats_interval),
+                f"0 (off), or at least qrs.interval, which is {self._written('qrs.interval', qrs.interval)}",
+            )
         password = qrs.key_password
         if qrs.key_password_file:
             if password:

@@ -27,6 +27,8 @@ class Duration(float):
     """Seconds; written `500ms`, `30s`, `5m`, `26h`, `5d`, `1h30m`."""
 
     def __str__(self) -> str:
+        if not self:
+            return "0s"
         for unit in ("w", "d", "h", "m", "s"):
             if self >= _UNITS[unit] and self % _UNITS[unit] == 0:
                 return f"{int(self // _UNITS[unit])}{unit}"
@@ -34,7 +36,9 @@ class Duration(float):
 
 
 def duration(text: object) -> Duration:
-    """The seconds that `text` names. Raises ValueError with the expectation."""
+    """The seconds that `text` names; 0 needs no unit. Raises ValueError with the expectation."""
+    if text == "0" or (isinstance(text, int) and not isinstance(text, bool) and text == 0):
+        return Duration(0)
     if not isinstance(text, str) or not _DURATION.fullmatch(text.strip()):
         raise ValueError("a duration with its unit, such as 30s, 5m, 26h or 5d")
     seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text))
@@ -170,6 +174,8 @@ class QrsConfig(_Settings, frozen=True, kw_only=True):
     user: str = "UserDirectory=INTERNAL; UserId=sa_api"
     interval: Duration = Duration(300)
     max_age: Duration = Duration(1800)
+    seats_interval: Duration = Duration(0)
+    """Between two counts of the seats that nobody uses; 0: they are not counted."""
     trust_updated: bool = False
 
 

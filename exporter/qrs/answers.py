@@ -7,18 +7,39 @@ counted and named. No serial number, key, owner or user leaves this module.
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from exporter.printable import printable
 from exporter.qrs.endpoint import repository
-from exporter.qrs.failure import no_json
-from exporter.qrs.overview import AccessType, AccessTypeName, LicenseKind, LicenseOverview
+from exporter.qrs.failure import QrsError, no_json
+from exporter.qrs.overview import (
+    AccessType,
+    AccessTypeName,
+    DaysUnused,
+    LicenseKind,
+    LicenseOverview,
+    Unused,
+    UnusedOverview,
+    UnusedSeats,
+)
 from exporter.qrs.valid_to import FIRST_YEAR, ending_of
 
 LICENSE = "/qrs/license"
 ACCESS = "/qrs/license/accesstypeoverview"
 SESSIONS = "/qps/session"
+
+SEATS: dict[AccessTypeName, str] = {
+    "professional": "/qrs/license/professionalaccesstype/count",
+    "analyzer": "/qrs/license/analyzeraccesstype/count",
+}
+"""Where the allocated seats of a kind are counted: the answer is a number and names nobody."""
+
+DAYS_UNUSED: dict[DaysUnused, int] = {"90d": 90, "60d": 60, "30d": 30}
+LONG_AGO, FAR_AHEAD = datetime(1900, 1, 1, tzinfo=UTC), datetime(2199, 12, 31, tzinfo=UTC)
+"""Every date of use is between the two: Qlik writes 1753-01-01 for "no date"."""
 
 LARGEST_NUMBER = 1e12
 """No count of seats, tokens or minutes is larger: beyond it a number is not understood."""
@@ -308,3 +329,76 @@ def _expiry(license_: _Part, kind: LicenseKind | None) -> float | None:
     elif not ending.named:
         findings.note("license.keyDetails has no Valid To: considered perpetual")
     return ending.at
+
+
+# --- seats that nobody uses ------------------------------------------------------------------------------------------
+
+CountName = DaysUnused | Literal["never dated", "dated", "all"]
+
+
+def filters_at(now: float) -> dict[CountName, str]:
+    """The counts that tell how long seats have not been used, each with its filter; an empty one counts all.
+
+    Only `le` is used, which is known from production. A seat without any date is in none but the last.
+    """
+    today = datetime.fromtimestamp(now, UTC)
+    until: dict[CountName, datetime] = {"never dated": LONG_AGO}
+    until |= {name: today - timedelta(days=days) for name, days in DAYS_UNUSED.items()}
+    until["dated"] = FAR_AHEAD
+    said = {name: f"lastUsed le '{at:%Y-%m-%dT%H:%M:%S}.000Z'" for name, at in until.items()}
+    return {**said, "all": ""}
+
+
+def unused_of(
+    answers: Mapping[AccessTypeName, Mapping[CountName, object] | QrsError],
+    overview: LicenseOverview,
+    *,
+    read_at: float,
+) -> UnusedOverview:
+    """What the decoded counts of each kind of seat say, beside the `overview` of the same minute. Pure.
+
+    A user without the right to see seats may get zeros instead of a refusal: a count that disagrees with the overview
+    is not used.
+    """
+    findings = _Findings()
+    access = {}
+    for name, answer in answers.items():
+        path = SEATS[name].removeprefix("/qrs/license/")
+        if isinstance(answer, QrsError):
+            findings.problem(f"seats: {answer}")
+        elif seats := _unused(answer, overview.access[name], path, findings):
+            access[name] = seats
+    return UnusedOverview(read_at=read_at, access=access, notes=tuple(findings.notes), problems=findings.problems)
+
+
+def _unused(
+    answers: Mapping[CountName, object], known: AccessType, path: str, findings: _Findings
+) -> UnusedSeats | None:
+    counts: dict[CountName, float] = {}
+    for name, answer in answers.items():
+        if not isinstance(answer, dict):
+            findings.problem(f"seats: {path} is not an object")
+            return None
+        number = _Part(answer, f"seats: {path}", findings).number("value")
+        if number is None:
+            return None
+        counts[name] = number
+    total = counts["all"]
+    if known.allocated is None:
+        findings.problem(f"seats: {path} cannot be compared, since the overview does not say how many are allocated")
+    elif total < known.allocated:
+        findings.problem(
+            f"seats: {path} is {total:,.0f}, but {known.allocated:,.0f} are allocated: qrs.user has no right to read "
+            "them all"
+        )
+    elif sorted(counts.values()) != list(counts.values()):
+        findings.problem(f"seats: {path} is larger for longer ago: its filter was not understood, or seats changed")
+    elif total and counts["never dated"] == total and known.used:
+        findings.problem(
+            f"seats: {path} says that none was ever used, but {known.used:,.0f} were: its filter is ignored"
+        )
+    else:
+        never = total - counts["dated"] + counts["never dated"]
+        unused: dict[Unused, float] = {name: counts[name] - counts["never dated"] for name in reversed(DAYS_UNUSED)}
+        return UnusedSeats(total, {**unused, "never": never})
+    return None

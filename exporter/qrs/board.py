@@ -11,7 +11,7 @@ from typing import Never
 from exporter.config import QrsConfig
 from exporter.events import QrsLicenseRead
 from exporter.qrs.failure import QrsError
-from exporter.qrs.overview import LicenseOverview
+from exporter.qrs.overview import LicenseOverview, UnusedOverview
 
 FIRST_RETRY = 15.0
 """Seconds until the first try after a failure; doubled with each further one, up to the interval."""
@@ -36,12 +36,24 @@ class QrsBoard:
     problems: int = 0
     """Fields missing or not understood, over all reads of this process."""
     _last_good: LicenseOverview | None = None
+    _last_unused: UnusedOverview | None = None
+    _next_count: float = 0.0
+    """When the seats are to be counted again, on the monotonic clock."""
+    _failed_counts: int = 0
+    """Counts in a row that said less than was asked."""
 
     def overview(self, now: float) -> LicenseOverview | None:
         """The last good read until it is `max_age` old, then nothing: figures that old would lie."""
         if self._last_good is None or now - self._last_good.read_at > self.settings.max_age:
             return None
         return self._last_good
+
+    def unused(self, now: float) -> UnusedOverview | None:
+        """The last count of the seats that nobody uses, while at most the next one is missing."""
+        oldest = 2 * self.settings.seats_interval + self.settings.max_age
+        if self._last_unused is None or now - self._last_unused.read_at > oldest:
+            return None
+        return self._last_unused
 
     def _succeeded(self, overview: LicenseOverview, duration: float) -> None:
         before = (self.up, self._last_good.notes if self._last_good else ())
@@ -54,6 +66,14 @@ class QrsBoard:
                 "the Repository API answers%s",
                 "".join(f"; {note}" for note in overview.notes),
             )
+
+    def _counted(self, found: UnusedOverview) -> None:
+        before = self._last_unused.notes if self._last_unused else ()
+        if found.notes != before:
+            for note in found.notes or ("seats: all could be counted",):
+                log.log(logging.WARNING if found.problems else logging.INFO, "the Repository API answers; %s", note)
+        self._last_unused = found
+        self.problems += found.problems
 
     def _failed(self, error: QrsError, duration: float) -> None:
         if self.reason != str(error):
@@ -83,6 +103,27 @@ async def read_into(board: QrsBoard) -> LicenseOverview | None:
     return overview
 
 
+async def count_into(board: QrsBoard, overview: LicenseOverview) -> UnusedOverview:
+    """One count of the seats that nobody uses, kept on `board`. That it fails takes nothing from `overview`."""
+    from exporter.qrs.client import read_unused  # here for the reason above
+
+    try:
+        found = await read_unused(board.settings, overview)
+    except QrsError as error:
+        found = UnusedOverview(read_at=time.time(), notes=(f"seats: {error}",), problems=1)
+    board._counted(found)
+    return found
+
+
+async def _count_if_due(board: QrsBoard, overview: LicenseOverview) -> None:
+    interval = board.settings.seats_interval
+    if not interval or time.monotonic() < board._next_count:
+        return
+    found = await count_into(board, overview)
+    board._failed_counts = board._failed_counts + 1 if found.problems else 0
+    board._next_count = time.monotonic() + pause_after(interval, board._failed_counts)
+
+
 async def run_qrs(board: QrsBoard, on_read: Callable[[LicenseOverview], None]) -> Never:
     """Reads for ever: at once, then on the interval; after a failure sooner, then backing off to the interval.
 
@@ -93,6 +134,7 @@ async def run_qrs(board: QrsBoard, on_read: Callable[[LicenseOverview], None]) -
         if overview := await read_into(board):
             failures = 0
             on_read(overview)
+            await _count_if_due(board, overview)  # after the read, so that there is one request at a time
         else:
             failures += 1
         await asyncio.sleep(pause_after(board.settings.interval, failures))

@@ -11,18 +11,19 @@ import socket
 import ssl
 import string
 import time
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from exporter.config import QrsConfig
-from exporter.qrs.answers import ACCESS, LICENSE, overview_of
+from exporter.qrs.answers import ACCESS, LICENSE, SEATS, CountName, filters_at, overview_of, unused_of
 from exporter.qrs.certificates import server_name_of, tls_context
 from exporter.qrs.endpoint import Endpoint, repository, sessions
 from exporter.qrs.failure import QrsError, connection_failure, no_json, unwanted_status
-from exporter.qrs.overview import LicenseOverview
+from exporter.qrs.overview import AccessTypeName, LicenseOverview, UnusedOverview
 from exporter.threads import in_thread
 
 READ_TIMEOUT = 15.0
@@ -53,9 +54,55 @@ async def _within(seconds: float, asked: Endpoint) -> AsyncIterator[None]:
         ) from None
 
 
+async def read_unused(
+    settings: QrsConfig,
+    overview: LicenseOverview,
+    timeout: float = READ_TIMEOUT,  # noqa: ASYNC109  # tests shorten it
+) -> UnusedOverview:
+    """How long the seats that `overview` knows have not been used. Asks for numbers only, one after the other, so that
+    no name is fetched. A kind of seat that cannot be counted is a note. Raises QrsError where nothing can be asked.
+    """
+    now = time.time()
+    answers: dict[AccessTypeName, dict[CountName, object] | QrsError] = {}
+    async with _asking(settings, timeout) as get:
+        for name in overview.access:
+            asked = repository(settings.url, SEATS[name])
+            try:
+                async with _within(timeout, asked):
+                    answers[name] = {each: await get(asked, wanted) for each, wanted in filters_at(now).items()}
+            except QrsError as error:
+                answers[name] = error
+    return unused_of(answers, overview, read_at=now)
+
+
 async def _read(settings: QrsConfig, seconds: float) -> LicenseOverview:
     license_, access = repository(settings.url, LICENSE), repository(settings.url, ACCESS)
-    async with _within(seconds, license_):
+    async with _asking(settings, seconds) as get:
+        async with _within(seconds, license_):
+            license_answer = await get(license_)
+            access_answer = None if license_answer is None else await get(access)
+        sessions_answer: object = None
+        sessions_failure = ""
+        if settings.sessions_url:
+            try:
+                async with _within(seconds, sessions(settings.sessions_url)):
+                    sessions_answer = await get(sessions(settings.sessions_url))
+            except QrsError as error:  # the proxy is another service: its failure must not hide the license
+                sessions_failure = str(error)
+    return overview_of(
+        license_answer, access_answer, sessions_answer, read_at=time.time(), sessions_failure=sessions_failure
+    )
+
+
+class _Get(Protocol):
+    def __call__(self, asked: Endpoint, wanted: str = "", /) -> Awaitable[object]:
+        """The JSON that is answered; `wanted` is the filter. Raises QrsError."""
+
+
+@contextlib.asynccontextmanager
+async def _asking(settings: QrsConfig, seconds: float) -> AsyncIterator[_Get]:
+    """What asks for one thing after another, over connections that end with the block. Raises QrsError."""
+    async with _within(seconds, repository(settings.url, LICENSE)):
         context = await in_thread(("file", settings.certificate), tls_context, settings)
     xrfkey = "".join(secrets.choice(_KEY_CHARACTERS) for _ in range(16))
     headers = {
@@ -76,24 +123,12 @@ async def _read(settings: QrsConfig, seconds: float) -> LicenseOverview:
         ) as session,
     ):
 
-        async def get(asked: Endpoint) -> object:
+        async def get(asked: Endpoint, wanted: str = "", /) -> object:
             name = await in_thread(("file", "Host.cfg"), server_name_of, settings, asked.url)
-            return await _get(session, asked, {"xrfkey": xrfkey}, context, name, settings)
+            query = {"xrfkey": xrfkey} | ({"filter": wanted} if wanted else {})
+            return await _get(session, asked, query, context, name, settings)
 
-        async with _within(seconds, license_):
-            license_answer = await get(license_)
-            access_answer = None if license_answer is None else await get(access)
-        sessions_answer: object = None
-        sessions_failure = ""
-        if settings.sessions_url:
-            try:
-                async with _within(seconds, sessions(settings.sessions_url)):
-                    sessions_answer = await get(sessions(settings.sessions_url))
-            except QrsError as error:  # the proxy is another service: its failure must not hide the license
-                sessions_failure = str(error)
-    return overview_of(
-        license_answer, access_answer, sessions_answer, read_at=time.time(), sessions_failure=sessions_failure
-    )
+        yield get
 
 
 class _Resolver(AbstractResolver):
@@ -150,7 +185,10 @@ async def _get(
     """The JSON that is answered. Raises QrsError."""
     try:
         async with session.get(
-            asked.url, params=query, ssl=context, server_hostname=server_name, allow_redirects=False
+            f"{asked.url}?{urlencode(query, quote_via=quote)}",  # a space as %20: `+` is not one everywhere
+            ssl=context,
+            server_hostname=server_name,
+            allow_redirects=False,
         ) as response:
             if response.status != 200:
                 raise unwanted_status(asked, response.status)

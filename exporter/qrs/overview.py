@@ -6,6 +6,8 @@ import msgspec
 
 LicenseKind = Literal["signed_key", "lef"]
 AccessTypeName = Literal["professional", "analyzer"]
+DaysUnused = Literal["30d", "60d", "90d"]
+Unused = DaysUnused | Literal["never"]
 
 
 class AccessType(msgspec.Struct, frozen=True):
@@ -18,6 +20,28 @@ class AccessType(msgspec.Struct, frozen=True):
     """Negative where more is allocated than owned."""
     quarantined: float | None
     excess: float | None
+
+
+class UnusedSeats(msgspec.Struct, frozen=True):
+    """How many of the allocated seats of one kind have not been used for long."""
+
+    allocated: float
+    """The seats that were counted. Those in quarantine may be among them."""
+    unused: dict[Unused, float]
+    """By the time since their last use. A seat not used for 90 days is counted as `60d` and `30d`, too; one that was
+    never used as `never` only."""
+
+
+class UnusedOverview(msgspec.Struct, frozen=True, kw_only=True):
+    """What one count of the seats that nobody uses found."""
+
+    read_at: float
+    access: dict[AccessTypeName, UnusedSeats] = {}
+    """Only the kinds of seat whose count can be trusted."""
+    notes: tuple[str, ...] = ()
+    """Sentences: which kind could not be counted, and why. No secrets."""
+    problems: int = 0
+    """How many kinds could not be counted."""
 
 
 class LicenseOverview(msgspec.Struct, frozen=True, kw_only=True):

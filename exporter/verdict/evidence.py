@@ -41,6 +41,7 @@ class Evidence:
         self.parallel = seen.state.refused_users("parallel_sessions", seen.now)
         self.dead = self.stale and self._confirmed()
         self.qrs = seen.qrs.overview(seen.now) if seen.qrs else None
+        self.unused = seen.qrs.unused(seen.now) if seen.qrs else None
         # A probe that fails beside a failing sync needs no patience: the two confirm each other.
         patience = 0.0 if seen.state.consecutive_failures else self.limits.unreachable
         self.good, self.bad = self._probed("backend", patience)

@@ -308,12 +308,30 @@ def _parallel(seen: Evidence) -> Finding:
 def _seat_sentences(seen: Evidence) -> list[str]:
     if seen.qrs is None:
         return []
-    return [
+    left = [
         f"{seats.available:.0f} of {seats.licenses:.0f} {name} seats are available"
         + (f"; in quarantine: {seats.quarantined:.0f}." if seats.quarantined else ".")
         for name, seats in seen.qrs.access.items()
         if seats.available is not None and seats.licenses is not None
     ]
+    return left + _unused_sentences(seen)
+
+
+def _unused_sentences(seen: Evidence) -> list[str]:
+    """Seats that could be given to others, without naming anyone: the longest time for which any was not used."""
+    sentences = []
+    for name, seats in seen.unused.access.items() if seen.unused else ():
+        allocated = count(seats.allocated, f"{name} seat")
+        longest = next(((days, seats.unused[days]) for days in ("90d", "60d", "30d") if seats.unused[days]), None)
+        said = []
+        if longest is not None:
+            days, number = longest
+            said.append(f"{number:,.0f} of {allocated} {were(number)} not used for {days.removesuffix('d')} days")
+        if never := seats.unused["never"]:
+            said.append(f"{never:,.0f} {f'of {allocated} ' if not said else ''}{were(never)} never used")
+        if said:
+            sentences.append(f"{', '.join(said)}.")
+    return sentences
 
 
 def _seats_exhausted(seen: Evidence) -> list[Finding]:

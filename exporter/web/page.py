@@ -444,6 +444,8 @@ def _qrs(qrs: Qrs, now: float) -> str:
         rows.append(("Analyzer minutes", minutes))
     if qrs.tokens is not None and qrs.tokens_available is not None:
         rows.append(("Tokens", f"{qrs.tokens_available:,.0f} of {qrs.tokens:,.0f} available"))
+    if qrs.unused_read_at is not None:
+        rows.append(("Seats that nobody uses", f"counted {ago(qrs.unused_read_at, now)}"))
     if qrs.sessions_per_user_max is not None:
         rows.append(("Highest number of sessions of one user", f"{qrs.sessions_per_user_max:,.0f} of 5"))
     seats = _table(
@@ -456,7 +458,17 @@ def _qrs(qrs: Qrs, now: float) -> str:
         ],
         numbers=range(1, 7),
     ) if qrs.seats else ""  # fmt: skip
-    return f'<section aria-labelledby="qrs"><h2 id="qrs">License</h2>{_rows(rows)}{seats}</section>'
+    unused = _table(
+        "Allocated licenses that nobody uses",
+        ("Type", "Counted", "Not used for 30 days", "60 days", "90 days", "Never used"),
+        [
+            (kind.access_type, f"{kind.allocated:,.0f}", *(f"{kind.unused[each]:,.0f}" for each in
+             ("30d", "60d", "90d", "never")))
+            for kind in qrs.unused
+        ],
+        numbers=range(1, 6),
+    ) if qrs.unused else ""  # fmt: skip
+    return f'<section aria-labelledby="qrs"><h2 id="qrs">License</h2>{_rows(rows)}{seats}{unused}</section>'
 
 
 def _footer(status: Status) -> str:
