@@ -353,7 +353,13 @@ def _probe(history: ProbeHistory, kept: Mapping[str, float], shown: Callable[[st
         cure=last.cure if last is not None else "",
         certificate_expiry=last.cert_expiry if last else None,
         results=tuple(
-            _made(Probed, result, at=result.ended, detail=shown(result.detail), phases=dict(result.phases))
+            _made(
+                Probed,
+                result,
+                at=result.ended,
+                detail=printable(result.shown_detail(shown)),
+                phases=dict(result.phases),
+            )
             for result in list(history.results)[: -PROBES_SHOWN - 1 : -1]
         ),
     )

@@ -204,7 +204,7 @@ def test_a_probe_that_is_not_judged_is_shown_as_such_with_the_reason_and_the_las
     seen = replace(healthy(), probes=[history([unjudged])])
     seen.state.probe_success = {unjudged.target: NOON - DAY}
     text, data = page_of(seen), status_of(seen)
-    assert "? Not judged</span>, 5 s ago: The proxy (&lt;number&gt;) accepts only NTLM" in text
+    assert "? Not judged</span>, 5 s ago: The proxy (407) accepts only NTLM" in text
     assert "? not judged" in text
     assert "1; failed: none" in text
     (probe,) = data["probes"]

@@ -4,7 +4,9 @@ import base64
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
+from observed import NOON, result
 from probe_peers import (
     AUTHORITY,
     CERTIFICATE,
@@ -19,6 +21,7 @@ from probe_peers import (
 )
 
 from exporter.cli import main
+from exporter.masking import masked
 
 SECURE = serving(CERTIFICATE)
 
@@ -139,3 +142,30 @@ def test_an_unexpected_issuer_is_noted(ca_file: str, tmp_path: Path, capsys: pyt
         config = configured(tmp_path, target=target, ca_file=ca_file, proxy="none", expected_issuers=["Amazon"])
         assert ran(target, "--config.file", config) == 0
     assert "(Acme Root) is not an expected one" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("detail", "shown"),
+    [
+        ("The response was 200 OK, expected 404 Not Found.", "The response was 200 OK, expected 404 Not Found."),
+        ("No connection to port 443: 10.200.0.1: refused.", "No connection to port 443: <address>: refused."),
+        ("A certificate has expired on 2026-11-01.", "A certificate has expired on 2026-11-01."),
+        (
+            "The certificate, issued by Contoso Proxy CA, is not trusted on this machine: unknown authority.",
+            "The certificate, issued by Contoso Proxy CA, is not trusted on this machine: unknown authority.",
+        ),
+        (
+            "The proxy proxy.contoso.example:3128 answered 403 Forbidden.",
+            "The proxy <host> answered 403 Forbidden.",
+        ),
+        ("The certificate is not for a; it is for kowalska.", "The certificate is not for a; it is for <name>."),
+    ],
+)
+def test_what_a_probe_says_to_everyone_keeps_its_own_figures_and_the_issuer(detail: str, shown: str) -> None:
+    found = msgspec.structs.replace(result(NOON, "other", issuer="Contoso Proxy CA"), detail=detail)
+    assert found.shown_detail(masked) == shown
+
+
+def test_an_issuer_that_is_a_single_letter_unmasks_nothing() -> None:
+    found = msgspec.structs.replace(result(NOON, "other", issuer="a"), detail="issued by a, it is for anna kowalska")
+    assert "kowalska" not in found.shown_detail(masked)

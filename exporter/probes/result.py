@@ -1,7 +1,10 @@
 """What a probe found: the closed sets of reasons and phases, one result, and the history kept per target. Pure."""
 
+import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Literal, get_args
 
 import msgspec
@@ -39,10 +42,10 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 CURES: dict[Reason, str] = {
     "dns": "Look up the name on this machine (nslookup). Check the DNS servers of its network adapter, and whether the "
     "name is blocked. If a proxy is required, set `proxy`: the proxy then resolves the name.",
-    "tcp_refused": "On the node itself: the service is not running. Further away: a firewall rejects the connection. "
-    "Allow outgoing TCP to this port, or set the proxy.",
-    "tcp_timeout": "A firewall drops the connection. Allow outgoing TCP to this port from this machine, or set the "
-    "proxy that the Licenses service must use.",
+    "tcp_refused": "On the node itself, the service is probably not running. Further away, it is usually a firewall "
+    "that rejects the connection: allow outgoing TCP to this port, or set the proxy.",
+    "tcp_timeout": "Usually a firewall drops the connection: allow outgoing TCP to this port from this machine, or set "
+    "the proxy that the Licenses service must use.",
     "tcp_unreachable": "There is no route to this address: check the network, default gateway and local firewall of "
     "this machine.",
     "proxy_connect": "Check the proxy's address, that it is running, and that it allows CONNECT to this host and port "
@@ -60,8 +63,8 @@ CURES: dict[Reason, str] = {
     "client certificate, or a port that does not use TLS. Check what is listening there.",
     "tls_timeout": "The connection was opened, but the TLS handshake got no answer: typical for a firewall or proxy "
     "that inspects TLS. Ask for an exception for this host.",
-    "http_status": "Something else answered instead of the backend, usually a filtering proxy or a login page: ask for "
-    "an exception for this host. (Status 404 is the healthy answer of the license backend.)",
+    "http_status": "Probably something else answered instead of the target, usually a filtering proxy or a login page: "
+    "ask for an exception for this host. (Status 404 is the healthy answer of the license backend.)",
     "http_timeout": "The connection was established, but no response arrived: an overloaded or inspecting proxy, or a "
     "problem of the backend. If it persists, compare with a probe from another network.",
     "http_protocol": "The response is not HTTP: check the port and what is listening there.",
@@ -137,6 +140,12 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
         genuine = self.issuer is not None and self.issuer_expected is not False
         return self.reason == "http_status" and genuine and is_server_error(self.status)
 
+    def shown_detail(self, shown: Callable[[str], str]) -> str:
+        """`detail`, masked by `shown` but for statuses, ports, days and the issuer."""
+        kept = _FIGURES if not self.issuer else f"{_FIGURES}|issued by {re.escape(self.issuer)}(?!\\w)"
+        parts = re.split(f"({kept})", self.detail)
+        return "".join(part if place % 2 else shown(part) for place, part in enumerate(parts))
+
     @property
     def cure(self) -> str:
         """What is likely to help, for a person; empty after a success."""
@@ -145,6 +154,11 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
         if self.server_error:
             return SERVER_ERROR_CURE
         return CURES[self.reason] if self.reason is not None else ""
+
+
+_STATUSES = "|".join(re.escape(f"{status.value} {status.phrase}") for status in HTTPStatus)
+_FIGURES = rf"(?<![\w.:/-])(?:port \d{{1,5}}|{_STATUSES}|[1-5]\d\d|\d{{4}}-\d\d-\d\d)(?![\w/-]|[.:]\d)"
+"""Ports, statuses and days, none of which is part of an address or a name."""
 
 
 @dataclass

@@ -335,7 +335,7 @@ class RunningProbe:
         if self._chain and not self._unexpected_issuer() and is_server_error(answer.status_code):
             return ": apparently an error of the server itself, judging by its certificate"
         if header(answer, b"content-type").casefold().startswith("text/html"):
-            return ": an HTML page, such as a filter or a login page sends"
+            return ": an HTML page, such as that of a filter or a login"
         return ""
 
     def _unexpected_issuer(self) -> bool:

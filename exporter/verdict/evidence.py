@@ -148,7 +148,7 @@ class Evidence:
             way = "through the proxy" if self.good.proxied else "directly"
             said.append(f"The probe reaches {self.good.target} {way}, last at {self.at(self.good.ended)}.")
         said += [
-            f"The probe of {h.settings.target} is not judged: {masked(h.last.detail).rstrip('.')}."
+            f"The probe of {h.settings.target} is not judged: {h.last.shown_detail(masked).rstrip('.')}."
             for h in self.seen.probes
             if h.settings.role == "backend" and h.last is not None and h.last.success is None
         ]
@@ -237,5 +237,5 @@ def were(number: float) -> str:
 
 def failed_probe(result: "ProbeResult", evidence: Evidence) -> str:
     """What a failed probe found."""
-    detail = masked(result.detail).rstrip(".")
+    detail = result.shown_detail(masked).rstrip(".")
     return f"The probe of {result.target} failed at {evidence.at(result.ended)} with {result.reason}: {detail}."
