@@ -176,6 +176,7 @@ def example(kind: str) -> dict[str, Any]:
     return dict(receiver)
 
 
+@pytest.mark.slow
 def test_the_messages_say_what_is_wrong_since_when_what_users_see_and_what_to_do_first(tmp_path: Path) -> None:
     stale = next(alert for alert in alerts() if alert.name == "QlikLicenseStale")
     filled = {key: re.sub(r"\{\{.*?\}\}", "Lyon", value) for key, value in stale.annotations.items()}

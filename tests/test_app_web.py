@@ -215,6 +215,7 @@ def test_hazard_103_every_durable_counter_with_closed_labels_is_there_from_the_s
         assert set(born) == {0}, metric.name
 
 
+@pytest.mark.slow
 def test_one_probe_on_demand_shows_gauges_and_changes_nothing(exporter: ExporterProcess) -> None:
     def attempts() -> dict[str, float]:
         return {name: value for name, value in exporter.metrics().items() if "probe" in name and "_total" in name}

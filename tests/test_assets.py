@@ -39,6 +39,7 @@ def test_everything_is_written_as_it_is_in_the_repository(tmp_path: Path) -> Non
     assert sum(name.startswith("grafana/dashboards/") for name in files) == 4
 
 
+@pytest.mark.slow
 def test_what_was_written_is_accepted_by_the_programs_that_it_is_for(tmp_path: Path) -> None:
     assert main(["assets", str(tmp_path)]) == 0
     output("promtool", "check", "rules", tmp_path / "prometheus" / "qlik-license.rules.yml")
@@ -123,6 +124,7 @@ def test_a_folder_or_the_list_must_be_asked_for(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.timeout(240)  # it builds a wheel
+@pytest.mark.slow
 def test_an_installed_wheel_holds_them_without_a_checkout(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path, REPOSITORY]
     subprocess.run(build, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)

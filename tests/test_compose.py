@@ -39,6 +39,7 @@ def as_seen_by(service: str, root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_the_compose_file_has_the_shape_that_compose_expects() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
     done = subprocess.run(command, capture_output=True, text=True)

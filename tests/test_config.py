@@ -186,6 +186,7 @@ def test_the_reference_holds_every_field_at_its_default() -> None:
         ("poll_interval: 2026-01-01", "f.yml: poll_interval"),
     ],
 )
+@pytest.mark.slow
 def test_what_cannot_be_used_is_one_line_that_names_file_key_found_and_expected(text: str, said: str) -> None:
     assert said in refusal(text)
 
@@ -317,6 +318,7 @@ def filled_everywhere() -> Iterator[str]:
             yield yaml.safe_dump(copy)
 
 
+@pytest.mark.slow
 def test_the_value_of_a_variable_is_never_repeated_whatever_key_it_is_put_in() -> None:
     taken = refused = 0
     for text in filled_everywhere():

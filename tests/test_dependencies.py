@@ -46,6 +46,7 @@ def test_what_is_pinned_is_what_the_tests_run_with() -> None:
             assert pin.specifier.contains(importlib.metadata.version(pin.name)), pin
 
 
+@pytest.mark.slow
 def test_what_is_installed_fits_together() -> None:
     checked = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout

@@ -22,6 +22,8 @@ from exporter.cli import main
 from exporter.commands.drill import shipped_drills
 from exporter.commands.routing import Routing, RoutingError, parse_matchers
 
+pytestmark = pytest.mark.slow
+
 WAIT = 4
 """Seconds of `group_wait`: longer than a drill takes, short enough to wait for."""
 

@@ -59,6 +59,7 @@ def test_the_example_loads_the_rules_that_we_ship(example: Path) -> None:
     assert [file for pattern in patterns for file in FLEET.glob(pattern)]
 
 
+@pytest.mark.slow
 def test_kubernetes_accepts_the_manifests() -> None:
     program = Path(sys.executable).with_name("kubernetes-validate")
     assert program.exists(), "needs kubernetes-validate: pip install kubernetes-validate"

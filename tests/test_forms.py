@@ -13,6 +13,8 @@ from shipped import DEPLOY, REPOSITORY, RULES, alerts, output, rules
 
 from exporter.cli import main
 
+pytestmark = pytest.mark.slow
+
 SOURCE = yaml.safe_load(RULES.read_text())
 
 

@@ -287,6 +287,7 @@ def test_hazard_70_a_rolled_file_can_be_replaced_once_it_is_quiet(folder: Path) 
 
 
 @pytest.mark.windows
+@pytest.mark.slow
 def test_hazard_71_500_rolls_beside_the_tail_never_fail(folder: Path) -> None:
     driven = Driven(folder).start()
     for number in range(500):

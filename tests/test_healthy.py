@@ -12,6 +12,8 @@ import trustme
 
 from exporter.cli import main
 
+pytestmark = pytest.mark.slow
+
 
 @contextlib.contextmanager
 def server(status: int, tls: str = "") -> Iterator[str]:

@@ -216,6 +216,7 @@ def test_a_kill_while_saving_fails_loses_and_doubles_nothing(folder: Path) -> No
     again.stop()
 
 
+@pytest.mark.slow
 def test_a_pending_sync_is_settled_by_silence(folder: Path) -> None:
     now = [1_700_000_000.0]
     ledger = _ledger(folder, clock=Clock(lambda: now[0], time.monotonic))
@@ -272,6 +273,7 @@ def test_hazard_45_a_stuck_root_delays_only_itself_and_no_stop(folder: Path, mon
     release.set()
 
 
+@pytest.mark.slow
 def test_hazard_121_a_stop_while_a_read_hangs_takes_less_than_3_seconds_and_saves(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -521,15 +523,18 @@ def test_a_full_disk_stops_neither_reading_nor_the_process(folder: Path) -> None
 
 
 def _out_of_reach(folder: Path) -> Callable[[], None]:
-    """Has the state folder be a file, as where a share is not there yet; what it returns brings it back."""
+    """Has the state folder be out of reach, as where a share is not there yet; what it returns brings it back.
+
+    In one step, so that no folder can be made in its place meanwhile.
+    """
     if (folder / "state").exists():
         os.rename(folder / "state", folder / "away")
-    (folder / "state").touch()
+    (folder / "state").symlink_to(folder / "not there")
 
     def back() -> None:
-        (folder / "state").unlink()
-        if (folder / "away").exists():
-            os.rename(folder / "away", folder / "state")
+        (folder / "away").mkdir(exist_ok=True)
+        (folder / "there").symlink_to(folder / "away")
+        os.replace(folder / "there", folder / "state")
 
     return back
 

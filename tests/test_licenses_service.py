@@ -129,6 +129,7 @@ def test_it_is_evidence_in_the_verdict_on_the_page_and_in_the_status_and_conclud
     assert page_of(replace(seen, service=ServiceBoard(LicensesServiceConfig())))
 
 
+@pytest.mark.slow
 def test_it_looks_again_on_its_interval() -> None:
     asked = []
 

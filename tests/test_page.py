@@ -345,6 +345,7 @@ async def looked_at(tab: Tab, address: str, name: str, *, dark: bool, width: int
         await tab.picture(folder / f"{name}.png")
 
 
+@pytest.mark.slow
 def test_a_real_browser_shows_the_page_in_both_themes_wide_and_narrow_without_a_complaint():
     async def browse() -> None:
         async with chromium() as tab:
@@ -363,6 +364,7 @@ def test_a_real_browser_shows_the_page_in_both_themes_wide_and_narrow_without_a_
     asyncio.run(browse())
 
 
+@pytest.mark.slow
 def test_the_page_can_be_clicked_and_walked_by_keyboard():
     async def browse() -> None:
         async with chromium() as tab, served(page_of(incident())) as address:
@@ -385,6 +387,7 @@ def test_the_page_can_be_clicked_and_walked_by_keyboard():
     asyncio.run(browse())
 
 
+@pytest.mark.slow
 def test_the_page_renews_itself_without_closing_what_is_open_and_says_when_it_cannot():
 
     async def browse() -> None:
@@ -408,6 +411,7 @@ LOGIN_PAGE = (
 
 
 @pytest.mark.parametrize("login", [False, True])
+@pytest.mark.slow
 def test_below_a_path_and_behind_a_login_the_page_renews_itself_and_its_links_lead_there(login: bool):
 
     async def browse() -> None:
@@ -423,6 +427,7 @@ def test_below_a_path_and_behind_a_login_the_page_renews_itself_and_its_links_le
 
 
 @pytest.mark.parametrize("other", [LOGIN_PAGE, "", "<p>maintenance</p>", '{"page": 1}'])
+@pytest.mark.slow
 def test_an_answer_that_is_not_this_page_is_said_and_never_shown(other: str):
 
     async def browse() -> None:

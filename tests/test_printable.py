@@ -179,6 +179,7 @@ def test_no_command_shows_what_a_terminal_obeys(site: Path, tmp_path: Path, caps
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
+@pytest.mark.slow
 def test_people_are_shown_at_a_terminal_without_what_it_obeys(site: Path) -> None:
     import pty
     import tty

@@ -340,6 +340,7 @@ HALF_A_BODY = b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000\r\n\r\nsome"
         (secured(SECURE, saying(HALF_A_BODY)), "http_timeout", "http", 404),
     ],
 )
+@pytest.mark.slow
 def test_silence_is_named_by_the_stage_it_falls_into(
     handler: Handler, reason: str, phase: str, status: int | None, ca_file: str
 ) -> None:

@@ -110,6 +110,7 @@ async def all_probed(probes: Iterable[ProbeConfig], resolver: Resolver) -> set[s
     return {result.reason for result in await asyncio.gather(*(probe(p, resolver=resolver, timeout=1) for p in probes))}
 
 
+@pytest.mark.slow
 def test_hazard_121_names_whose_lookups_hang_hinder_no_other_name() -> None:
     with hanging() as resolve, listening(answering(NOT_FOUND)) as port:
         dead = [to(443, target=f"dead{number}.example:443") for number in range(150)]
@@ -117,6 +118,7 @@ def test_hazard_121_names_whose_lookups_hang_hinder_no_other_name() -> None:
         assert probed(to(port, protocol="http"), timeout=2.0).success
 
 
+@pytest.mark.slow
 def test_hazard_121_lookups_of_one_name_that_hang_are_limited_and_their_room_comes_back() -> None:
     started: list[str] = []
     with hanging() as resolve:
@@ -136,6 +138,7 @@ def test_hazard_121_lookups_of_one_name_that_hang_are_limited_and_their_room_com
     assert again.reason == "tcp_refused"
 
 
+@pytest.mark.slow
 def test_hazard_121_a_ca_file_that_hangs_hinders_no_other_probe(tmp_path: Path) -> None:
     """A FIFO that nobody writes stands for a file on a share that is gone."""
     hangs = tmp_path / "ca.pem"
@@ -147,6 +150,7 @@ def test_hazard_121_a_ca_file_that_hangs_hinders_no_other_probe(tmp_path: Path) 
     os.close(os.open(hangs, os.O_WRONLY | os.O_NONBLOCK))  # frees those that wait
 
 
+@pytest.mark.slow
 def test_hazard_121_a_hanging_lookup_does_not_keep_the_process_from_ending() -> None:
     program = """
         import asyncio, time
@@ -200,6 +204,7 @@ NAME_SERVER = """
 """
 
 
+@pytest.mark.slow
 def test_what_a_real_name_server_answers_is_told() -> None:
     assert shutil.which("unshare"), "install unshare (Debian package `util-linux`)"
     # In namespaces of its own: a loopback with nothing else on it, and another resolv.conf.
@@ -267,6 +272,7 @@ def test_black_holed_addresses_do_not_fail_a_host_that_another_address_reaches()
     assert many.success, many.story
 
 
+@pytest.mark.slow
 def test_the_reason_is_the_first_that_says_more_than_no_way_there() -> None:
     refused = closed_port()
     with black_hole() as hole:

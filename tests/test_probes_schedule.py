@@ -63,6 +63,7 @@ def test_a_probe_runs_at_once_and_then_on_its_interval() -> None:
     assert third.at - first.at > 0.5
 
 
+@pytest.mark.slow
 def test_a_probe_never_overlaps_with_itself_and_leaves_out_what_it_missed() -> None:
     with listening(silent) as port:
         results = rounds(to(port, interval=Duration(0.1), timeout=Duration(0.25)), 3)
@@ -71,6 +72,7 @@ def test_a_probe_never_overlaps_with_itself_and_leaves_out_what_it_missed() -> N
         assert next_one.at >= one.ended
 
 
+@pytest.mark.slow
 def test_probes_do_not_all_start_at_the_same_instant() -> None:
     async def first_starts() -> list[float]:
         settings = to(closed_port(), interval=Duration(10), protocol="tcp")
@@ -112,6 +114,7 @@ def test_a_probe_does_not_hold_up_the_loop() -> None:
 # --- on demand --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_probe_is_in_flight_and_others_share_its_result() -> None:
     connections = []
 

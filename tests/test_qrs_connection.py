@@ -86,6 +86,7 @@ def test_each_read_has_a_key_of_its_own(qrs: FakeQrs, site: Site) -> None:
     assert len({request.headers["x-qlik-xrfkey"] for request in qrs.requests}) == 2
 
 
+@pytest.mark.slow
 def test_nothing_but_get_is_ever_sent_whatever_the_answer(qrs: FakeQrs, site: Site) -> None:
     settings = site.settings(qrs.url, sessions_url=qrs.url)
     answers: list[Any] = [
@@ -524,6 +525,7 @@ def test_a_server_that_refuses_the_client_certificate_is_told_with_the_file(
         (qrs_server.floods, "too_large"),
     ],
 )
+@pytest.mark.slow
 def test_every_misbehaviour_ends_in_time_with_its_reason(
     qrs: FakeQrs, site: Site, path: str, behaviour: qrs_server.Behaviour, reason: str
 ) -> None:

@@ -143,6 +143,7 @@ def test_seats_in_quarantine_may_be_counted_beside_the_allocated_ones(qrs: FakeQ
         Answer(500, b""),
     ],
 )
+@pytest.mark.slow
 def test_a_count_that_cannot_be_used_is_named_and_the_other_kind_is_still_counted(
     qrs: FakeQrs, site: Site, answer: Any
 ) -> None:

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from shipped import RULES, output
 
+pytestmark = pytest.mark.slow
+
 HOUR = 60
 STEP = 2
 """Minutes between two scrapes, and two evaluations."""

@@ -14,6 +14,8 @@ import pytest
 import yaml
 from shipped import DEPLOY, RULES, output
 
+pytestmark = pytest.mark.slow
+
 LONGEST = 2
 """Minutes between two scrapes; `deploy/prometheus/qlik-license.rules.yml` and docs/alerts.md name it."""
 TOLERANCE = 3

@@ -226,6 +226,7 @@ def sections() -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.slow
 def test_the_list_of_sentences_is_the_one_that_was_read() -> None:
     lines = []
     for title, sentences in sections().items():

@@ -278,6 +278,7 @@ def _refused(running: Site) -> str:
     return security.refused
 
 
+@pytest.mark.slow
 def test_a_web_file_that_became_unusable_leaves_the_last_good_one_in_force(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -361,6 +362,7 @@ def test_an_empty_value_is_an_error_wherever_it_stands(text: str, tmp_path: Path
         (HEADERS, HEADERS.replace("31536000", "3"), "changed header fields: Strict-Transport-Security"),
     ],
 )
+@pytest.mark.slow
 def test_a_version_that_protects_less_is_refused_until_a_restart(
     before: str, after: str, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -980,6 +982,7 @@ def test_programs_of_this_machine_are_local(fields: tuple[str, ...]) -> None:
     assert is_local(*LOCAL[:3], ["Host", *fields])
 
 
+@pytest.mark.slow
 def test_the_server_is_usable_again_after_a_login_flood(tmp_path: Path) -> None:
     server = WebServer(StandIn(), Security(_web_file(tmp_path, f"basic_auth_users:\n  a: {ALICE}\n")), lambda: None)
     server.start(["127.0.0.1:0"])

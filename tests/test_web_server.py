@@ -444,6 +444,7 @@ def test_bodies_beyond_the_limit_are_refused_and_never_unpacked() -> None:
         assert running.ask("/metrics", body=b"x" * 10)[0] == 200
 
 
+@pytest.mark.slow
 def test_stops_within_three_seconds_with_clients_connected() -> None:
     release = threading.Event()
     with site(exporter=StandIn(reload_problem=lambda: str(release.wait(DEADLINE)))) as running:
