@@ -288,6 +288,9 @@ class LicenseState(msgspec.Struct, kw_only=True):
         ):
             return 0
         peaks = list(accumulate(times, max, initial=newest))
+        if clock is not None:
+            clock.heard += len(times)
+            clock.lateness = max(clock.lateness, max(map(operator.sub, peaks[1:], times)))
         if clock is not None and max(map(operator.sub, peaks[1:], peaks)) > JUMP:
             return 0
         heard = 0
@@ -344,6 +347,9 @@ class LicenseState(msgspec.Struct, kw_only=True):
                     newest = at
             in_order = at is not None and at >= newest - DISORDER
             if clock is not None and at is not None and in_order:
+                if record.dated:
+                    clock.heard += 1
+                    clock.lateness = max(clock.lateness, newest - at)
                 clock.latest = newest if clock.latest is None else max(clock.latest, newest)
                 new_run = type(event) is ServiceStarted
                 if record.dated and (new_run or clock.torn_attempt is not None):

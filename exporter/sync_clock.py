@@ -16,12 +16,16 @@ DISORDER = 60.0
 """Seconds that an entry may be older than the newest one and still take part in the clock."""
 USUAL_RHYTHM = 600.0
 """Seconds between two attempts where nothing is known yet (qlik-facts 1: user assignments every 10 minutes)."""
+FIRST_PAUSES = 4
+"""Pauses between attempts from which on a rhythm faster than the usual one is believed."""
 LONGEST_RHYTHM = 3 * 86400.0
 """A longer pause between two attempts is a pause of the service."""
 RHYTHMS = 13
 """Pauses between attempts by which the rhythm is told."""
 TORN_REACH = 60.0
 """Seconds around a torn entry without a time within which it may be of an attempt that is read behind it."""
+ORDERED = 200
+"""Entries from which on it is known how far out of order this log is written."""
 LIFELESS = 1.5
 """Rhythms without any entry behind an attempt, after which the service may have died between it and its failure."""
 EARLY = 0.6
@@ -142,6 +146,10 @@ class SyncClock(msgspec.Struct, kw_only=True):
     """From when on an entry shows that the service has outlived an attempt."""
     torn: float | None = None
     """About when the newest torn entry without a time was written: it counts for an attempt just behind it, too."""
+    heard: int = 0
+    """Entries with a time that were read."""
+    lateness: float = 0.0
+    """The most seconds by which an entry stood behind one that is later by its time."""
     torn_attempt: Attempt | None = None
     """An attempt on a torn line, whose time the next entry tells."""
     orphan_failure: float | None = None
@@ -324,16 +332,16 @@ class SyncClock(msgspec.Struct, kw_only=True):
 
     def attempted(self, attempt: Attempt) -> None:
         """An attempt with a time was read."""
-        if self.torn is not None and abs(attempt.at - self.torn) <= TORN_REACH:
+        reach = TORN_REACH if self.heard < ORDERED else min(TORN_REACH, 1 + 2 * self.lateness)
+        if self.torn is not None and abs(attempt.at - self.torn) <= reach:
             insort(self.marks, Mark(attempt.at, "trouble"), key=_at)
         newest = self.attempts[-1].at if self.attempts else None
         if newest is None or newest <= attempt.at:
             previous = newest
         else:
             previous = max((other.at for other in self.attempts if other.at <= attempt.at), default=None)
-        if previous is not None and self.rules.settle < attempt.at - previous < LONGEST_RHYTHM:
-            self.pauses = [*self.pauses[-(RHYTHMS - 1) :], attempt.at - previous]
-            self.rhythm = sorted(self.pauses)[len(self.pauses) * 3 // 4]
+        if previous is not None:
+            self._note_pause(previous, attempt.at)
         self._open(attempt)
         if self.marks and (
             self.marks[-1].at >= attempt.at
@@ -341,6 +349,17 @@ class SyncClock(msgspec.Struct, kw_only=True):
         ):
             self._learn()
         self._finish_old()
+
+    def _note_pause(self, previous: float, at: float) -> None:
+        """Learn the rhythm from two attempts that follow each other. One soon after a failure is a retry."""
+        pause = at - previous
+        retried = pause < SLOWEST * self.rhythm and any(
+            previous <= mark.at < at and mark.kind in ("failed", "stale", "trouble") for mark in self.marks
+        )
+        if self.rules.settle < pause < LONGEST_RHYTHM and not retried:
+            self.pauses = [*self.pauses[-(RHYTHMS - 1) :], pause]
+            rhythm = sorted(self.pauses)[len(self.pauses) * 3 // 4]
+            self.rhythm = rhythm if len(self.pauses) >= FIRST_PAUSES else max(USUAL_RHYTHM, rhythm)
 
     def _open(self, attempt: Attempt) -> None:
         insort(self.attempts, attempt, key=_at)

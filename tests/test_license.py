@@ -211,6 +211,23 @@ def test_a_torn_line_without_a_time_counts_for_the_attempt_on_either_side() -> N
     assert (success_of(state), state.unclear_attempts) == (None, 1)
 
 
+def test_in_a_log_that_is_written_in_order_a_torn_line_before_an_attempt_is_not_about_it() -> None:
+    ordered = [other(number) for number in range(300)]
+    torn = Entry(START + 300, SyncTrouble(""), malformed=True, dated=False)
+    assert success_of(folded(*ordered, torn, attempt(310), other(800))) == (310, "inferred")
+    late = [*ordered[:100], other(80), *ordered[101:]]
+    assert folded(*late, torn, attempt(310), other(800)).unclear_attempts == 1, "this one is written 20 s out of order"
+
+
+def test_a_retry_after_a_failure_says_nothing_about_the_rhythm() -> None:
+    state = folded(attempt(0), failure(60), attempt(180), failure(240), attempt(360), other(1000))
+    assert state.sync.rhythm == 600
+    alike = [attempt(number * 180) for number in range(4)]
+    assert folded(*alike, other(1000)).sync.rhythm == 600, "three pauses are too few"
+    alike.append(attempt(720))
+    assert folded(*alike, other(1000)).sync.rhythm == 180
+
+
 def test_a_torn_attempt_takes_the_time_of_the_next_entry() -> None:
     torn = Entry(START, SyncAttempted(), malformed=True, dated=False)
     assert folded(other(0), torn, failure(5), other(200)).consecutive_failures == 1

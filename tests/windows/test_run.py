@@ -40,6 +40,7 @@ def start(site, tmp_path: Path) -> Iterator[Start]:
     for process in started:
         process.kill()
         process.wait(30)
+    print((tmp_path / "exporter.log").read_text(errors="replace"))  # for a test that failed
 
 
 def test_a_console_event_stops_it_and_its_counters_go_on_at_the_next_start(site, start: Start) -> None:
