@@ -33,12 +33,19 @@ else:
         def __init__(self, folder: Path) -> None:
             self.log = folder / "Licenses" / "NODE1_Licenses.log"
             self.log.parent.mkdir(parents=True)
+            self.take_a_port()
+
+        def take_a_port(self) -> None:
+            """Listen on a free port from the next start on."""
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 self.port = int(probe.getsockname()[1])
-            paths = f"{self.log.parent}\\*.log"
-            self.configuration = (
-                f"logs:\n  licenses: {{paths: ['{paths}']}}\n"
+
+        @property
+        def configuration(self) -> str:
+            """What the exporter is to be started with."""
+            return (
+                f"logs:\n  licenses: {{paths: ['{self.log.parent}\\*.log']}}\n"
                 "  repository_audit: {enabled: false}\n  repository_trace: {enabled: false}\n"
                 "poll_interval: 200ms\ndiscovery_interval: 500ms\nprobes: []\n"
                 f"web: {{listen_addresses: ['127.0.0.1:{self.port}']}}\n"
