@@ -44,7 +44,7 @@ def metrics_table() -> str:
 
 
 def messages_table() -> str:
-    rows = ["| log | message | standing | meaning |", "| --- | --- | --- | --- |"]
+    rows = ["| log | message | certainty | meaning |", "| --- | --- | --- | --- |"]
     rows += [f"| {message.log} | `{message.name}` | {message.certainty} | {message.sentence} |" for message in MESSAGES]
     return "\n".join(rows)
 

@@ -215,7 +215,7 @@ def test_the_texts_say_what_is_wrong_what_users_see_and_what_to_do_first(alert: 
 
 def alerts_table() -> str:
     """The table of docs/alerts.md, from the rules."""
-    rows = ["| alert | severity | for | tells |", "| --- | --- | --- | --- |"]
+    rows = ["| alert | severity | for | meaning |", "| --- | --- | --- | --- |"]
     seen: dict[str, list[Any]] = {}
     for alert in alerts():
         seen.setdefault(alert.name, []).append(alert)
