@@ -6,7 +6,7 @@ from exporter import signals
 
 
 def main() -> int:
-    """Run the command line. Whatever happens, it ends with a code and a line, and never with a traceback."""
+    """Run the command line. Every failure ends with an exit code and one line, never with a traceback."""
     signals.hold()  # before the rest is loaded, which takes a while
     try:
         from exporter.cli import main as carry_out
@@ -14,7 +14,7 @@ def main() -> int:
 
         replace_tracebacks()
         return carry_out()
-    except Exception as error:  # the last place where an error can still be told: too little memory, a fault of ours
+    except Exception as error:  # the last place where an error can be reported: out of memory, or a bug
         words = "there is not enough memory (ulimit -v, MemoryMax=)"
         if not isinstance(error, MemoryError):
             try:

@@ -1,4 +1,4 @@
-"""The account of this process, for a person who is to grant it a right."""
+"""The account of this process, for messages about missing permissions."""
 
 import getpass
 import os
@@ -6,7 +6,7 @@ import sys
 
 
 def account() -> str:
-    """The account that this process runs as, for a person who is to grant it a right."""
+    """The account that this process runs as, as an administrator would look for it."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # a user id without a name, as in a container

@@ -1,7 +1,7 @@
-"""The composition root: it alone knows all other modules. What runs, who is notified, and in which order it ends.
+"""The composition root, the only module that knows all others: what runs, who is notified, and how it is shut down.
 
-Files are read by one thread for each root and folded by the ledger's thread; probes and the Repository API run on one
-event loop here; the web server has its own. A scrape only reads what they have left in memory.
+Files are read by one thread per root and folded by the ledger's thread; probes and the Repository API run on an event
+loop here; the web server has its own. A scrape only reads the results from memory.
 """
 
 import asyncio
@@ -38,13 +38,13 @@ from exporter.web.security import Security
 from exporter.web.server import Isolated, WebServer
 
 WAKE = 0.25
-"""Seconds between two looks at whether to stop: so a signal is noticed on every platform (hazard 116)."""
+"""Seconds between two checks for a stop, so that a signal is noticed on every platform (hazard 116)."""
 RESTART_PAUSE = 5.0
 """Seconds before a component that failed is restarted."""
 RELOAD_SECONDS = 10.0
-"""How long an answer to a reload waits for the new configuration to be applied."""
+"""Seconds that a reload request waits for the new configuration to be applied."""
 STOP_SECONDS = 2.5
-"""How long the parts have to end, all at the same time: a stop takes less than 3 s, whatever hangs (hazard 121)."""
+"""Seconds that all parts together have to end: a stop takes less than 3 s, even if something hangs (hazard 121)."""
 
 _PATH = re.compile(r"(?<![\w:/])(?:[A-Za-z]:)?[/\\][^\s`:]*")
 
@@ -52,27 +52,27 @@ _log = logging.getLogger(__name__)
 
 
 class Options(NamedTuple):
-    """What the command line says beside the configuration."""
+    """The settings that the command line adds to the configuration."""
 
     reread: Callable[[], Config]
-    """The configuration as it stands now; raises ConfigError."""
+    """Loads the current configuration; raises ConfigError."""
     reload_asked: threading.Event
-    """Set from outside, as by a signal, to have the configuration read again."""
+    """Set from outside, for example by a signal, to reload the configuration."""
     config_file: str = ""
-    """Its file, empty where there is none."""
+    """The configuration file; empty if there is none."""
     web_config_file: str | None = None
     textfile_directory: str | None = None
     listens: bool = True
-    """False in textfile mode where no address was asked for: then no port is opened."""
+    """False in textfile mode without a listen address: then no port is opened."""
     settled: float = SETTLED
     """Seconds without a change before the configuration or the web file is read."""
 
 
 class Exporter:
-    """One running exporter: what observes, what answers, and how both end. Is the web server's `Application`."""
+    """One running exporter: its sources, its web server, and their shutdown. Implements the server's `Application`."""
 
     def __init__(self, config: Config, options: Options) -> None:
-        """Nothing runs yet. Raises ConfigError, and StoreLockedError where another process has the state file."""
+        """Starts nothing yet. Raises ConfigError, and StoreLockedError if another process uses the state file."""
         self._options = options
         self._config = config
         self._catalogue = self._catalogue_of(config)
@@ -105,7 +105,7 @@ class Exporter:
 
     @property
     def bound(self) -> tuple[str, ...]:
-        """The addresses that it answers at, with their real ports."""
+        """The addresses that the server listens on, with their actual ports."""
         return self._web.bound
 
     # --- what is known
@@ -154,7 +154,7 @@ class Exporter:
         return self._collector
 
     def ready(self) -> tuple[bool, str]:
-        """Whether every log has been read to the end found when this process first listed it, and what is amiss."""
+        """Whether every log has been read to the end found when this process first listed it, and what is wrong."""
         waiting = [log for log, figures in self._ledger.figures().items() if not figures.listed]
         amiss = [f"not yet read to the end: {', '.join(waiting)}"] if waiting else []
         if not self._ledger.saves:
@@ -168,8 +168,8 @@ class Exporter:
     def reload(self, asked: bool = True) -> str | None:
         """Read the configuration again; returns once it is applied.
 
-        A bad one changes nothing: what is wrong with it is returned, without any path of this machine. Unless it was
-        `asked` for, one that says the same as before changes nothing either.
+        An invalid one changes nothing; the problem is returned, without any path of this machine. Unless the reload was
+        `asked` for, an equal configuration changes nothing either.
         """
         with self._reloading:
             try:
@@ -189,7 +189,7 @@ class Exporter:
             return None
 
     def _reread(self) -> tuple[str, Config]:
-        """The configuration file's text and the settings in it, once nobody writes it. Raises ConfigError."""
+        """The configuration file's text and its settings, once the file has settled. Raises ConfigError."""
         file = self._options.config_file
         if not file:
             return "", self._options.reread()
@@ -239,7 +239,7 @@ class Exporter:
         Raises ListenError where an address is not available, TextfileHeldError where another exporter has the folder.
         """
         try:
-            if stop.is_set():  # asked to while it was loaded
+            if stop.is_set():  # the stop was requested during loading
                 return 0
             self._ledger.start(self._config)
             if self._options.listens:
@@ -270,9 +270,9 @@ class Exporter:
             await _cancelled(tasks)
 
     def _watch_configuration(self, stop: threading.Event) -> None:
-        """Read the configuration again when it is asked for, or its file changes.
+        """Reload the configuration on request, or when its file changes.
 
-        In a daemon thread: a file on a dead share may hold up neither the loop nor the end (hazards 121 and 122).
+        In a daemon thread: a file on a dead share must block neither the loop nor the stop (hazards 121 and 122).
         """
         file = self._options.config_file
         watch = FileWatch(((file, None),) if file else (), self._options.settled)  # tells of the file at the start, too
@@ -283,13 +283,13 @@ class Exporter:
                 self.reload(asked)
 
     def _end(self) -> None:
-        """Have every part end, all at the same time, so that one that hangs takes no time from the others."""
+        """Stop all parts at the same time, so that one that hangs takes no time from the others."""
         parts = [self._web.stop, self._ledger.stop, *([self._textfile.stop] if self._textfile else [])]
         threads = [threading.Thread(target=part, daemon=True) for part in parts]
         for thread, part in zip(threads, parts, strict=True):
             try:
                 thread.start()
-            except RuntimeError:  # no memory for a thread, or too many of them: one after another then
+            except RuntimeError:  # no memory for a thread, or too many threads: stop them one after another
                 with contextlib.suppress(RuntimeError):  # a part that could not be started for the same reason
                     part()
         deadline = time.monotonic() + STOP_SECONDS
@@ -312,7 +312,7 @@ class Exporter:
         return [asyncio.create_task(self._kept_alive(component, make)) for component, make in sources]
 
     async def _kept_alive(self, component: str, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        """Run a source for ever: one that fails is counted and restarted, and the others go on."""
+        """Run a source forever: if it fails, that is counted and it is restarted; the others are not affected."""
         while True:
             try:
                 await make()
@@ -331,7 +331,7 @@ class Exporter:
             self._ledger.submit_event(event)
 
     def _apply(self, config: Config, probes: tuple[ProbeConfig, ...]) -> None:
-        """Let a new configuration take effect; what cannot change while running is said."""
+        """Apply a new configuration; log which changes need a restart."""
         before, self._config = self._config, config
         self._catalogue = self._catalogue_of(config)
         self._rules = rules_of(config, self._catalogue)

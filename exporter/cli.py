@@ -1,4 +1,4 @@
-"""The command line: arguments become a configuration and one command. Turns every error into a sentence and a code."""
+"""The command line: from arguments to a configuration and one command. Every error ends as a message and a code."""
 
 import argparse
 import difflib
@@ -20,18 +20,18 @@ from exporter.last_words import reason
 from exporter.log import FORMATS, LEVELS, redact_log, start_logging
 
 STOPPED, FAILED, UNUSABLE = 0, 1, 2
-"""Exit codes: stopped as asked; failed; the configuration or the command line cannot be used."""
+"""Exit codes: stopped normally; failed; the configuration or the command line is invalid."""
 _CODES = (STOPPED, FAILED, UNUSABLE)
 
 
 class _Command(NamedTuple):
     module: str
-    """Where `add_arguments(parser)` and `run(arguments, config) -> exit code` are; imported only when needed."""
+    """The module with `add_arguments(parser)` and `run(arguments, config) -> exit code`; imported only when needed."""
     sentence: str
     flags: tuple[str, ...] = ("config", "log")
-    """Which of the common options it uses; others are not offered."""
+    """The common options that the command uses; others are not offered."""
     no_result: int | None = None
-    """The exit code for all that is no result, where the codes above are results of the command."""
+    """The exit code for errors, if the codes above are results of the command."""
 
 
 COMMANDS = {
@@ -85,17 +85,17 @@ _VALUED = {
     "--web.config.file",
     "--textfile.directory",
 }
-"""The flags that may stand before a command and are followed by a value."""
+"""The flags that may come before a command and take a value."""
 
 
 GARBAGE = (50_000, 20, 50)
-"""When cycles are looked for: a batch is thousands of small objects without any, and each look costs."""
+"""Thresholds of the garbage collector: a batch is thousands of small objects without cycles, and each pass costs."""
 
 
 def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None) -> int:
-    """Run one command and return its exit code. Nothing it does ends in a traceback.
+    """Run one command and return its exit code. It never ends with a traceback.
 
-    `stop` ends `run` once it is set, for a caller without signals (the Windows service); else signals do.
+    `stop` ends `run` once it is set, for a caller without signals (the Windows service); otherwise signals do.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed, or a process without a console
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
             value = getattr(arguments, flag[2:].replace(".", "_"), None)
             if isinstance(value, str) and not value.strip():
                 parser.error(f"{flag}: found nothing, expected a value")
-    except SystemExit as ended:  # what is wrong has been said, or the help has been shown
+    except SystemExit as ended:  # the error or the help has been printed
         return ended.code if isinstance(ended.code, int) else unusable
     arguments.stop = stop
     start_logging(getattr(arguments, "log_level", "info"), getattr(arguments, "log_format", "logfmt"))
@@ -142,9 +142,9 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
 
 
 def _command_in(words: list[str]) -> tuple[str, bool]:
-    """The command among `words`, which is taken out of them, or `run` where there is none; and whether there is one.
+    """The command among `words`, or `run` if there is none; and whether there is one. The command is removed from them.
 
-    Flags may stand before it.
+    Flags may come before it.
     """
     if words[:1] == ["help"]:
         words[:] = [*words[1:], "--help"]
@@ -166,7 +166,7 @@ class _Parser(argparse.ArgumentParser):
     unusable = UNUSABLE
 
     def error(self, message: str) -> NoReturn:
-        """Say in one line what is wrong, and where the options are listed; then exit."""
+        """Print in one line what is wrong and where the options are listed, then exit."""
         if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             message += _hint(choice[1], re.findall(r"[\w.-]+", choice[2]))
         complain(f"{message.rstrip('.')}{'' if message.endswith('?') else '.'} See `{self.prog} --help`")
@@ -206,7 +206,7 @@ def _parser(name: str, named: bool = True) -> _Parser:
 
 
 def _not_known(word: str, name: str, named: bool, parser: argparse.ArgumentParser) -> str:
-    """What to say of a word that the command does not take."""
+    """The error message for a word that the command does not accept."""
     if not word.startswith("-"):
         if named:
             return f"`{name}` takes no `{word}`"
@@ -228,7 +228,7 @@ def _hint(word: str, known: Iterable[str]) -> str:
 
 
 def _config(arguments: argparse.Namespace, command: _Command) -> Config:
-    """The configuration with what the flags override."""
+    """The configuration, with the settings that flags override."""
     if "config" not in command.flags:
         return Config()
     arguments.config_file = arguments.config_file or _default_file()
@@ -254,7 +254,7 @@ def _config(arguments: argparse.Namespace, command: _Command) -> Config:
 
 
 def _default_file() -> str | None:
-    """The configuration that the Windows service uses, where it is there: no flag then needs to name it."""
+    """The configuration file of the Windows service if it exists, so that no flag needs to name it."""
     if sys.platform != "win32":
         return None
     file = local_path(r"%ProgramData%\qlik-license-exporter\config.yml")

@@ -1,7 +1,7 @@
 """What the state file holds: the state as named values, and how far each log file was read. No files, no clocks.
 
-Fields that a state file lacks take their defaults, and fields that this release does not know are left alone: so a
-state survives upgrades.
+Fields that are missing from a state file take their defaults, and unknown fields are ignored, so that a state survives
+upgrades.
 """
 
 import json
@@ -28,7 +28,7 @@ log = logging.getLogger("exporter.store")
 
 
 class Checkpoints:
-    """How far each file of each log was read, and what of it is still to be saved."""
+    """How far each file of each log was read, and which of these rows are not saved yet."""
 
     def __init__(self) -> None:
         self.unsaved: dict[str, bytes] = {}
@@ -39,7 +39,7 @@ class Checkpoints:
         self._logs: dict[LogName, LogCheckpoint] = {}
 
     def table(self, log: LogName) -> FileTable:
-        """A table of what is known of the files of `log`, for its readers."""
+        """A table of the known files of `log`, for its readers."""
         return FileTable(log, self._files.get(log, {}).values(), self._logs.get(log, LogCheckpoint()))
 
     def keep(self, batch: Batch) -> None:
@@ -59,7 +59,7 @@ class Checkpoints:
             self.unsaved[_BOOK + name] = _encoded_with_names(self._logs[name])
 
     def restate(self, name: LogName) -> None:
-        """Have what was read of a log read once more, as history."""
+        """Have everything that was read of a log read again, as history."""
         files = self._files.get(name, {})
         for key, checkpoint in files.items():
             files[key] = state_upgrade.to_restate(checkpoint)
@@ -70,7 +70,7 @@ class Checkpoints:
         self.unsaved, self.forgotten = {}, set()
 
     def restore(self, values: Mapping[str, bytes]) -> None:
-        """Take what a state file holds. Raises ValueError, msgspec's errors included."""
+        """Load the contents of a state file. Raises ValueError, which includes msgspec's errors."""
         for key, value in values.items():
             if key.startswith(_FILE):
                 checkpoint = msgspec.convert(json.loads(value), FileCheckpoint)
@@ -81,9 +81,9 @@ class Checkpoints:
 
 
 def restored(values: Mapping[str, bytes], files: Mapping[str, bytes]) -> tuple[LicenseState, Checkpoints] | None:
-    """The state and the checkpoints as they were saved; None where none were yet.
+    """The state and the checkpoints as they were saved; None if nothing was saved yet.
 
-    Raises ValueError, msgspec's errors included, for what cannot be decoded.
+    Raises ValueError, which includes msgspec's errors, for what cannot be decoded.
     """
     checkpoints = Checkpoints()
     checkpoints.restore(files)
@@ -110,10 +110,10 @@ def restored(values: Mapping[str, bytes], files: Mapping[str, bytes]) -> tuple[L
 
 
 def encoded(state: LicenseState, kept: Iterable[str] = ()) -> dict[str, bytes]:
-    """The state as named values, so small that a save writes only what it changed.
+    """The state as named values, split finely enough that a save writes little more than what changed.
 
-    `kept`: the names that are saved already; refused users are spread over 256 for each reason, and one whose users are
-    gone is saved as empty.
+    `kept`: the names that are saved already. Refused users are spread over 256 values for each reason; a value whose
+    users are gone is saved as empty.
     """
     values = {
         _STATE + field: msgspec.json.encode(getattr(state, field))
@@ -129,5 +129,5 @@ def encoded(state: LicenseState, kept: Iterable[str] = ()) -> dict[str, bytes]:
 
 
 def _encoded_with_names(value: FileCheckpoint | LogCheckpoint) -> bytes:
-    """As JSON of ASCII only: a file's name need not be text, and msgspec encodes none that is not."""
+    """As ASCII JSON: a file name need not be valid Unicode, and msgspec does not encode surrogates."""
     return json.dumps(msgspec.to_builtins(value), separators=(",", ":")).encode("ascii")

@@ -1,4 +1,4 @@
-"""What can happen to a license: the closed set of facts that sources report and that `license.LicenseState` folds.
+"""What can happen to a license: the closed set of events that sources report and `license.LicenseState` folds.
 
 Every instant is in seconds since 1970 (UTC), taken from the log row or the clock of the source that saw it.
 """
@@ -27,7 +27,7 @@ ERROR_CLASSES: tuple[ErrorClass, ...] = (
 DenialReason = Literal["no_access_pass", "parallel_sessions", "allocation_refused"]
 DENIAL_REASONS: tuple[DenialReason, ...] = ("no_access_pass", "parallel_sessions", "allocation_refused")
 USER_DENIAL_REASONS: tuple[DenialReason, ...] = ("no_access_pass", "parallel_sessions")
-"""The denials that name a user; an allocation is refused by a rule, not to a person at the door."""
+"""The reasons for which users are counted. Refused allocations are made by rules and name none."""
 
 SevereLevel = Literal["warn", "error", "fatal"]
 SEVERE_LEVELS: tuple[SevereLevel, ...] = ("warn", "error", "fatal")
@@ -49,23 +49,23 @@ class SyncFailed(msgspec.Struct, frozen=True):
 
     error: ErrorClass
     wording: str = ""
-    """A hash of the wording, where nothing in the entry ties it to the backend or the sync: it may be about another
-    matter. Empty where it is certain."""
+    """A hash of the wording, if nothing in the entry ties it to the backend or the sync: it may be about something
+    else. Empty if it is certain."""
     source: str = ""
-    """The source file that logged it, such as `sync.go`, where `wording` is not empty."""
+    """The source file that logged it, such as `sync.go`, if `wording` is not empty."""
 
 
 class SyncTrouble(msgspec.Struct, frozen=True):
-    """An entry that speaks of trouble in words that nothing recognises. The fold decides whether it is about a sync."""
+    """An unrecognised entry that seems to report a problem. The fold decides whether it is about a sync."""
 
     wording: str
     """A hash of the wording, to count how often it occurs when no sync is in progress."""
     source: str = ""
     """The source file that logged it, such as `sync.go`."""
     statement: str = ""
-    """A hash of the place in the source that logged it, as its words may hold a name; empty where it does not say."""
+    """A hash of the place in the source that logged it, since its text may contain a name; empty if unknown."""
     tied: bool = False
-    """Whether it counts only where it is tied to an attempt, by its correlation id or its source file."""
+    """Whether it counts only if its correlation id or its source file ties it to an attempt."""
 
 
 class ServiceStarted(msgspec.Struct, frozen=True):
@@ -73,18 +73,18 @@ class ServiceStarted(msgspec.Struct, frozen=True):
 
 
 class AccessGranted(msgspec.Struct, frozen=True):
-    """A user was let in (qlik-facts 2, inferred): nobody is let in with a stale license."""
+    """A user was granted access (qlik-facts 2, inferred), which is impossible with a stale license."""
 
 
 class LicenseInUse(msgspec.Struct, frozen=True):
-    """Somebody used the service or the hub and was not refused. Asked for only while silence proves nothing."""
+    """A user used the service or the hub and was not refused. Reported only while silence proves nothing."""
 
     kind: str
-    """A hash of what was asked for."""
+    """A hash of what was requested."""
 
 
 class LicenseStale(msgspec.Struct, frozen=True):
-    """The service said that its license is too old: everyone is refused from now on (qlik-facts 1, seen)."""
+    """The service reported that its license is stale: everyone is refused from now on (qlik-facts 1, seen)."""
 
 
 class LicenseError(msgspec.Struct, frozen=True):
@@ -94,7 +94,7 @@ class LicenseError(msgspec.Struct, frozen=True):
     service: bool = False
     """Whether the entry carries a code of the Licenses service, which shows that the service manages the license."""
     trouble: SyncTrouble | None = None
-    """What it says of a sync, where it may be about one."""
+    """What it says about a sync, if it may be about one."""
 
 
 class AccessDenied(msgspec.Struct, frozen=True):
@@ -118,11 +118,11 @@ class ProbeFinished(msgspec.Struct, frozen=True):
     role: str
     at: float
     success: bool | None
-    """None: it could not judge."""
+    """None: not judged."""
 
 
 class QrsLicenseRead(msgspec.Struct, frozen=True):
-    """The Repository API told when the license was last refreshed (qlik-facts 4, meaning inferred)."""
+    """The Repository API reported when the license was last refreshed (qlik-facts 4, meaning inferred)."""
 
     updated: float
 
@@ -148,4 +148,4 @@ LogEvent = (
 """What one log record can mean."""
 
 OutsideEvent = ProbeFinished | QrsLicenseRead | SettleDue
-"""What other sources than the logs can say."""
+"""The events from sources other than logs."""

@@ -1,4 +1,4 @@
-"""One reading of everything there is, and what it comes to, for `diagnose` and `bundle`. Uses no state file."""
+"""Reads everything once and makes an observation of it, for `diagnose` and `bundle`. Uses no state file."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ from exporter.sources import Source
 _log = logging.getLogger(__name__)
 
 Progress = Callable[[int], None]
-"""Told how many bytes more were read."""
+"""Called with the number of bytes that were read since the last call."""
 
 
 def rules_of(config: Config, catalogue: Catalogue) -> Rules:
@@ -52,10 +52,10 @@ def examine(
     progress: Progress = lambda size: None,
     environ: Mapping[str, str] = os.environ,
 ) -> Observation:
-    """Everything that `sources` hold, folded, and seen as of `now`, of the newest entry, or of this moment.
+    """Everything that `sources` contain, folded, as of `now`, of the newest entry, or of the current time.
 
     Entries after a given `now` are left out. `probing` also runs each configured probe once, and reads the Repository
-    API where it is enabled. `journal` is told every batch.
+    API if it is enabled. `journal` receives every batch.
     """
     reading = _Reading(rules_of(config, catalogue), now, as_of_newest, journal)
     figures = {source.log: reading.read(source, progress) for source in sources}
@@ -103,7 +103,7 @@ class _Reading:
         """The first entry of the Licenses log."""
 
     def read(self, source: Source, progress: Progress) -> LogFigures:
-        """Fold all that `source` holds. What cannot be read is said in the figures, and logged."""
+        """Fold the records of `source`. What cannot be read is noted in the figures, and logged."""
         log, files, troubles = source.log, 0, dict[str, str]()
         for batch in source.read():
             self._fold(log, batch.records)
@@ -166,7 +166,7 @@ async def _asked(config: Config, environ: Mapping[str, str]) -> tuple[tuple[Prob
 
 
 async def _directly(settings: ProbeConfig, environ: Mapping[str, str]) -> ProbeHistory:
-    """The same probe without its proxy: whether the direct way works tells a proxy's trouble from the network's."""
+    """The same probe without its proxy: it distinguishes a problem of the proxy from one of the network."""
     history = ProbeHistory(msgspec.structs.replace(settings, proxy="none", proxy_file=""))
     result: ProbeResult = await probe(history.settings, environ=environ)
     history.record(result)

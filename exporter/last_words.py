@@ -1,4 +1,4 @@
-"""What a process says where it cannot go on, or where Python would print a traceback: one line, with what to do."""
+"""The last message of a process that cannot continue, instead of a traceback: one line, with what to do."""
 
 import errno
 import logging
@@ -7,13 +7,13 @@ import threading
 from pathlib import Path
 
 OPEN_FILES = 64
-"""File handles that the exporter needs at least: its logs, the state file, its sockets, and some scrapes at a time."""
+"""The smallest sufficient limit of open files: for the logs, the state file, sockets, and some concurrent scrapes."""
 
 _log = logging.getLogger("exporter")
 
 
 def reason(error: BaseException) -> str:
-    """Why `error` ends the process, for a person who cannot look into the program."""
+    """Why `error` ends the process, for a person who does not know the code."""
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return f"too many open files: at least {OPEN_FILES} must be allowed (ulimit -n, LimitNOFILE=)"
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
@@ -39,7 +39,7 @@ def _place(error: BaseException) -> str:
 
 
 def too_few_open_files() -> str:
-    """Why this process cannot open enough files; empty where it can. Raises its limit where that is possible."""
+    """Why this process cannot open enough files; empty if it can. Raises its limit if possible."""
     if sys.platform == "win32":
         return ""
     import resource
@@ -54,6 +54,6 @@ def too_few_open_files() -> str:
 
 
 def replace_tracebacks() -> None:
-    """Have Python log one line where it would print a traceback: a thread that dies, an error that nobody can catch."""
+    """Have Python log one line instead of a traceback if a thread dies or an exception cannot be caught."""
     threading.excepthook = lambda caught: _log.error("a thread ended: %s", reason(caught.exc_value or SystemExit()))
     sys.unraisablehook = lambda caught: _log.debug("ignored: %s", caught.exc_value)

@@ -1,6 +1,6 @@
-"""Files that one process at a time holds locked for life: beside the state file, and in a textfile folder.
+"""Files that one process at a time locks for its lifetime: next to the state file, and in a textfile folder.
 
-The lock is the operating system's: it ends with the process, however that ends, so no stale one is ever in the way.
+The lock is held by the operating system: it ends with the process, however that ends, so there are no stale locks.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class HeldError(Exception):
-    """Another process has the lock: `holder` is its number, 0 where that is unknown."""
+    """Another process has the lock: `holder` is its process ID, 0 if that is unknown."""
 
     def __init__(self, holder: int) -> None:
         super().__init__(f"held by {self.who(holder)}")
@@ -23,18 +23,18 @@ class HeldError(Exception):
 
 
 class LockFile:
-    """A lock that is held from its making to `release`. The file tells who has it, and a number of the holder's."""
+    """A lock that is held from its creation to `release`. The file contains the holder's process ID and a number."""
 
     def __init__(self, path: Path, mode: int) -> None:
-        """Makes the file, with the rights `mode`, where there is none. Raises HeldError, or OSError."""
+        """Creates the file with the permissions `mode` if there is none. Raises HeldError or OSError."""
         self._path, self._mode = path, mode
         self.noted = self._take()
-        """The number that was noted last, by this process or another."""
+        """The number that was last written, by this process or another."""
 
     def _take(self) -> int:
         try:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, self._mode)
-        except PermissionError:  # made by another account, which may have finished: a lock needs no right to write
+        except PermissionError:  # created by another account, maybe no longer in use: locking needs no write access
             self._descriptor = os.open(self._path, os.O_RDONLY)
         try:
             words = os.read(self._descriptor, 100).split()
@@ -48,7 +48,7 @@ class LockFile:
         return noted
 
     def renew(self) -> None:
-        """Take the lock again where its file was deleted. Raises HeldError, or OSError."""
+        """Take the lock again if its file was deleted. Raises HeldError or OSError."""
         try:
             if os.path.samestat(os.stat(self._path), os.fstat(self._descriptor)):
                 return
@@ -58,14 +58,14 @@ class LockFile:
         self._take()
 
     def note(self, number: int) -> None:
-        """Write `number` down. A failure is no harm to the lock."""
+        """Write `number` to the file. A failure does not affect the lock."""
         self.noted = number
         with contextlib.suppress(OSError):
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             os.write(self._descriptor, b"%-20d %-20d\n" % (os.getpid(), number))
 
     def release(self) -> None:
-        """Let go."""
+        """Release the lock."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -1,4 +1,4 @@
-"""The exporter's own log: one line an event on standard error, as logfmt or JSON. Never names people, hosts or keys."""
+"""The exporter's own log: one line per event on standard error, as logfmt or JSON, without people, hosts and keys."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ def start_logging(level: str, form: str) -> None:
 
 
 def redact_log(redact: Callable[[str], str]) -> None:
-    """Have `redact` take out of every later line what the configuration holds and nobody may read."""
+    """Have `redact` remove the secrets of the configuration from every later line."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler.formatter, _Lines):
             handler.formatter.redact = redact

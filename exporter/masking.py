@@ -1,10 +1,9 @@
-"""Masking: a log's words without its people, hosts, keys and numbers; equal wordings become equal texts.
+"""Masking: removes people, hosts, keys and numbers from log texts; equal wordings become equal texts.
 
-Names cannot be recognised as such, so it is the other way round. What has the shape of an identifier is masked. So is
-every word that is not one of those that log messages are made of (`words.txt`). And where the sentence says that a
-person or a machine stands (`user X`, `X was refused`, `denied to X`), every word is masked but the few that may stand
-there otherwise.
-What is masked too much costs a look at the original; what is masked too little leaks.
+Names cannot be recognised as such, so the rule is the reverse. What has the form of an identifier is masked. So is
+every word that is not common in log messages (`words.txt`). And where the sentence shows that a person or a machine is
+named (`user X`, `X was refused`, `denied to X`), every word is masked except the few that are common there.
+Masking too much costs a look at the original; masking too little leaks data.
 """
 
 import re
@@ -28,18 +27,18 @@ from exporter.vocabulary import (
 )
 
 LONGEST_TEXT = 2_000
-"""Characters of a text that are looked at; the rest is cut off."""
+"""Longest text, in characters; the rest is cut off."""
 MOST_TEMPLATES = 1_000
 """Distinct wordings that are counted separately; further ones are counted together."""
 MOST_SHAPES = 50_000
 """Texts whose masked form is remembered."""
 PUBLIC_HOST = "license.qlikcloud.com"
-"""The one host that may be named: it is Qlik's, and the same for everyone."""
+"""The only host that is not masked: it is Qlik's, and the same for everyone."""
 OTHERS = "(further messages)"
 
 
 def masked(text: str) -> str:
-    """`text` with everything that could name a person, a host, a key or a number replaced by what it was."""
+    """`text` with everything that could name a person, a host, a key or a number replaced by its kind."""
     text = printable(text[:LONGEST_TEXT])
     shape = _shape(text)
     found = _shapes.get(shape)
@@ -52,7 +51,7 @@ def masked(text: str) -> str:
 
 
 def _shape(text: str) -> str:
-    """What texts have in common that are masked alike: all but their digits."""
+    """The part that determines how a text is masked: everything but its digits."""
     return _DIGITS.sub(lambda run: run[0] if run[1] else "0", text)
 
 
@@ -60,11 +59,11 @@ _DIGITS = re.compile(
     r"((?:result|code|status|sessioncount)[\"']?\s*[:=]\s*[\"']?\d{1,3}(?!\w))|[0-9a-f]*\d[0-9a-f]*", re.IGNORECASE
 )
 _shapes: dict[str, str] = {}
-"""The masked texts by their shape: most lines of a log differ in their digits alone."""
+"""The masked texts by their shape: most lines of a log differ only in digits."""
 
 
 def masked_name(path: str) -> str:
-    """The last part of `path`; a file that Qlik named after a machine without that machine."""
+    """The last part of `path`, without the machine in a name given by Qlik."""
     name = printable(re.split(r"[\\/]", path)[-1])
     if found := _QLIK_FILE.fullmatch(name):
         return f"<host>_{found[1]}"
@@ -73,7 +72,7 @@ def masked_name(path: str) -> str:
 
 
 _QLIK_FILE = re.compile(r"[^\\/]+?_([A-Za-z]+_[A-Za-z]+(?:_[\dT.-]+Z)?\.(?:txt|log))", re.IGNORECASE)
-"""`<Machine>_<LogType>_<Service>.txt`, and rolled ones (qlik-facts 2)."""
+"""`<Machine>_<LogType>_<Service>.txt`, and rotated ones (qlik-facts 2)."""
 
 
 class Templates:
@@ -112,15 +111,15 @@ class Templates:
 
 
 _LOGIN = r"TlRMTVNTUA[A-Za-z0-9+/=_-]*|(?:(?<=NTLM[ ])|(?<=Negotiate[ ]))[A-Za-z0-9+/=]{16,}"
-"""A message of NTLM or Negotiate in base64: it holds user, domain, computer, and what a password can be guessed by."""
+"""A message of NTLM or Negotiate in base64: user, domain, computer, and data that helps to guess the password."""
 
 
 def without_logins(text: str) -> str:
-    """`text` without what nobody may see, not even those who may see people: the messages of NTLM logins."""
+    """`text` without NTLM messages, which nobody may see, not even those who may see people."""
     return re.sub(_LOGIN, "<secret>", text, flags=re.IGNORECASE)
 
 
-# What the pieces of a text are, the first that fits; the name of the group is the word that stands in for it.
+# The kinds of parts of a text, first match wins; the name of the group is the replacement.
 _PIECES = re.compile(
     r"""
     (?P<kept>(?<![A-Za-z])(?:result|code|status|status\ ?code|sessioncount)["']?\s*[:=]\s*["']?\d{1,3}(?!\w)["']?)
@@ -161,7 +160,7 @@ _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _ABSTRACT = re.compile(
     r".{2,}(?:ings?|[ts]ions?|ments?|i?ty|[ae]nce|ness|[ai]ble|ful|less|ous|ive|ly|ure|[^e]ed|i[sz]e)"
 )
-"""How known words end that nobody is called."""
+"""Endings of known words that do not occur in names."""
 _ENDING = re.compile(r"(.+?)(?:ings?|(?:at)?ions?|ments?|[ai]ble|ness|ously|fully|ed|ity|less)")
 _PREFIX = re.compile(r"(?:un|re|in|dis|mis|non|pre|over|under|de)(?=.{4})")
 
@@ -208,7 +207,7 @@ def _following(pieces: list[re.Match[str]], place: int) -> str:
 
 
 def _stands_for_someone(word: str, heard: list[str], begins: bool, following: str) -> bool:
-    """Whether a person or a machine stands here by the sentence, and `word` is none that may stand here otherwise."""
+    """Whether the sentence names a person or a machine here, and `word` is not one that is common in this place."""
     earlier, before = heard
     if before in TITLES:
         return not (word in FUNCTION or word in FOLLOWERS or _is_abstract(word))
@@ -236,7 +235,7 @@ def _is_owner(word: str) -> bool:
 
 
 def _is_verb(word: str) -> bool:
-    """Whether `word`, behind the first word of a sentence, says what that one does or suffers."""
+    """Whether `word`, after the first word of a sentence, is a verb with that word as its subject."""
     known = word in KNOWN or word.removesuffix("s") in KNOWN
     return word in SUBJECT_VERBS or (known and word not in THINGS and bool(_VERB.fullmatch(word)))
 
@@ -261,7 +260,7 @@ def _is_wording(word: str, before: str, strict: bool) -> bool:
 
 
 def _is_derived(word: str) -> bool:
-    """Whether `word` is made of a known one, such as `revalidating`."""
+    """Whether `word` is derived from a known one, such as `revalidating`."""
     ending = _ENDING.fullmatch(_PREFIX.sub("", word, count=1))
     if ending is None:
         return _PREFIX.sub("", word, count=1) in KNOWN and word not in KNOWN and len(word) > 6
@@ -274,7 +273,7 @@ def _is_derived(word: str) -> bool:
 
 
 def _is_identifier(word: str) -> bool:
-    """Whether `word` is a name out of program code, such as `InvalidLicenseError`: some part of it is a known word."""
+    """Whether `word` is an identifier of a program, such as `InvalidLicenseError`: a part of it is a known word."""
     parts = [part.lower() for part in _CAMEL.findall(word)]
     return len(parts) > 1 and any(part in KNOWN or part.rstrip("s") in KNOWN for part in parts if len(part) > 2)
 
@@ -332,9 +331,7 @@ _KEPT_MIXED = {"x509", "http2", "h2", "ipv4", "ipv6", "utf8", "utf16", "sha1", "
 
 _MASKS: dict[str, Callable[[str], str]] = {
     "kept": lambda found: found,
-    "login": lambda found: (
-        "<secret>"
-    ),  # a message of NTLM in base64: user, domain, and what a password can be guessed by
+    "login": lambda found: "<secret>",  # a message of NTLM in base64
     "secret": lambda found: _of_pair("<secret>", found),
     "named": lambda found: _of_pair("<name>", found),
     "url": _of_url,

@@ -33,7 +33,7 @@ ACCESS_TYPES = ("professional", "analyzer")
 
 @dataclass(frozen=True)
 class Metric:
-    """One promised metric. `labels` maps each label to its closed values, or to None where the site decides."""
+    """One metric. `labels` maps each label to its closed set of values, or to None if the site determines them."""
 
     name: str
     kind: Literal["gauge", "counter"]
@@ -43,7 +43,7 @@ class Metric:
 
     @property
     def unit(self) -> str:
-        """Its base unit, which is the last word of its name; empty where it has none."""
+        """Its base unit, which is the last word of its name; empty if it has none."""
         last = self.name.removesuffix("_total").rpartition("_")[2]
         return last if last in ("seconds", "bytes") else ""
 
@@ -356,15 +356,15 @@ class ProbeCollector(Collector):
 
 
 def process_collectors() -> tuple[Collector, ...]:
-    """What the system reports about this process: `process_*`, by the same names everywhere."""
+    """The collectors of `process_*`, with the same names on every platform."""
     return (ProcessCollector(registry=None),) if sys.platform == "linux" else (WindowsProcessCollector(),)
 
 
 class WindowsProcessCollector(Collector):
-    """`process_*` where prometheus_client has none. The names and meanings are those of Prometheus' own clients."""
+    """`process_*` on Windows, where prometheus_client has none; names and meanings as in Prometheus' own clients."""
 
     def collect(self) -> Iterable[Family]:
-        """The families; none where the system refuses."""
+        """The families; none if the system denies access."""
         import psutil  # on Windows only; elsewhere in tests
 
         process = psutil.Process()
@@ -402,11 +402,11 @@ def families(seen: Observation) -> Iterator[Family]:
 
 
 _DURABLE = {metric.name.removesuffix("_total") for metric in METRICS.values() if metric.durable}
-"""The families that are not known without an open state file."""
+"""The families that are unknown until the state file is open."""
 
 
 def _family(metric: Metric, *samples: tuple[Sequence[str], float | None]) -> Iterator[Family]:
-    """The family of `metric` with its known samples; nothing where none is known (hazard 110)."""
+    """The family of `metric` with its known samples; nothing if none is known (hazard 110)."""
     known = [(labels, float(value)) for labels, value in samples if value is not None]
     if not known:
         return

@@ -1,4 +1,4 @@
-"""Observation: everything known at one instant, gathered for metrics, page and verdict. Data only."""
+"""Observation: everything known at one instant, for metrics, status page and verdict. Data only."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class LogFigures:
     files: int = 0
     """Files that match."""
     growing: int | None = None
-    """Files to which something was appended within the last 15 minutes. None: they are read once only."""
+    """Files to which something was appended within the last 15 minutes. None in one-shot commands."""
     unread_bytes: int = 0
     last_read: float | None = None
     """When it was last read without an error."""
@@ -31,14 +31,14 @@ class LogFigures:
     listed: bool = False
     """Whether its folders have been listed, a missing one included, and read to the end found then."""
     problem: str = ""
-    """What hinders reading, in words for the administrator's own eyes; empty where nothing does."""
+    """Why it cannot be read, for the administrator, not masked; empty if it can."""
     paths: tuple[str, ...] = ()
-    """The patterns that are looked for."""
+    """The file patterns."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """Everything that a scrape, the status page and the verdict see at `now`. Parts that are None are not known."""
+    """Everything known at `now`, as used by a scrape, the status page and the verdict. None: not known."""
 
     now: float
     rules: Rules
@@ -53,12 +53,12 @@ class Observation:
     """The logs that are read."""
     probes: "Sequence[ProbeHistory]" = ()
     qrs: "QrsBoard | None" = None
-    """None where the Repository API is not enabled."""
+    """None if the Repository API is not enabled."""
     service: "ServiceBoard | None" = None
-    """None where the Licenses service itself is not looked at."""
+    """None if the pages of the Licenses service are not requested."""
     product: Product = SENSE
     judgement: "Judgement | None" = None
-    """What all of it means, where that was judged."""
+    """The verdict on all of it, if it was judged."""
     started: float | None = None
     """When this process started; None in one-shot commands."""
     first_started: float | None = None

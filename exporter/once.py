@@ -1,4 +1,4 @@
-"""Reading once: everything that the logs hold, from the beginning, as metrics. Uses no saved state."""
+"""Reading once: the logs from the beginning, as metrics. Uses no saved state."""
 
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -10,9 +10,9 @@ from exporter.sources import configured_sources
 
 
 def exposition_once(config: Config, file: str) -> str:
-    """The metrics of everything there is: every log from the beginning, all of it counted, and one round of probes.
+    """The metrics after reading every log from the beginning, with everything counted, and one round of probes.
 
-    Raises ConfigError, naming `file`, where the catalogue cannot be made.
+    Raises ConfigError, naming `file`, if the catalogue of messages cannot be built.
     """
     seen = examine(configured_sources(config), config, catalogue_of(config, file or "defaults"), probing=True)
     registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""Which reader reads what: one reader for each root, each with its part of each log. Knows how reading goes."""
+"""Which reader reads what: one reader per root, each with its part of each log; and the progress of reading."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -21,15 +21,15 @@ _MakeTail = Callable[[Callable[[], None]], Tail]
 
 
 class Placement:
-    """The readers. `place` and what changes `epoch` are called under one lock, the ledger's; the rest by any thread."""
+    """The readers. `place` and whatever changes `epoch` is called under the ledger's lock; the rest by any thread."""
 
     epoch = 0
-    """The number of the present placement: what a reader hands in for an earlier one is void."""
+    """The number of the current placement: batches of an earlier one are discarded."""
     failures = 0
-    """How often reading failed and was restarted."""
+    """How often a reader failed and was restarted."""
 
     def __init__(self, clock: Clock, submit: Callable[[Batch, int], bool], moved: Callable[[], None]) -> None:
-        """`submit` takes a batch, and the epoch in which it was read. `moved`: all readers are to be placed again."""
+        """`submit` takes a batch and the epoch in which it was read. `moved` is called to place all readers again."""
         self._clock, self._submit, self._moved = clock, submit, moved
         self._config: Config | None = None
         self._readers: dict[str, Reader] = {}
@@ -41,7 +41,7 @@ class Placement:
         self._read_errors: dict[LogName, int] = {}
 
     def place(self, config: Config, checkpoints: Checkpoints) -> None:
-        """Have each root's reader read what belongs to that root now, from `checkpoints` on."""
+        """Have each root's reader read the files that now belong to that root, from `checkpoints` on."""
         self._config = config
         self.epoch += 1
         epoch = self.epoch
@@ -72,7 +72,7 @@ class Placement:
     def _tails_of(
         self, name: LogName, settings: LogConfig, table: FileTable, config: Config, places: dict[str, str]
     ) -> Iterator[tuple[Root, _MakeTail]]:
-        """One tail for each root that holds files of the log, or its archive."""
+        """One tail for each root with files of the log, or with its archive."""
         by_root: dict[Root, list[Pattern]] = {}
         for path in settings.paths:
             base = Pattern(path).base
@@ -104,7 +104,7 @@ class Placement:
             yield root, make
 
     def void(self) -> None:
-        """What is under way is discarded; it is read again once the readers are placed again."""
+        """Discard the batches in progress; they are read again once the readers are placed again."""
         self.epoch += 1
 
     def stop(self, seconds: float) -> None:

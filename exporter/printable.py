@@ -1,7 +1,7 @@
-"""Text from outside (log entries, file names, certificates, answers), made fit to be shown. The one function for it.
+"""Makes text from outside (log entries, file names, certificates, answers) safe to show.
 
-A terminal obeys control characters, a browser the direction of writing, a log reader line ends, and UTF-8 has no
-surrogates. So such characters reach no terminal, page, JSON text or line of our own log.
+Terminals interpret control characters, browsers the writing direction, log readers line ends, and UTF-8 has no
+surrogates. So such characters never reach a terminal, a page, JSON or the exporter's own log.
 """
 
 import re
@@ -9,7 +9,7 @@ import unicodedata
 from typing import Any
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-"""Stands for a character that must not be shown, such as the escape of a terminal's sequence."""
+"""Replaces a character that must not be shown, such as the escape of a terminal sequence."""
 _UNSEEN = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
@@ -38,9 +38,9 @@ _SHOWN = _Shown()
 
 
 def printable(text: str, longest: int | None = None) -> str:
-    """`text` as one line of characters that are seen, of at most `longest`.
+    """`text` as one line of visible characters, at most `longest`.
 
-    White space and line ends become a space, what is not seen or sets the direction of writing goes, and other control
+    White space and line ends become a space, invisible and bidirectional characters are removed, and other control
     characters and lone surrogates become a replacement character.
     """
     if not (text.isascii() and text.isprintable()):
@@ -49,12 +49,12 @@ def printable(text: str, longest: int | None = None) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """The same for a text of several lines, whose line feeds stay."""
+    """The same for a text of several lines, whose line feeds are kept."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def printable_tree(tree: Any) -> Any:
-    """The same for every text in what JSON is made of."""
+    """The same for every text in JSON data."""
     if isinstance(tree, str):
         return printable_lines(tree)
     if isinstance(tree, dict):

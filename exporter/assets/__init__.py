@@ -1,4 +1,4 @@
-"""Where the files are that are shipped beside the code: rules, boards, routes, runbooks, units, examples."""
+"""Finds the files that are shipped with the code: rules, dashboards, routes, runbooks, units, examples."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ SHIPPED = (
     "grafana/dashboards",
     "grafana/provisioning",
 )
-"""What an installed package holds, by its path in the repository: what `pyproject.toml` puts in (`force-include`)."""
+"""The contents of an installed package by their paths in the repository, as in `pyproject.toml` (`force-include`)."""
 
 _PACKAGE = Path(__file__).parent
 _ROOT = _PACKAGE if (_PACKAGE / "deploy").is_dir() else _PACKAGE.parents[1]

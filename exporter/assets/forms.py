@@ -1,6 +1,6 @@
-"""The alerting rules in the forms that other programs want, made from the one file that is shipped. Pure.
+"""The alerting rules in the formats of other programs, generated from the shipped rules file. Pure.
 
-What each form cannot hold is said in the file itself.
+Each generated file says what its format cannot express.
 """
 
 import hashlib
@@ -66,7 +66,7 @@ def grafana(rules_yaml: str) -> Iterator[tuple[str, str]]:
 
 
 def _grafana_rule(rule: dict[str, Any], alone: bool) -> dict[str, Any]:
-    """One rule; its title, which Grafana also makes its `alertname`, tells the severity where the name has several."""
+    """One rule. Its title, which Grafana uses as `alertname`, names the severity if the alert has several."""
     name, severity = rule["alert"], rule["labels"]["severity"]
     annotations = {key: _grafana_text(key, name, text) for key, text in rule["annotations"].items()}
     board = re.search(r"/d/([\w-]+)", rule["annotations"].get("dashboard_url", ""))
@@ -152,7 +152,7 @@ def operator(rules_yaml: str) -> Iterator[tuple[str, str]]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Texts of several lines as blocks, nothing by alias: as a person would write it."""
+    """YAML as a person would write it: texts of several lines as blocks, no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

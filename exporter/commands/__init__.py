@@ -1,1 +1,1 @@
-"""The one-shot commands: one file each, on the same core as the running exporter."""
+"""The commands, one module each, on the same core as the running exporter."""

@@ -1,4 +1,4 @@
-"""`assets FOLDER`: writes out the rules, boards, routes, runbooks, units and examples that come with the package."""
+"""`assets FOLDER`: writes the rules, dashboards, routes, runbooks, units and examples of the package to a folder."""
 
 import argparse
 import json
@@ -16,10 +16,10 @@ DONE, FAILED, UNUSABLE = 0, 1, 2
 
 
 class Links(NamedTuple):
-    """Where the links of alerts and boards lead instead of where they lead as shipped; None leaves them."""
+    """Replacements for the links in alerts and dashboards; None keeps the shipped ones."""
 
     runbook_url: str | None = None
-    """The address below which each runbook is found by its alert's name."""
+    """The base address of the runbooks; the alert's name is appended."""
     dashboard_url: str | None = None
     """The address of the site's Grafana."""
 
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
-    """Write or list the files: 0; 1 where a file with other content is in the way; 2 for unusable arguments."""
+    """Write or list the files: 0; 1 if a file with different content exists; 2 for invalid arguments."""
     for flag in ("runbook_url", "dashboard_url"):
         value = getattr(arguments, flag)
         if value is not None and not _is_address(value):
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def _write(folder: Path, files: list[tuple[str, bytes]], force: bool) -> int:
-    """All files, or none where one is in the way."""
+    """Write all files, or none if one of them exists with different content."""
     new = [(name, content) for name, content in files if not _holds(folder / name, content)]
     in_the_way = [name for name, _ in new if (folder / name).exists() or (folder / name).is_symlink()]
     if in_the_way and not force:
@@ -81,7 +81,7 @@ def _write(folder: Path, files: list[tuple[str, bytes]], force: bool) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         if name in in_the_way:
             path.unlink()
-        with path.open("xb") as file:  # never through a link, never over what has come meanwhile
+        with path.open("xb") as file:  # never through a link, never over a file created in the meantime
             file.write(content)
     print(f"{folder}: {len(new)} files written, {len(in_the_way)} of them replaced; {len(files) - len(new)} unchanged")
     return DONE
@@ -104,7 +104,7 @@ def _is_address(text: str) -> bool:
 
 
 def _prometheus(links: Links) -> Iterator[tuple[str, bytes]]:
-    """Everything as it is in the repository, `deploy/` left out of the paths."""
+    """Everything as it is in the repository, without `deploy/` in the paths."""
     for name in SHIPPED:
         top = asset(name)
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
@@ -144,7 +144,7 @@ def linked_rules(rules_yaml: str, links: Links) -> str:
 
 
 def linked_board(board_json: str, links: Links) -> str:
-    """The JSON of a board whose hidden variable `runbooks` holds the site's address of the runbooks."""
+    """The JSON of a dashboard whose hidden variable `runbooks` is the address of the site's runbooks."""
     if not links.runbook_url:
         return board_json
     base = links.runbook_url.rstrip("/")

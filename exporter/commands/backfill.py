@@ -1,7 +1,7 @@
-"""`backfill FILE|DIR… -o out.om`: the history in logs as OpenMetrics, for promtool to make a Prometheus' blocks of.
+"""`backfill FILE|DIR… -o out.om`: the history in logs as OpenMetrics, from which promtool creates Prometheus blocks.
 
-The logs are folded in the order of their time, and at every step the series are written as they would have been
-scraped then. One spool file for each series keeps its samples together, as the format wants, in flat memory.
+The logs are folded in the order of their times, and at every step the series are written as they would have been
+scraped then. One spool file per series keeps its samples together, as the format requires, in constant memory.
 """
 
 import argparse
@@ -63,15 +63,15 @@ from exporter.wording import count, instant
 
 USUAL_STEP = Duration(60)
 MOST_STEPS = 50_000
-"""Steps that one history is written in: at a minute five weeks, at five minutes half a year."""
+"""The largest number of steps of one history: five weeks at one minute, half a year at five minutes."""
 STEPS = tuple(Duration(seconds) for seconds in (60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400))
-"""The steps to choose from where the history is too long for a minute."""
+"""The steps to choose from if the history is too long for one minute."""
 LOOK_BACK = Duration(300)
-"""How long Prometheus takes a sample for current: longer steps leave gaps in graphs."""
+"""How long Prometheus considers a sample current: longer steps leave gaps in graphs."""
 LOOK_AHEAD = 20_000
-"""Records within which a clock that was set ahead by mistake is set right again."""
+"""Records within which a clock that was set ahead by mistake is corrected."""
 GLANCE = 256 << 10
-"""Bytes at both ends of a file by which its span is told."""
+"""Bytes at both ends of a file from which its time span is determined."""
 
 HISTORY = (
     SYNC_AGE, SYNC_LAST_SUCCESS, SYNC_SUCCESS_SOURCE, SYNC_LAST_ATTEMPT, SYNC_LAST_FAILURE, SYNC_ATTEMPTS,
@@ -103,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
-    """Writes the file and says what is in it: 0; 1 without any log, 2 for an unusable option. Raises ConfigError."""
+    """Write the file and print what it contains: 0; 1 without any log, 2 for an invalid option. Raises ConfigError."""
     try:
         labels = labels_given(arguments.label)
         sources = given_sources(arguments.paths).sources
@@ -149,7 +149,7 @@ def _summary(output: Path, span: tuple[float, float], step: Duration, spool: "_S
     return "\n".join(lines)
 
 
-# --- what was asked for ----------------------------------------------------------------------------------------------
+# --- options ---------------------------------------------------------------------------------------------------------
 
 
 def labels_given(texts: Sequence[str]) -> dict[str, str]:
@@ -166,7 +166,7 @@ def labels_given(texts: Sequence[str]) -> dict[str, str]:
 
 
 def step_for(span: tuple[float, float] | None, asked: str | None) -> Duration:
-    """The step: as asked, else a minute, or longer as the span needs. Raises ValueError with the expectation."""
+    """The step: as given, else one minute, or longer for a long span. Raises ValueError with the expectation."""
     seconds = span[1] - span[0] if span else 0.0
     fitting = next((step for step in STEPS if seconds / step <= MOST_STEPS), STEPS[-1])
     if asked is None:
@@ -181,7 +181,7 @@ def step_for(span: tuple[float, float] | None, asked: str | None) -> Duration:
 
 
 def span_of(sources: Sequence[Source]) -> tuple[float, float] | None:
-    """The first and the last instant in the logs, by a glance at both ends of each file; None without any."""
+    """The first and the last instant in the logs, from both ends of each file; None if there is none."""
     horizon = time.time() + FUTURE
     times = [
         at
@@ -234,7 +234,7 @@ class _Replay:
         figures = {
             stream.source.log: LogFigures(files=len(stream.source.files), listed=True) for stream in self._streams
         }
-        number = math.ceil(first / step) - 1  # before the first record: every counter is born at 0
+        number = math.ceil(first / step) - 1  # before the first record: every counter starts at 0
         while True:
             now = number * step
             for stream in self._streams:
@@ -272,7 +272,7 @@ class _Stream:
         self._fill()
 
     def until(self, now: float) -> list[Record]:
-        """The records up to `now` that were not given yet. One of the future comes at once: it moves no clock."""
+        """The next records up to `now`. One in the future is returned immediately: it changes no timestamp."""
         found: list[Record] = []
         while not self.ended:
             records, start = self._records, self._next
@@ -305,7 +305,7 @@ class _Stream:
 
 
 def written_at(records: Sequence[Record]) -> list[float]:
-    """When each of `records` was written: its own time, but for a while in which the clock was wrong.
+    """When each of `records` was written: its own time, except while the clock was wrong.
 
     A step of more than an hour that a later record takes back was a clock set ahead by mistake: those records were
     written when the clock was last right. Without that, all that follows would wait until the wrong time is reached.
@@ -334,14 +334,14 @@ def _between(at: float | None, low: float, high: float) -> bool:
 
 
 class _Series(NamedTuple):
-    """Where the samples of one series go, and what stands before their values."""
+    """The spool file of one series, and the text before each value."""
 
     file: IO[str]
     beginning: str
 
 
 class _Spool:
-    """A file of samples for each series, joined at the end: the format wants the samples of a series together."""
+    """A file of samples per series, joined at the end: the format requires the samples of a series together."""
 
     def __init__(self, folder: Path, labels: dict[str, str]) -> None:
         self.samples = 0

@@ -1,4 +1,4 @@
-"""`bundle [FILE|DIR…]`: a zip for a support case: what is known, without a person, a machine or a key in it."""
+"""`bundle [FILE|DIR…]`: a zip file for a support case, without people, machines and keys."""
 
 import argparse
 import getpass
@@ -38,10 +38,10 @@ from exporter.status import events_of, status_of
 from exporter.verdict import judge
 
 ANSWER_SECONDS = 3.0
-"""How long the running exporter on this machine is waited for."""
+"""Seconds to wait for the exporter that runs on this machine."""
 LARGEST_ANSWER = 4 << 20
 SHORTEST_SECRET = 3
-"""Characters from which on a configured name is looked for in all texts."""
+"""Configured names of at least this many characters are searched for in all texts."""
 
 CONTENTS = """What is in this bundle, made by qlik-license-exporter {version}:
 
@@ -62,7 +62,7 @@ _PUBLIC = frozenset({PUBLIC_HOST, "localhost", "127.0.0.1", "::1", "internal", "
 _TOLD = ("version", "now", "started", "first_started", "timeline", "probes", "component_failures")
 _PACKAGES = ("prometheus-client", "aiohttp", "PyYAML", "msgspec", "h11", "cryptography", "bcrypt", "pywin32")
 _CLOSED_KEYS = frozenset({"history", "kind", "role", "protocol", "ip_protocol", "log", "means", "name"})
-"""Settings whose values are words of ours, or label values."""
+"""Settings whose values are keywords or label values."""
 _PATH_KEYS = frozenset({"paths", "archive", "certificate", "key", "ca_file", "file", "key_password_file", "proxy_file"})
 _HARMLESS = re.compile(r"|\$\{\w+\}|auto|none|<secret>|(?:\d+(?:\.\d+)?(?:ms|[wdhms]))+|:\d{1,5}|/")
 
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
-    """Writes the zip and says where it is: 0. Raises ConfigError, OSError."""
+    """Write the zip file and print its name: 0. Raises ConfigError, OSError."""
     given = given_sources(arguments.paths) if arguments.paths else Given(configured_sources(config))
     bar = ProgressBar(sum(source.size for source in given.sources))
     journal = Journal()
@@ -128,7 +128,7 @@ def _json(tree: object) -> str:
 
 
 def _settings(config: Config) -> Any:
-    """The configuration, in which what a site has set in words of its own is masked."""
+    """The configuration, with all free texts of the site masked."""
     return _masked_tree(masked_config(config), masked_config(load(None)), "")
 
 
@@ -148,7 +148,7 @@ def _masked_tree(tree: Any, usual: Any, key: str) -> Any:
 
 
 def _names_of(config: Config) -> list[str]:
-    """The hosts, paths and people that configuration and machine name: they occur in sentences of ours, too."""
+    """The hosts, paths and people that configuration and machine name: they occur in our own texts, too."""
     urls = [config.qrs.url, config.qrs.sessions_url, *(probe.proxy for probe in probes_of(config))]
     names = {probe.host for probe in probes_of(config)} | {config.qrs.server_name}
     for url in urls:

@@ -1,4 +1,4 @@
-"""`check`: whether the configuration can be used, and every source be reached, by the account that asks."""
+"""`check`: whether the configuration is valid and the account that runs it can use every source."""
 
 import argparse
 import asyncio
@@ -28,7 +28,7 @@ Value = TypeVar("Value")
 
 USABLE, FAULTY = 0, 1
 PATIENCE = 15.0
-"""Seconds that a folder may take to answer, before it is called stuck (hazard 45)."""
+"""Seconds that a folder may take to answer before it counts as stuck (hazard 45)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,9 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
-    """Print what was found: 0; 1 where something configured is missing or cannot be used.
+    """Print what was found: 0; 1 if something configured is missing or cannot be used.
 
-    Raises ConfigError where the configuration or the web file cannot be used.
+    Raises ConfigError if the configuration or the web file is invalid.
     """
     report = _Report(arguments.redact)
     usual = load(None)
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
 
 
 class _Report:
-    """What is printed, and what it comes to."""
+    """The printed lines, and the exit code that follows from them."""
 
     def __init__(self, redact: Callable[[str], str]) -> None:
         self._redact = redact
@@ -99,7 +99,7 @@ class _Report:
 
 
 def _check_web_file(report: _Report, file: str | None) -> ConfigError | None:
-    """What is wrong with the content of the web file. That it, or a file that it names, is missing is a fault."""
+    """Check the web file. It is a fault if the file, or one that it names, is missing."""
     if file is None:
         return None
     if not _is_there(file):
@@ -139,7 +139,7 @@ def _check_log(report: _Report, name: LogName, log: LogConfig, usual: LogConfig)
 
 
 def _tell_missing(report: _Report, name: LogName, text: str) -> None:
-    """A configured pattern without any file: its folder is missing, or there is just no file yet."""
+    """A configured pattern that matches nothing: its folder is missing, or there is no file yet."""
     folder = Pattern(text).base
     if _patiently(lambda: os.path.isdir(text)):
         report.fault(name, "missing", f"{text} is a folder, expected a file pattern such as {os.path.join(text, '*')}")
@@ -168,7 +168,7 @@ def _folders(pattern: str) -> bool:
 
 
 def _readable(text: str) -> tuple[int, list[str]]:
-    """How many files that `text` means can be read, and what hinders reading others."""
+    """How many files that match `text` can be read, and why others cannot."""
     listing, readable, problems = Listing(), 0, []
     pattern = Pattern(text, caseless=root_of(text).caseless)
     try:
@@ -215,7 +215,7 @@ def _is_there(path: str) -> bool:
 
 
 def _patiently(ask: Callable[[], Value]) -> Value | None:
-    """What `ask` answers, or None if it takes too long: a dead share must not hang the command."""
+    """The result of `ask`, or None if it takes too long: a dead share must not hang the command."""
     answers: list[Value] = []
     thread = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
     thread.start()

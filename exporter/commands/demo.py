@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
-    """Play until stopped; 0, or 1 where a chapter ended with another verdict than it should have."""
+    """Play until stopped; 0, or 1 if a chapter ended with an unexpected verdict."""
     if not 0 < arguments.pace <= 5:
         print("--pace: expected more than 0 and at most 5", file=sys.stderr)
         return 2
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
 
 @contextlib.contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """What ends a program from outside (a `kill`, a closed terminal) is taken for Ctrl-C: nothing is left behind."""
+    """Treat a `kill` or a closed terminal like Ctrl-C, so that nothing is left behind."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

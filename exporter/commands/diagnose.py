@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
-    """Judges, prints, and returns 0 where all is well, 1 for a warning, 2 where it is critical, 3 where it cannot tell.
+    """Print the verdict and return its severity: 0 ok, 1 warning, 2 critical, 3 unknown.
 
     Raises ConfigError.
     """
@@ -92,7 +92,7 @@ def instant_given(text: str | None) -> float | None:
 
 
 def as_json(judgement: Judgement) -> dict[str, object]:
-    """The judgement as the contract spells it; its lesser findings have the same shape."""
+    """The judgement as JSON data; its lesser findings have the same shape."""
     whole: dict[str, object] = msgspec.to_builtins(judgement)
     whole["also"] = [{**msgspec.to_builtins(finding), "also": []} for finding in judgement.also]
     return whole
@@ -126,7 +126,7 @@ def _finding(finding: Finding, paint: Paint) -> list[str]:
 
 
 def _ground(sources: Sequence[Source], given: Given, seen: Observation) -> str:
-    """What the judgement stands on."""
+    """What the judgement is based on."""
     logs = [f"{source.log} ({count(len(source.files), 'file')})" for source in sources]
     text = f"As of {instant_text(seen.now)}"
     text += (

@@ -1,7 +1,8 @@
 """`drill ALERT… | --all --alertmanager URL`: sends an alert as an exercise, and reports what Alertmanager did with it.
 
-Alertmanager 0.25, as tests/test_drill.py shows: it tells receivers and state before `group_wait` is over, an alert
-whose end is past is gone at once, and one that began longer ago than `group_wait` is sent at once.
+This relies on Alertmanager 0.25, as tests/test_drill.py shows: it reports receivers and state before `group_wait` is
+over, removes an alert immediately once its end time has passed, and notifies immediately of one that began longer ago
+than `group_wait`.
 """
 
 import argparse
@@ -34,13 +35,13 @@ DONE, FAILED, UNUSABLE = 0, 1, 2
 RULES = "deploy/prometheus/qlik-license.rules.yml"
 RULES_TESTS = "deploy/prometheus/tests"
 INSTANCE = "localhost:10188"
-"""The label `instance` of a drill: so that the link to the runbook opens on a node."""
+"""The label `instance` of a drill, so that the runbook link leads to a node."""
 TARGETS = {"backend": "license.qlikcloud.com:443", "repository": "localhost:4242"}
 """The label `target` of a drill, by its `role`."""
 SITE = "drill"
-"""The site of a drill for which none is given: no real one, so that no real alert has the same labels."""
+"""The default site of a drill: not a real one, so that no real alert has the same labels."""
 LASTS = timedelta(minutes=5)
-"""After that a drill ends by itself, whatever becomes of this command; later only where `group_wait` is longer."""
+"""After that time a drill ends by itself, even if this command is killed; later only if `group_wait` is longer."""
 SHORTEST_WAIT = 3.0
 """Seconds of `group_wait` below which the withdrawal could come too late."""
 REQUEST_SECONDS = 5.0
@@ -59,11 +60,11 @@ class Drill(NamedTuple):
 
 
 class DrillError(Exception):
-    """Why a drill is not sent, or failed. A sentence for people."""
+    """A drill was not sent, or it failed: `str()` says why."""
 
 
 class NotTakenError(DrillError):
-    """The request was certainly not carried out."""
+    """The request was certainly not executed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,8 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
-    """Send, report, withdraw: 0. 1 where that failed, would do harm or was declined; 2 for unusable arguments, or where
-    nobody can be asked.
+    """Send, report, withdraw: 0. 1 if that failed, would do harm or was declined; 2 for invalid arguments, or if there
+    is no terminal to ask at.
     """
     try:
         drills = _chosen(arguments)
@@ -141,7 +142,7 @@ def shipped_drills(site: str) -> list[Drill]:
 
 
 def _labels_in_tests() -> dict[tuple[str, str], dict[str, str]]:
-    """The labels that each alert has, by name and severity: what the tests of the rules prove of them."""
+    """The labels of each alert, by name and severity, as the rule tests expect them."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     for file in sorted(asset(RULES_TESTS).glob("*.yml")):
         for text in re.findall(r"labels: '?ALERTS\{(.*)\}", file.read_text("utf-8")):
@@ -197,7 +198,7 @@ def _block(parts: Iterator[str], labels: Mapping[str, str], dot: str, shown: boo
 
 
 def _value(expression: str, labels: Mapping[str, str], dot: str) -> str:
-    """What an expression of the templates gives; nothing stands for false."""
+    """The value of a template expression; an empty text is false."""
     if "query" in expression.split() or expression.startswith("lt $value"):
         return ""
     if "$value" in expression or "|" in expression:
@@ -240,7 +241,7 @@ class Alertmanager:
         return self._base
 
     def now(self) -> datetime:
-        """The instant on its clock, at most a second behind it: an alert that began long ago is sent at once."""
+        """The time on its clock, at most a second late: an alert that began long ago is notified immediately."""
         return datetime.now(UTC) + self._ahead
 
     def routing(self) -> Routing:
@@ -256,7 +257,7 @@ class Alertmanager:
             raise RoutingError(str(error).replace("\n", " ")) from None
 
     def alerts(self, *filters: str) -> list[dict[str, Any]]:
-        """The alerts that it holds now and that meet the matchers, with receivers and status."""
+        """Its current alerts that match the matchers, with receivers and status."""
         query = "&".join(f"filter={quote(one, safe='')}" for one in filters)
         answer = self._answer(f"alerts?{query}")
         if not isinstance(answer, list) or not all(isinstance(one, dict) and "labels" in one for one in answer):
@@ -264,7 +265,7 @@ class Alertmanager:
         return answer
 
     def send(self, drills: Sequence[Drill], starts: datetime, ends: datetime) -> None:
-        """Tell it of these alerts."""
+        """Send these alerts."""
         times = {"startsAt": starts.isoformat(), "endsAt": ends.isoformat()}
         alerts = [{"labels": one.labels, "annotations": one.annotations, **times} for one in drills]
         self._answer("alerts", json.dumps(alerts).encode())
@@ -328,7 +329,7 @@ Routes = Mapping[int, Sequence[Route]]
 def _refuse_harm(
     drills: Sequence[Drill], routes: Routes, routing: Routing, alertmanager: Alertmanager, page: bool
 ) -> None:
-    """Raises DrillError where a drill would mute a real alert, or notify somebody who was not to be."""
+    """Raises DrillError if a drill would mute a real alert or cause an unwanted notification."""
     for drill in drills:
         if sources := routing.inhibitions_from(drill.labels):
             raise DrillError(

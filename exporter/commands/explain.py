@@ -1,4 +1,4 @@
-"""`explain FILE…|-`: what each line of a log means, which series it moves, and why; or which wordings are unknown."""
+"""`explain FILE…|-`: what each log line means, which series it changes and why; or which messages are unknown."""
 
 import argparse
 import json
@@ -68,9 +68,9 @@ from exporter.wording import count, instant, span
 
 STDIN = "-"
 MOST_ENTRIES = 20
-"""Wordings for which an entry of the configuration is proposed."""
+"""Unknown messages for which a configuration entry is proposed, at most."""
 Moved = dict[str, list[float | None]]
-"""Series by name, from and to; the value before is None where only the step is known."""
+"""Changed series by name, from and to; the value before is None if only the increase is known."""
 _EXPLAINED, _FAILED = 0, 1
 
 
@@ -139,7 +139,7 @@ _SENTENCES = {(message.log, message.name): message.sentence for message in MESSA
 
 
 class Explainer:
-    """Folds records one by one into a real `LicenseState`, and tells what each of them changed."""
+    """Folds records one by one into a real `LicenseState`, and reports what each of them changed."""
 
     def __init__(self, rules: Rules, show_people: bool = False) -> None:
         self._rules, self._show_people = rules, show_people
@@ -204,7 +204,7 @@ class Explainer:
         )
 
     def _why(self, message: str, event: LogEvent | None, before: "_Marks") -> list[str]:
-        """Why the event moved what it moved, in the words of the sync clock."""
+        """Why the event changed these series, in the terms of the sync clock."""
         after = _marks(self._state)
         if event is None:
             return ["no known message matches: counted as unknown"] if message == UNKNOWN else ["only counted"]
@@ -250,7 +250,7 @@ def _why_denied(event: AccessDenied) -> str:
 
 
 class _Marks(NamedTuple):
-    """What of the sync clock a record can change."""
+    """The parts of the sync clock that a record can change."""
 
     pending: float | None
     success: float | None
@@ -286,7 +286,7 @@ def _told(
 
 
 def _series(state: LicenseState, rules: Rules, now: float) -> dict[str, float]:
-    """The series that an event can move, with their values; what is not known has none."""
+    """The series that an event can change, with their values; unknown ones are left out."""
     counters = state.counters
     success = state.last_success()
     known: dict[str, float | None] = {
@@ -351,7 +351,7 @@ def _change(series: str, before: float | None, after: float | None) -> str:
     return f"{series} = {value}"
 
 
-# --- unknown wordings ------------------------------------------------------------------------------------------------
+# --- unknown messages ------------------------------------------------------------------------------------------------
 
 
 def _print_unknown(arguments: argparse.Namespace, rules: Rules) -> int:
@@ -388,7 +388,7 @@ def _print_unknown(arguments: argparse.Namespace, rules: Rules) -> int:
 
 
 def teaching(wordings: Sequence[str]) -> str:
-    """The configuration that says what masked `wordings` of trouble mean, to be pasted and corrected."""
+    """The configuration entries for masked `wordings` that may report trouble, to be pasted and corrected."""
     lines = [
         "# These may be about a sync. If you know what one means, put it into the configuration; means is one of",
         f"# {', '.join(get_args(MessageMeaning))}.",
@@ -411,7 +411,7 @@ def teaching(wordings: Sequence[str]) -> str:
 
 
 def _batches(arguments: argparse.Namespace) -> Iterator[tuple[LogName, Sequence[Record]]]:
-    """The records of everything given, in whatever portions."""
+    """The records of all given files, in batches of any size."""
     paths = [path for path in arguments.paths if path != STDIN]
     if len(paths) < len(arguments.paths):
         for line in lines_of(lambda size: os.read(sys.stdin.fileno(), size), arguments.log):

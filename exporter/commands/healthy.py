@@ -10,11 +10,11 @@ from exporter.config import Config, is_address
 ANSWERS, SILENT, UNUSABLE = 0, 1, 2
 DEFAULT = "127.0.0.1:10188"
 SECONDS = 2.0
-"""How long each of the two tries waits; both fit into the 5 s that health checks are usually given."""
+"""Seconds for each of the two attempts; together they fit into the usual 5 s of a health check."""
 
 
 class _RefusedAfterHandshakeError(Exception):
-    """Closed after the handshake: so late does TLS 1.3 tell that a client certificate is missing."""
+    """Closed after the handshake: only then does TLS 1.3 report that a client certificate is missing."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
-    """Ask `/-/healthy` and say what was answered: 0; 1 where nobody answers well; 2 for an unusable address.
+    """Request `/-/healthy` and print the result: 0; 1 without a good answer; 2 for an invalid address.
 
-    Neither certificate nor login is given or checked: that the exporter asks for one shows that it lives.
+    No certificate or login is sent or verified: that the exporter requires one shows that it is running.
     """
     if not is_address(arguments.address):
         print(f"healthy: found `{arguments.address}`, expected host:port or [IPv6]:port", file=sys.stderr)
@@ -47,15 +47,17 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
             print(f"healthy: status {status}{', with TLS' if secure else ''}")
             return ANSWERS
         problem = f"status {status}"
-    print(f"not healthy: {arguments.address}: {problem}")  # where health checks look: it is an answer, no error
+    print(
+        f"not healthy: {arguments.address}: {problem}"
+    )  # standard output, where health checks look: this is a result, not an error
     return SILENT
 
 
 def _status(host: str, port: int, secure: bool) -> int:
-    """The status of `/-/healthy`. OSError or HTTPException where there is none."""
+    """The status of `/-/healthy`. Raises OSError or HTTPException without one."""
     if secure:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent but the question
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # only the request is sent
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(
             host, port, timeout=SECONDS, context=context
         )

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace, config: Config, environ: Mapping[str, str
 
 
 def _settings(arguments: argparse.Namespace, config: Config, environ: Mapping[str, str]) -> ProbeConfig:
-    """The configured probe of that target, or a new one, with the options laid over it. Raises ConfigError."""
+    """The configured probe of that target, or a new one, with the options applied. Raises ConfigError."""
     configured = {probe.target: probe for probe in probes_of(config, environ)}
     if arguments.target is None:
         backends = [probe for probe in configured.values() if probe.role == "backend"]
@@ -55,7 +55,7 @@ def _settings(arguments: argparse.Namespace, config: Config, environ: Mapping[st
         "expected_statuses": arguments.status,
     }
     written = {key: value for key, value in options.items() if value is not None}
-    # Checked by the same rules as a configuration file, of which JSON is a dialect.
+    # Checked by the same rules as a configuration file: JSON is valid YAML.
     checked = parse(json.dumps({"probes": [{"target": known.target, **written}]}), "command line", environ)
     (laid_over,) = checked.probes or ()
     return msgspec.structs.replace(known, **{key: getattr(laid_over, key) for key in written})

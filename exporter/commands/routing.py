@@ -1,5 +1,5 @@
-"""What an Alertmanager's configuration does with an alert: routes, inhibitions, mute times. Pure, and computed: the
-program itself is not asked. Syntax: Alertmanager's configuration page, versions 0.22 and newer.
+"""What an Alertmanager configuration does with an alert: routes, inhibitions, mute times. Pure: it is computed here,
+not requested from Alertmanager. Syntax: Alertmanager's configuration page, versions 0.22 and newer.
 """
 
 import calendar
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 Labels = Mapping[str, str]
 
 GROUP_WAIT = 30.0
-"""Seconds, where no route sets it (Alertmanager's own default)."""
+"""Seconds, if no route sets it (Alertmanager's default)."""
 _UNITS = {"y": 31536000, "w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
 _MATCHER = re.compile(
     r"""\s*(?:"((?:[^"\\]|\\.)*)"|([^\s"=!~,{}]+))\s*(=~|!~|!=|=)\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",{}]*))\s*(?:,|$)"""
@@ -22,7 +22,7 @@ _WEEKDAYS = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "
 
 
 class RoutingError(Exception):
-    """Something in the configuration is not understood: nothing can be computed from it."""
+    """Part of the configuration is not understood, so nothing can be computed from it."""
 
 
 class Matcher(NamedTuple):
@@ -33,7 +33,7 @@ class Matcher(NamedTuple):
     value: str
 
     def matches(self, labels: Labels) -> bool:
-        """Whether the labels meet it. Raises RoutingError for an expression that Python cannot read."""
+        """Whether the labels match. Raises RoutingError for an expression that Python cannot parse."""
         found = labels.get(self.label, "")
         if self.operator in ("=", "!="):
             return (found == self.value) == (self.operator == "=")
@@ -47,17 +47,17 @@ class Matcher(NamedTuple):
 
 
 class Route(NamedTuple):
-    """One route that takes the alert."""
+    """One route that matches the alert."""
 
     receiver: str
     group_wait: float
     """Seconds until the first message of a group."""
     group_by: tuple[str, ...]
-    """`...` stands for every label."""
+    """`...` means every label."""
     muted: tuple[str, ...]
     """The names of the time intervals that mute it now."""
     path: str
-    """The matchers on the way from the root, for people."""
+    """The matchers of the routes from the root to this one, as text."""
 
     def same_group(self, one: Labels, other: Labels) -> bool:
         """Whether both alerts would be in one message."""
@@ -67,7 +67,7 @@ class Route(NamedTuple):
 
 
 class Routing:
-    """A configuration of Alertmanager. Every method raises RoutingError where it is not understood."""
+    """A configuration of Alertmanager. Every method raises RoutingError for what it does not understand."""
 
     def __init__(self, config: object) -> None:
         if not isinstance(config, dict) or not isinstance(config.get("route"), dict):
@@ -81,7 +81,7 @@ class Routing:
         }
 
     def routes(self, labels: Labels, now: datetime) -> list[Route]:
-        """Every route that takes the alert, as with `amtool config routes test`."""
+        """Every route that matches the alert, as with `amtool config routes test`."""
         return list(self._below(self._root, {}, (), labels, now))
 
     def _below(

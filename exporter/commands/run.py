@@ -15,7 +15,7 @@ from exporter.once import exposition_once
 
 STOPPED, FAILED = 0, 1
 LONGEST_STOP = 2.8
-"""Seconds after a signal at which the process ends, whatever hangs."""
+"""Seconds after a signal after which the process ends, even if something hangs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, config: Config) -> int:
-    """0 when stopped; 1 with a sentence when the state file is held, or an address is taken."""
+    """0 after a stop; 1 with a message if the state file or an address is in use."""
     if few := too_few_open_files():
         complain(few)
         return FAILED
@@ -87,9 +87,9 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
 
 
 def obey(came: "SimpleQueue[int]", stop: threading.Event, reload_asked: threading.Event) -> None:
-    """Do what signals ask for. Once asked to stop, end the process after `LONGEST_STOP` where stopping hangs.
+    """Handle signals. After a stop was requested, end the process after `LONGEST_STOP` if stopping hangs.
 
-    Python would wait for threads that a dead file system may hold (hazard 121). What was counted is safe: nothing is
+    Python would wait for threads that hang in a dead file system (hazard 121). What was counted is safe: nothing is
     counted before it is saved.
     """
     while signals.is_reload(came.get()):

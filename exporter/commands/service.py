@@ -1,9 +1,9 @@
-"""`service install|remove|start|stop`, and the Windows service itself; alone speaks to Windows's service manager.
+"""`service install|remove|start|stop`, and the Windows service itself. The only user of Windows' service manager.
 
-The service has no settings of its own: it runs `qlik-license-exporter run` with `config.yml` (and `web.yml`, where it
-exists) of `%ProgramData%\\qlik-license-exporter`, so a change never means a new installation. Only the standard library
-and pywin32 are loaded before the service manager has its answer: it gives up after 30 seconds, which a Qlik node that
-has just booted can spend on loading the rest (error 1053 of other exporters).
+The service has no settings of its own: it runs `qlik-license-exporter run` with `config.yml` (and `web.yml`, if it
+exists) in `%ProgramData%\\qlik-license-exporter`, so no change needs a reinstallation. Only the standard library and
+pywin32 are loaded before the service reports to the service manager, which gives up after 30 seconds: a Qlik node that
+has just booted can take that long to load the rest (error 1053 of other exporters).
 """
 
 import argparse
@@ -36,7 +36,7 @@ SERVICE_NAME = "qlik-license-exporter"
 DISPLAY_NAME = "Qlik license exporter for Prometheus"
 DESCRIPTION = "Reads Qlik Sense's license logs, probes the license backend, and serves Prometheus metrics."
 ACCOUNT = rf"NT SERVICE\{SERVICE_NAME}"
-"""A virtual account: made by Windows with the service, without a password, without any right that is not granted."""
+"""A virtual account: created by Windows with the service, without a password and with only the rights granted to it."""
 
 START_SECONDS = 30
 STOP_SECONDS = 20
@@ -47,16 +47,16 @@ RESTARTS_FORGOTTEN = 86400
 """Seconds without a failure after which the service manager resets its failure count."""
 LOG_DAYS = 14
 LOG_BYTES_PER_DAY = 20 << 20
-"""What the service keeps of its own log: days, and bytes of each day; what is beyond is dropped, never waited for."""
+"""Limits of the service's own log: days, and bytes per day. Lines beyond are dropped."""
 ICACLS_SECONDS = 60
 
 ADMINISTRATORS, SYSTEM, CREATOR_OWNER = "S-1-5-32-544", "S-1-5-18", "S-1-3-0"
-"""Windows's own names (SIDs) of these accounts, the same in every language."""
+"""Security identifiers (SIDs) of these accounts, the same in every language of Windows."""
 CLOSED = f"O:{ADMINISTRATORS}D:PAI(A;OICI;FA;;;{ADMINISTRATORS})(A;OICI;FA;;;{SYSTEM})"
-"""The service's folder from its first instant, in Windows's SDDL: of the administrators, open to nobody else."""
+"""The permissions with which the service's folder is created, as SDDL: owned by and open to administrators only."""
 
 HOST_ARGUMENT = "service-host"
-"""The only argument of a program of our own (frozen, or the MSI's) when the service manager starts it."""
+"""The only argument with which the service manager starts a frozen program or the MSI's."""
 
 FIRST_CONFIGURATION = """\
 # qlik-license-exporter: every key is optional; on a Qlik node nothing needs to be set.
@@ -66,22 +66,22 @@ FIRST_CONFIGURATION = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `qlik-license-exporter service` takes."""
+    """The arguments of this command."""
     parser.add_argument("action", choices=ACTIONS, help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()))
 
 
 def run(arguments: argparse.Namespace, config: "Config") -> int:
-    """Carry out one action and say so. Returns the exit code: 0 done, 1 failed.
+    """Carry out one action and report it. Returns the exit code: 0 done, 1 failed.
 
-    The configuration is not used: a broken one must not keep anybody from stopping the service.
+    The configuration is not used, so that the service can be stopped even if it is invalid.
     """
     return _carry_out(arguments.action)
 
 
 class DatedLog:
-    """The service's standard error: a text stream into one file a day, since a service has no console.
+    """The service's standard error: a text stream into one file per day, since a service has no console.
 
-    Files are named for their day and never renamed (hazard 135). A failing disk loses lines and nothing else.
+    Files are named after their day and never renamed (hazard 135). If the disk fails, only log lines are lost.
     """
 
     def __init__(self, folder: Path, today: Callable[[], datetime.date] = datetime.date.today) -> None:
@@ -109,7 +109,7 @@ class DatedLog:
         """Nothing: each write is complete."""
 
     def isatty(self) -> bool:
-        """False: nobody watches."""
+        """False: it is a file."""
         return False
 
     def _remove_old(self, day: datetime.date) -> None:
@@ -135,13 +135,13 @@ def run_arguments(home: Path) -> list[str]:
 
 
 def service_sid(name: str = SERVICE_NAME) -> str:
-    """The SID of the account `NT SERVICE\\name`, which Windows makes of the name: whether the service exists or not."""
+    """The SID of the account `NT SERVICE\\name`, derived from the name, even if there is no such service."""
     digest = hashlib.sha1(name.upper().encode("utf-16-le"), usedforsecurity=False).digest()
     return "S-1-5-80-" + "-".join(str(part) for part in struct.unpack("<5I", digest))
 
 
 def closed_to_services(folders: Iterable[str], profiles: str) -> str | None:
-    """The first of `folders`, which hold Python and packages, where the service's account cannot run anything.
+    """The first of `folders`, which contain Python and its packages, from which the service's account cannot run.
 
     That is a folder in a person's profile (below `profiles`), which other accounts may not enter, or in the Store's
     folder. Whoever owns the profile could also change what the service runs.
@@ -198,7 +198,7 @@ if sys.platform == "win32":
         }.get(error.winerror, f"{error.strerror} (error {error.winerror})")
 
     def _install() -> None:
-        """Create the service, or bring an existing one up to date; prepare its folder and its rights."""
+        """Create or update the service, and prepare its folder and permissions."""
         home = folder()
         of_python = (os.path.dirname(sys.executable), sys.prefix, sys.base_prefix)
         if closed := closed_to_services(of_python, win32profile.GetProfilesDirectory()):
@@ -246,7 +246,7 @@ if sys.platform == "win32":
         return service
 
     def _update(service: "_win32typing.PySC_HANDLE") -> None:
-        """Point the service to this program; what an administrator has changed, the account above all, stays."""
+        """Point the service to this program; keep what an administrator has changed, in particular the account."""
         unchanged = (win32service.SERVICE_NO_CHANGE,) * 3
         win32service.ChangeServiceConfig(
             service, *unchanged, _command_line(), None, False, None, None, None, DISPLAY_NAME
@@ -259,7 +259,7 @@ if sys.platform == "win32":
         return f'"{sys.executable}" -I -m exporter.commands.service'
 
     def _configure(service: "_win32typing.PySC_HANDLE") -> None:
-        """Set description, delayed start and restarts; say what Windows refuses of it, and go on."""
+        """Set description, delayed start and restarts; what Windows refuses is reported, but is no failure."""
         restarts = [(win32service.SC_ACTION_RESTART, seconds * 1000) for seconds in RESTART_DELAYS]
         for what, value in (
             (win32service.SERVICE_CONFIG_DESCRIPTION, DESCRIPTION),
@@ -276,10 +276,10 @@ if sys.platform == "win32":
                 print(f"note: the service manager did not accept setting {what}: {_reason(error)}", file=sys.stderr)
 
     def _take_folder(home: Path) -> None:
-        """Create the service's folder, closed from its first instant; PermissionError for one that others prepared.
+        """Create the service's folder with closed permissions; PermissionError if somebody else created it before.
 
-        Everybody may create a folder in ProgramData, and its owner decides over its rights, whatever they are. What
-        `config.yml` in it names would be opened to the service.
+        Every user may create a folder in ProgramData, and its owner can always change its permissions. The service
+        would be granted access to whatever the `config.yml` in it names.
         """
         attributes = win32security.SECURITY_ATTRIBUTES()
         attributes.SECURITY_DESCRIPTOR = win32security.ConvertStringSecurityDescriptorToSecurityDescriptor(
@@ -298,7 +298,7 @@ if sys.platform == "win32":
                 _take(os.path.join(parent, name), trusted)
 
     def _take(path: str, trusted: set[str]) -> None:
-        """Give what this administrator owns to all administrators; PermissionError for a stranger's, and for a link."""
+        """Make all administrators owners of this administrator's files; PermissionError for other owners and links."""
         if win32api.GetFileAttributes(path) & win32con.FILE_ATTRIBUTE_REPARSE_POINT:
             raise PermissionError(f"{path} is a link; remove it, then install again")
         what = win32security.OWNER_SECURITY_INFORMATION
@@ -330,7 +330,7 @@ if sys.platform == "win32":
             win32api.CloseHandle(token)
 
     def _configured_account() -> set[str]:
-        """The SID of the account that an administrator has given to the service; none where there is no service yet."""
+        """The SID of the account that an administrator has set for the service; none if there is no service yet."""
         manager = win32service.OpenSCManager(None, None, win32service.SC_MANAGER_CONNECT)
         try:
             service = win32service.OpenService(manager, SERVICE_NAME, win32service.SERVICE_QUERY_CONFIG)
@@ -339,7 +339,7 @@ if sys.platform == "win32":
             finally:
                 win32service.CloseServiceHandle(service)
             return {str(win32security.ConvertSidToStringSid(win32security.LookupAccountName(None, account)[0]))}
-        except pywintypes.error:  # no service, or an account that exists no longer
+        except pywintypes.error:  # no service, or an account that no longer exists
             return set()
         finally:
             win32service.CloseServiceHandle(manager)
@@ -354,8 +354,8 @@ if sys.platform == "win32":
     def _grant_rights(home: Path, account: str) -> None:
         """Let the service's account change its state and its log, and read its configuration and the logs' folders.
 
-        It may create files in its folder, which SQLite must beside a state file, and change those that it created; the
-        configuration it can only read. OSError where a right cannot be set.
+        It may create files in its folder, as SQLite does next to a state file, and change those that it created; it
+        can only read the configuration. Raises OSError if a permission cannot be set.
         """
         (home / "log").mkdir(exist_ok=True)
         everything = (f"*{ADMINISTRATORS}:(OI)(CI)F", f"*{SYSTEM}:(OI)(CI)F", f"*{CREATOR_OWNER}:(OI)(IO)M")
@@ -375,7 +375,7 @@ if sys.platform == "win32":
             )
 
     def _configured_folders(home: Path) -> tuple[list[str], list[str]]:
-        """`log_folders` of the service's configuration; none where that cannot be used."""
+        """`log_folders` of the service's configuration; none if that is invalid."""
         from exporter import config
 
         try:
@@ -386,7 +386,7 @@ if sys.platform == "win32":
         return log_folders((path for log in logs for path in log.paths), (log.archive for log in logs))
 
     def _icacls(path: str, *arguments: str) -> None:
-        """Change rights by Windows's own program; OSError with what it said where that fails."""
+        """Change permissions with Windows' icacls; raises OSError with its output if that fails."""
         program = Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "icacls.exe")
         try:
             subprocess.run(  # noqa: S603  # Windows's own program by its full path, arguments of ours
@@ -401,7 +401,7 @@ if sys.platform == "win32":
             raise OSError(f"the permissions on {path} could not be set: {said or error}") from error
 
     def _remove() -> None:
-        """Stop and delete the service; configuration, state and log stay."""
+        """Stop and delete the service; configuration, state and log are kept."""
         if _state() != win32service.SERVICE_STOPPED:
             try:
                 _stop()
@@ -411,10 +411,10 @@ if sys.platform == "win32":
             if Path(path).is_dir():
                 try:
                     _icacls(path, "/remove:g", ACCOUNT)
-                except OSError as error:  # what is left is a right of an account that no longer exists
+                except OSError as error:  # what remains is a permission of an account that no longer exists
                     print(f"note: {error}", file=sys.stderr)
         win32serviceutil.RemoveService(SERVICE_NAME)
-        with contextlib.suppress(pywintypes.error):  # an event source that somebody has removed already
+        with contextlib.suppress(pywintypes.error):  # the event source was removed before
             win32evtlogutil.RemoveSourceFromRegistry(SERVICE_NAME, "Application")
         print(f"the service {SERVICE_NAME} has been removed; configuration and state are kept in {folder()}")
 
@@ -437,7 +437,7 @@ if sys.platform == "win32":
         print(f"the service {SERVICE_NAME} is stopped")
 
     def _process() -> int | None:
-        """A handle of the service's process, to wait for its end; None where there is none."""
+        """A handle of the service's process, to wait for its end; None if there is none."""
         manager = win32service.OpenSCManager(None, None, win32service.SC_MANAGER_CONNECT)
         try:
             service = win32service.OpenService(manager, SERVICE_NAME, win32service.SERVICE_QUERY_STATUS)
@@ -484,7 +484,7 @@ if sys.platform == "win32":
             sys.stdout = sys.stderr = log
             servicemanager.LogInfoMsg(f"{SERVICE_NAME} started with {folder() / 'config.yml'}")
             codes: list[int] = []
-            # In a thread of its own: this one is not Python's main thread, where asyncio expects signals.
+            # In a separate thread: this one is not Python's main thread, where asyncio expects signals.
             thread = threading.Thread(target=lambda: codes.append(_run(self._stop, log)), name="exporter")
             thread.start()
             thread.join()
@@ -502,14 +502,14 @@ if sys.platform == "win32":
 
             replace_tracebacks()
             return cli.main(run_arguments(folder()), stop=stop)
-        except SystemExit as ended:  # argparse's way to refuse arguments
+        except SystemExit as ended:  # how argparse rejects arguments
             return ended.code if isinstance(ended.code, int) else 1
-        except Exception as error:  # the one place where a broken installation can still be told to somebody
+        except Exception as error:  # the only place where a broken installation can still be reported
             log.write(f"{type(error).__name__}: {error}\n")
             return 1
 
     def host() -> None:
-        """Be the service: called by the service manager's command line, never by people."""
+        """Run as the service: called by the service manager's command line only."""
         servicemanager.Initialize(SERVICE_NAME, servicemanager.__file__)
         servicemanager.PrepareToHostSingle(ExporterService)
         servicemanager.StartServiceCtrlDispatcher()  # type: ignore[no-untyped-call]  # as types-pywin32 has it

@@ -1,4 +1,4 @@
-"""What commands show at a terminal only: colours, and a progress bar. Elsewhere: plain text."""
+"""What commands show on a terminal only: colours and a progress bar. Elsewhere: plain text."""
 
 import os
 import sys
@@ -9,11 +9,11 @@ from typing import Literal, TextIO
 from exporter.printable import printable
 
 NO_JUDGEMENT = 64
-"""Exit code of `diagnose` where it judged nothing (EX_USAGE of sysexits.h): none of its severities, 0 to 3."""
+"""Exit code of `diagnose` for errors (EX_USAGE of sysexits.h), unlike its severities 0 to 3."""
 BAR = 30
 """Characters of a full bar."""
 REDRAW = 0.2
-"""Seconds between two drawings of it."""
+"""Seconds between two updates of it."""
 
 Colour = Literal["red", "green", "yellow", "magenta", "cyan", "bold", "dim"]
 _CODES: dict[Colour, str] = {
@@ -28,12 +28,12 @@ _CODES: dict[Colour, str] = {
 
 
 def complain(text: object) -> None:
-    """Say on standard error, in one line, what is amiss."""
+    """Print an error to standard error, in one line."""
     print(f"qlik-license-exporter: {printable(str(text))}", file=sys.stderr)
 
 
 class Paint:
-    """Colours text where `stream` is a terminal and nobody asked for none (the NO_COLOR convention)."""
+    """Colours text if `stream` is a terminal and the variable NO_COLOR is not set."""
 
     def __init__(self, stream: TextIO, environ: Mapping[str, str] = os.environ) -> None:
         self._on = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
@@ -41,12 +41,12 @@ class Paint:
             os.system("")  # noqa: S605, S607  # the known way to make the Windows console understand colours
 
     def __call__(self, text: str, colour: Colour) -> str:
-        """`text`, coloured where that is wanted."""
+        """`text`, coloured if enabled."""
         return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if self._on else text
 
 
 class ProgressBar:
-    """How much of `total` bytes is done, on standard error where that is a terminal."""
+    """Shows how much of `total` bytes is done, on standard error if that is a terminal."""
 
     def __init__(self, total: int, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -67,7 +67,7 @@ class ProgressBar:
             self._stream.flush()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._shown:
             self._stream.write("\r" + " " * (BAR + 30) + "\r")
             self._stream.flush()

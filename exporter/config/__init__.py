@@ -1,7 +1,7 @@
 """The configuration: a YAML file becomes frozen, strict, typed settings.
 
-Whatever cannot be used raises `ConfigError`, one line that names the file, the key, what was found and what was
-expected. Keys and defaults are the public contract; `deploy/qlik-license-exporter.yml` is the commented reference.
+Whatever is invalid raises `ConfigError`, one line that names the file, the key, what was found and what was expected.
+Keys and defaults are the public contract; `deploy/qlik-license-exporter.yml` is the commented reference.
 """
 
 from exporter.config.advice import advice_on

@@ -1,4 +1,4 @@
-"""What a configuration says that can be used and hardly can be meant: warnings of `check`. Pure."""
+"""Settings that are valid but probably unintended: warnings of `check`. Pure."""
 
 import ntpath
 import re
@@ -15,7 +15,7 @@ USUAL_RHYTHM = Duration(600)
 
 
 def advice_on(config: Config, usual: Config, platform: str = sys.platform) -> Iterator[tuple[str, str]]:
-    """Keys, each with a sentence. What `config` has in common with `usual`, the defaults, is not looked at."""
+    """Keys, each with a sentence. Settings equal to `usual`, the defaults, are not checked."""
     license_ = config.license
     if license_.grace <= SHORTEST_GRACE:
         yield (

@@ -1,4 +1,4 @@
-"""What a type cannot say: the checks of the settings beyond their types, and the values that only they can fill in."""
+"""The checks of the settings that types cannot express, and the values that are filled in during these checks."""
 
 import ipaddress
 import re
@@ -26,14 +26,14 @@ from exporter.config.variables import Provenance, Variables
 from exporter.products import PRODUCTS
 
 SHORTEST_POLL = 0.1
-"""Seconds: shorter intervals would only burn the Qlik node's processor (hazard 132)."""
+"""Seconds: shorter intervals would only waste the Qlik node's processor (hazard 132)."""
 
 
 class Checks:
-    """The checks of one configuration. What they refuse is shown as it is written, never as its value."""
+    """The checks of one configuration. Errors show a setting as it is written, never the value of a variable."""
 
     def __init__(self, tree: Any, variables: Variables, name: str, environ: Mapping[str, str]) -> None:
-        """`tree`: what the file called `name` holds, with its placeholders."""
+        """`tree`: the content of the file called `name`, with its placeholders."""
         self._tree, self._variables, self._name, self._environ = tree, variables, name, environ
 
     def checked(self, keys: Keys) -> Config:
@@ -76,7 +76,7 @@ class Checks:
         return ConfigError(self._name, key, problem)
 
     def _refused(self, key: str, value: object, expected: str) -> ConfigError:
-        """What stands at `key`, or `value` where that is the default, cannot be used."""
+        """The error for the setting at `key`, or for `value` if that is the default."""
         written = found_at(self._tree, key)
         return self._error(key, f"found {shown(value if written is None else written)}, expected {expected}")
 
@@ -105,7 +105,7 @@ class Checks:
             try:
                 pattern = re.compile(match)
             except (re.error, RecursionError, OverflowError) as error:
-                # What a variable holds is escaped: the error is about the text that is written.
+                # The value of a variable is escaped: the error is about the text in the file.
                 raise self._refused(f"{key}.match", match, f"a regular expression: {error}") from None
             if pattern.match(""):
                 raise self._refused(f"{key}.match", match, "a pattern that does not match everything")
@@ -115,7 +115,7 @@ class Checks:
         return tuple(checked)
 
     def _product_logs(self, keys: Keys) -> LogsConfig:
-        """The logs of the product. Where their folders are unknown, only those are read that are configured."""
+        """The logs of the product. If their folders are unknown, only configured ones are read."""
         product, logs = PRODUCTS[keys.product], keys.logs
         if product.has_repository:
             return logs
@@ -292,11 +292,11 @@ def _is_url(text: str, *schemes: str) -> bool:
         usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-    return usable and not _BLANK.search(text)  # `urlsplit` takes some of them out without a word
+    return usable and not _BLANK.search(text)  # `urlsplit` silently removes some of them
 
 
 def _may_never_end(pattern: str) -> bool:
-    """Whether a repeated group holds a repeat or alternatives: a line that nearly matches could then take years."""
+    """Whether a repeated group contains a repeat or alternatives: a line that nearly matches could then take years."""
     left = _ESCAPED.sub("x", pattern)
     while group := _INNERMOST_GROUP.search(left):
         inside, repeated = re.search(r"[*+|]|\{\d*,\d*\}", group[1]), group[2]
@@ -307,7 +307,7 @@ def _may_never_end(pattern: str) -> bool:
 
 
 _ESCAPED = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
-"""What stands for one character of a regular expression."""
+"""One character of a regular expression, possibly escaped, or a character class."""
 _INNERMOST_GROUP = re.compile(r"\(([^()]*)\)([*+]|\{[\d,]+\})?")
 
 

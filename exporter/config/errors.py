@@ -12,11 +12,11 @@ import msgspec
 from exporter.printable import printable
 
 MASK = "<secret>"
-"""Stands in for a credential or a person."""
+"""Replaces a credential or a person."""
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used: `str()` is one line for a person."""
+    """The configuration is invalid: `str()` is one line for a person."""
 
     def __init__(self, file: str, key: str, problem: str) -> None:
         text = f"{file}: {key}: {problem}" if key else f"{file}: {problem}"
@@ -31,7 +31,7 @@ _NAMES = {"\0": "NUL", "\a": "bell", "\b": "backspace", "\t": "tab", "\n": "line
 
 
 def unusable_character(text: str) -> str:
-    """The first character of `text` that no setting can mean: a control, a line end, one that is not seen; or none."""
+    """The first character of `text` that is not allowed in a setting (control, line end, invisible), or none."""
     if text.isascii() and text.isprintable():
         return ""
     return next(
@@ -51,12 +51,12 @@ def character_name(character: str) -> str:
 
 
 def may_be_secret(key: str) -> bool:
-    """Whether what stands at `key` may be a password, or hold one."""
+    """Whether the setting at `key` may be or contain a password."""
     return "password" in key or "proxy" in key
 
 
 def explained(error: msgspec.ValidationError, tree: Any, name: str, root: type) -> ConfigError:
-    """msgspec's finding about the tree of a `root`, in the words of this product."""
+    """An error of msgspec about the tree of a `root`, as a ConfigError."""
     text, _, path = str(error).partition(" - at `$")
     key = path.rstrip("`").lstrip(".")
     found = found_at(tree, key)
@@ -93,7 +93,7 @@ def masked_url(url: str) -> str:
 
 
 def shown(value: object) -> str:
-    """A found value for an error text: its kind and, where it can be no secret, itself."""
+    """A found value for an error text: its kind and, if it cannot be a secret, the value itself."""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, int | float):
@@ -106,12 +106,12 @@ def shown(value: object) -> str:
 
 
 def found_at(tree: Any, key: str) -> object:
-    """What stands at `key` as it is written, for an error text; no secret."""
+    """The setting at `key` as it is written, for an error text; never a secret."""
     return "something else" if may_be_secret(key) or key == "qrs.user" else _found(tree, key)
 
 
 def steps_of(key: str) -> list[str | int]:
-    """The way to `key`: the names of sections and the places in lists."""
+    """The path to `key`: names of sections and indexes of lists."""
     return [int(index) if index else word for word, index in re.findall(r"([A-Za-z_]\w*)|\[(\d+)\]", key)]
 
 

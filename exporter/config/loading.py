@@ -32,7 +32,7 @@ def parse(text: str, name: str, environ: Mapping[str, str] = os.environ) -> Conf
 
 
 def _checked_keys(node: Any, key: str, name: str) -> None:
-    """Refuse keys that are no text, and those with nothing behind them, which may not be written yet."""
+    """Reject keys that are not text, and keys without a value, which may not have been written yet."""
     if isinstance(node, dict):
         for child, value in node.items():
             if not isinstance(child, str):

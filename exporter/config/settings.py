@@ -15,7 +15,7 @@ from exporter.events import LogName
 from exporter.products import ProductName
 
 LONGEST_DURATION = 100 * 365 * 86400
-"""Seconds: what lies beyond is no instant that could be shown."""
+"""Seconds: a time further away cannot be displayed."""
 
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|w|d|h|m|s))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|w|d|h|m|s)")
@@ -36,7 +36,7 @@ class Duration(float):
 
 
 def duration(text: object) -> Duration:
-    """The seconds that `text` names; 0 needs no unit. Raises ValueError with the expectation."""
+    """`text` in seconds; 0 needs no unit. Raises ValueError with the expectation."""
     if text == "0" or (isinstance(text, int) and not isinstance(text, bool) and text == 0):
         return Duration(0)
     if not isinstance(text, str) or not _DURATION.fullmatch(text.strip()):
@@ -56,7 +56,7 @@ _CERTIFICATES = r"%ProgramData%\Qlik\Sense\Repository\Exported Certificates\.Loc
 
 
 class LogConfig(_Settings, frozen=True, kw_only=True):
-    """One log: where its live files are, and where rolled ones go."""
+    """One log: where its live files are, and where rotated ones go."""
 
     enabled: bool = True
     paths: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class AuditLogConfig(LogConfig, frozen=True, kw_only=True):
 
 
 class TraceLogConfig(LogConfig, frozen=True, kw_only=True):
-    """The Repository's trace logs: what its license loggers complain of (qlik-facts 3)."""
+    """The Repository's trace logs: problems reported by its license loggers (qlik-facts 3)."""
 
     paths: tuple[str, ...] = (
         rf"{_LOG}\Repository\Trace\*_License_Repository.txt",
@@ -160,7 +160,7 @@ REPOSITORY_PROBE = ProbeConfig(target="localhost:4242", role="repository", proto
 
 
 class QrsConfig(_Settings, frozen=True, kw_only=True):
-    """The Repository API: seats, minutes, expiry. Off unless switched on, on the central node only."""
+    """The Repository API: seats, minutes, expiry. Off by default, and for the central node only."""
 
     enabled: bool = False
     url: str = "https://localhost:4242"
@@ -203,7 +203,7 @@ class WebConfig(_Settings, frozen=True, kw_only=True):
 
 
 class Keys(_Settings, frozen=True, kw_only=True):
-    """Everything that can be set: the keys of the configuration file."""
+    """All settings: the keys of the configuration file."""
 
     product: ProductName = "sense"
     logs: LogsConfig = LogsConfig()
@@ -227,7 +227,7 @@ class Config(Keys, frozen=True, kw_only=True):
 
 
 def probes_of(config: Config, environ: Mapping[str, str] = os.environ) -> tuple[ProbeConfig, ...]:
-    """The probes to run: those configured, else the backend, and the local Repository where its folder exists."""
+    """The probes to run: those configured, else the backend, and the local Repository if its folder exists."""
     if config.probes is not None:
         return config.probes
     if config.product != "sense":

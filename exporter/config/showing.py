@@ -1,4 +1,4 @@
-"""The settings as people may see them: no credential, no person, no value of a variable."""
+"""The settings as people may see them: without credentials, people and values of variables."""
 
 import re
 from collections.abc import Callable
@@ -13,18 +13,18 @@ from exporter.config.settings import Config, Duration
 from exporter.config.variables import placeholders_of
 
 SHORTEST_VALUE = 4
-"""Characters from which on a value is looked for in texts: shorter ones occur in many words."""
+"""Values of at least this many characters are searched for in texts: shorter ones occur in many words."""
 SHORTEST_IN_WORDS = 8
-"""Characters from which on it is looked for within words, too."""
+"""Values of at least this many characters are searched for within words, too."""
 _OURS = frozenset(
     {"auto", "none", "http", "https", "localhost", "127.0.0.1", "true", "false", "offline", "signed_key", "licenses"}
     | {"backend", "proxy", "local", "repository", "other", "restate", "count", "ignore"}
 )
-"""Values that are words of the configuration itself."""
+"""Values that are keywords of the configuration."""
 
 
 def masked(config: Config) -> dict[str, Any]:
-    """The settings as plain data for people to see: no credential, no person, and placeholders as they are written."""
+    """The settings as plain data: without credentials and people, and with placeholders as they are written."""
     tree: dict[str, Any] = msgspec.to_builtins(config, enc_hook=str, builtin_types=())
     del tree["provenance"]
     tree = _plain(tree)
@@ -51,9 +51,9 @@ def masked_yaml(config: Config) -> str:
 
 
 def redaction_of(config: Config) -> Callable[[str], str]:
-    """A function that puts placeholders into a text, in place of what the settings took from variables and files.
+    """A function that replaces what the settings took from variables and files by placeholders in a text.
 
-    For texts that name current settings, as our own log and `check` do.
+    For texts that name current settings, such as our own log and `check`.
     """
     shown: dict[str, str] = {}
     tree = msgspec.to_builtins(config, enc_hook=str, builtin_types=())
@@ -90,7 +90,7 @@ def redaction_of(config: Config) -> Callable[[str], str]:
 
 
 def _parts(value: str) -> list[str]:
-    """The parts of an address that sentences may name one by one."""
+    """The parts of an address that may occur separately in texts."""
     try:
         parts = urlsplit(value if "://" in value else f"//{value}")
         if not parts.hostname or ("://" not in value and not re.fullmatch(r"[\w.-]+:\d+", value)):
@@ -118,7 +118,7 @@ def _masked_address(url: str) -> str:
 
 
 def _plain(tree: Any) -> Any:
-    """The tree with durations as they are written, and every sequence as a list."""
+    """The tree with durations as they are written, and sequences as lists."""
     if isinstance(tree, dict):
         return {key: _plain(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):

@@ -1,4 +1,4 @@
-"""Strict YAML: the text of a file becomes a tree of bounded size in which no key occurs twice."""
+"""Strict YAML: parses a text into a tree of bounded size without duplicate keys."""
 
 import re
 import typing
@@ -9,17 +9,17 @@ import yaml
 from exporter.config.errors import ConfigError, character_name, may_be_secret, shown, unusable_character
 
 LARGEST_FILE = 1 << 20
-"""Bytes of configuration or of a secret that are read at most."""
+"""Largest size of a configuration file or a file with a secret, in bytes."""
 MOST_VALUES = 10_000
-"""Values that a configuration holds at most, repeated aliases included: a few lines of them spell billions."""
+"""Largest number of values in a configuration, expanded aliases included: a few lines can expand to billions."""
 DEEPEST = 20
-"""Sections within sections at most; an alias within itself has no end."""
+"""Largest depth of nested sections; an alias within itself is endless."""
 
 _QUOTED_NAME = re.compile(r"\b(alias|anchor|tag|tag handle) '")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without the trap that the last of two equal keys silently wins."""
+    """YAML that rejects duplicate keys, of which the last would silently win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -53,7 +53,7 @@ def text_of(file: str) -> str:
 
 
 def yaml_tree(text: str, name: str, of_lines: frozenset[str] = frozenset()) -> dict[Any, Any]:
-    """The keys of the YAML `text`, not yet checked; no text is no keys. Raises ConfigError.
+    """The keys of the YAML `text`, not yet checked; an empty text has no keys. Raises ConfigError.
 
     `of_lines`: keys whose text may have several lines.
     """
@@ -105,7 +105,7 @@ def _no_yaml(error: yaml.MarkedYAMLError, text: str, name: str) -> ConfigError:
 
 
 def _wrong_escape(error: yaml.MarkedYAMLError, text: str) -> str:
-    """The escape that ends a text between double quotes in an error: `"C:\\Users"`, `"D:\\Logs\\"`; or nothing."""
+    """The escape that causes an error in a double-quoted text: `"C:\\Users"`, `"D:\\Logs\\"`; or nothing."""
     if error.context_mark is None or error.problem_mark is None or not _BAD_ESCAPE.search(error.problem or ""):
         return ""
     scanned = text[error.context_mark.index : error.problem_mark.index + 1]
@@ -118,11 +118,11 @@ _BAD_ESCAPE = re.compile(r"unknown escape character|expected escape sequence|une
 _KEY = re.compile(r"([A-Za-z_]\w*)[\"']?\s*:(?=\s)")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _PATH_KEYS = frozenset({"paths", "archive", "certificate", "key", "ca_file", "file", "match"})
-"""Keys whose texts have backslashes of their own, beside those that end in `_file`."""
+"""Keys whose texts may contain backslashes, besides those that end in `_file`."""
 
 
 def _check_texts(root: yaml.Node, name: str, of_lines: frozenset[str]) -> None:
-    """Refuse what no text can mean, and escapes that were none: `"D:\\new"` holds a line feed. Raises ConfigError."""
+    """Reject invalid characters and unintended escapes: `"D:\\new"` contains a line feed. Raises ConfigError."""
     waiting: list[tuple[yaml.Node, str, str]] = [(root, "", "")]
     seen: set[int] = set()
     while waiting:
@@ -145,7 +145,7 @@ def _check_text(node: yaml.ScalarNode, key: str, last: str, name: str, of_lines:
     is_path = last not in of_lines and (last in _PATH_KEYS or last.endswith("_file"))
     character = unusable_character(text) or ("\xa0" if is_path and "\xa0" in text else "")
     source = (node.start_mark.buffer or "")[node.start_mark.index : node.end_mark.index] if node.style == '"' else ""
-    # `\u00fc` is what JSON, a dialect of YAML, makes of a letter: no path is that by accident.
+    # `\u00fc` is how JSON, which is valid YAML, writes a letter: no path looks like that by accident.
     escapes = [f"\\{found}" for found in _ESCAPE.findall(source) if found not in '\\"/\r\nuU']
     if character:
         expected = IN_SINGLE_QUOTES if "\\" in source else "expected text without it"

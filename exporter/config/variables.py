@@ -1,6 +1,6 @@
-"""`${VARIABLES}`: a value from the environment is data. It is never parsed as anything, and its placeholder is shown.
+"""`${VARIABLES}`: a value from the environment is data. It is never parsed, and only its placeholder is shown.
 
-Texts are parsed (as an address, a path, a pattern) as they are written, and the values are put in afterwards.
+Texts are parsed (as an address, a path, a pattern) as they are written; the values are inserted afterwards.
 """
 
 import re
@@ -18,21 +18,21 @@ _NO_HOST = re.compile(r"[\s/@?#\\]")
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the settings' texts come from, so that people see the placeholders and never the values."""
+    """The origin of the settings' texts, so that placeholders are shown instead of values."""
 
     written: Mapping[str, str] = field(default_factory=dict)
-    """By key, such as `probes[0].proxy`: the text with its placeholders, as it stands in the file."""
+    """By key, such as `probes[0].proxy`: the text with its placeholders, as in the file."""
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
     """By placeholder, such as `${PROXY}`: the value."""
 
     def without(self, key: str) -> "Provenance":
-        """The same for settings in which `key` and what is in it has been replaced."""
+        """The same for settings in which `key` and its children have been replaced."""
         written = {where: text for where, text in self.written.items() if not re.match(rf"{re.escape(key)}\b", where)}
         return Provenance(written, self.values)
 
 
 class Variables:
-    """The variables of one configuration, replaced by their values as each key needs it."""
+    """The variables of one configuration, replaced by their values as each key requires."""
 
     def __init__(self, name: str, environ: Mapping[str, str]) -> None:
         """`name`: the file that a ConfigError is to name."""
@@ -52,11 +52,11 @@ class Variables:
         return node
 
     def regular_expression(self, key: str, text: str) -> str:
-        """The setting `text` as a pattern: what a variable holds stands for itself."""
+        """The setting `text` as a pattern; the values of variables are matched literally."""
         return self._fill(key, self.written[key], lambda _, value: re.escape(value)) if key in self.written else text
 
     def path(self, key: str, text: str, local: Callable[[str], str], *, pattern: bool = False) -> str:
-        """The setting `text` made local by `local`; a value keeps its characters, and holds no wildcard of `pattern`s.
+        """The setting `text` converted by `local`; values are taken literally, and must not contain wildcards.
 
         Raises ConfigError.
         """
@@ -73,9 +73,9 @@ class Variables:
         return self._fill(key, local(self.written[key]), checked) if key in self.written else local(text)
 
     def address(self, key: str, text: str) -> str:
-        """The setting `text` as a URL: a value that is part of it is encoded there, and arrives as it is.
+        """The setting `text` as a URL: a value that is part of it is percent-encoded.
 
-        A variable that is the whole setting holds a whole URL. Raises ConfigError.
+        A variable that is the whole setting contains a whole URL. Raises ConfigError.
         """
         written = self.written.get(key)
         if written is None or _VARIABLE.fullmatch(written):
@@ -101,20 +101,20 @@ class Variables:
 
         userinfo = ""
         if parts["userinfo"] is not None:
-            # One variable for both holds `user:password`: no user name of Basic authentication has a colon.
+            # One variable for both contains `user:password`: a user name of Basic authentication has no colon.
             userinfo = fill("userinfo", encoded(":" if ":" not in parts["userinfo"] else "")) + "@"
         scheme = self._fill(key, parts["scheme"], encoded(""))
         return f"{scheme}://{userinfo}{fill('host', host)}{fill('rest', encoded(''))}"
 
     def url_part(self, key: str, text: str) -> str:
-        """The setting `text` as a part of a URL, in which a value is encoded; one that is all of it stays."""
+        """The setting `text` as a part of a URL, in which values are encoded, unless a value is all of it."""
         written = self.written.get(key)
         if written is None or _VARIABLE.fullmatch(written):
             return text
         return self._fill(key, written, lambda _, value: quote(value, safe=""))
 
     def without_semicolon(self, key: str, text: str) -> str:
-        """The setting `text`, in which semicolons separate fields: no part of it that is a value has one.
+        """The setting `text`, in which semicolons separate fields: a value must not contain one.
 
         Raises ConfigError.
         """
@@ -135,7 +135,7 @@ class Variables:
             value = self.values[placeholder] = self._environ[name]
             secret = may_be_secret(key) and not key.endswith("_file")
             character = unusable_character(value)
-            # A password may hold any character, but no bytes that are no text.
+            # A password may contain any character, but no bytes that are not text.
             if character and (not secret or "\ud800" <= character <= "\udfff"):
                 raise ConfigError(
                     self._name,
@@ -148,5 +148,5 @@ class Variables:
 
 
 def placeholders_of(text: str, mask: str) -> str:
-    """`text` with `mask` for everything that is no placeholder, as it may be part of a secret."""
+    """`text` with `mask` for everything but placeholders, as it may be part of a secret."""
     return re.sub(rf"((?:{_VARIABLE.pattern})+)|[^$]+|\$", lambda found: found[1] or mask, text).replace(mask * 2, mask)

@@ -1,6 +1,5 @@
-"""Plays a license incident in two minutes, on the stock exporter, with real log files, a real backend that goes
-away and a Repository API; with Prometheus and Alertmanager beside it where they are installed. Loopback only; removes
-what it made.
+"""Plays a license incident in two minutes: the real exporter with real log files, a backend that becomes unreachable
+and a Repository API; with Prometheus and Alertmanager if they are installed. Loopback only; removes all that it made.
 """
 
 import contextlib
@@ -33,7 +32,7 @@ from exporter.demo.site import (
 )
 
 GRACE = 60.0
-"""Seconds that stand for Qlik's five days."""
+"""Seconds that represent Qlik's five days."""
 REAL_GRACE = 5 * 86400.0
 ROUND = 2.0 * GRACE
 SYNC_EVERY = 5.0
@@ -48,7 +47,7 @@ THE_NEW_ONE = ("user21",)
 
 @dataclass(frozen=True)
 class Chapter:
-    """A part of the story: from `begins` (in graces) on, with the verdict that the exporter must give at its end."""
+    """A part of the story: from `begins` (in graces) on, with the expected verdict of the exporter at its end."""
 
     begins: float
     title: str
@@ -56,11 +55,11 @@ class Chapter:
     reachable: bool = True
     """Whether the backend answers."""
     stale: bool = False
-    """Whether the Licenses service says so at each attempt."""
+    """Whether the Licenses service reports its license as stale at each attempt."""
     refused: tuple[str, ...] = ()
-    """Who asks for an access pass, and gets none."""
+    """Users who are refused without an access pass."""
     refused_a_sixth: tuple[str, ...] = ()
-    """Who holds all the sessions that one user may have, and asks for one more."""
+    """A user who has all sessions that one user may have, and opens another."""
     seats_free: int = SEATS_FREE
 
 
@@ -121,7 +120,7 @@ class Demo:
         self._alertmanager = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
 
     def play(self, rounds: int) -> bool:
-        """The rounds; False where a verdict was not the expected one."""
+        """Play the rounds; False if a verdict was not the expected one."""
         self._say_where(self._start_monitoring())
         good = True
         number = 0
@@ -133,7 +132,7 @@ class Demo:
     # --- the programs beside the exporter
 
     def _start_monitoring(self) -> dict[str, str]:
-        """Start Prometheus and Alertmanager where they can be had; what to look at, by name."""
+        """Start Prometheus and Alertmanager if they are installed; returns the pages to open, by name."""
         exporter = f"http://127.0.0.1:{self._exporter_port}"
         places = {"status page": f"{exporter}/", "metrics": f"{exporter}/metrics"}
         found = {"prometheus": self._prometheus, "alertmanager": self._alertmanager}
@@ -246,7 +245,7 @@ class Demo:
         return good
 
     def _write(self, node: Node, chapter: Chapter) -> None:
-        """What the node logs around one sync attempt."""
+        """Write what the node logs around one sync attempt."""
         node.sync_attempt()
         if not chapter.reachable:
             node.backend_error()
@@ -296,8 +295,8 @@ class Demo:
 
 
 def _hurried(routes: str, url: str) -> str:
-    """The shipped Alertmanager configuration, without its patience, and with the demo as every receiver: also of what
-    is otherwise seen on dashboards only.
+    """The shipped Alertmanager configuration with short waiting times, and with the demo as every receiver, also of
+    alerts that otherwise appear on dashboards only.
     """
     routes = routes.replace("- name: nobody\n", "- name: nobody\n    webhook_configs:\n      - url: http://demo/\n")
     routes = re.sub(r"group_wait: \w+", "group_wait: 1s", routes)

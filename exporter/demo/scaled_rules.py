@@ -1,9 +1,9 @@
-"""Shortens the shipped alerting rules, so that days play in seconds; it makes text from text and does nothing else."""
+"""Shortens the times in the shipped alerting rules, so that days pass in seconds. Pure."""
 
 import re
 
 SHORTEST_RANGE = 10.0
-"""Seconds: a range must hold several scrapes, and these come every second at most."""
+"""Seconds: a range must contain several scrapes, and the shortest scrape interval is one second."""
 SHORTEST_WAIT = 2.0
 """Seconds: one bad scrape or probe must not be an alert."""
 
@@ -17,9 +17,9 @@ def scaled(rules_yaml: str, factor: float) -> str:
     """`rules_yaml` with every `for:`, every range in minutes, hours or days, and every `N * 3600` and `N * 86400`
     multiplied by `factor`.
 
-    So the rules in `deploy/prometheus/` write spans on Qlik's clock. What they write in seconds is the exporter's own
-    pace and stays, since the exporter does not become faster. With a grace of 60 s instead of 5 days the factor is
-    60 / 432000. The texts of the alerts still name the real times.
+    The rules in `deploy/prometheus/` write durations of Qlik's processes in these units. Durations in seconds are about
+    the exporter itself, which does not become faster, and are kept. With a grace of 60 s instead of 5 days the factor
+    is 60 / 432000. The texts of the alerts still name the real times.
     """
 
     def shortened(number: str, unit: str, shortest: float) -> str:

@@ -23,7 +23,7 @@ SEATS_FREE = 5
 SESSIONS_AT_MOST = 5
 """What Qlik grants one user."""
 _LICENSED_FOR = timedelta(days=365)
-"""A date, which the demo's clock does not shorten: its end is not played."""
+"""A date, which the demo does not shorten: the expiry is not played."""
 _AUDIT_HEADER = (
     "Sequence#\tProductVersion\tTimestamp\tHostName\tId\tDescription\tProxySessionId\tProxyPackageId\t"
     "RequestSequenceId\tUserDirectory\tUserId\tObjectId\tObjectName\tSecurityClass\tClientHostAddress\tService\t"
@@ -32,7 +32,7 @@ _AUDIT_HEADER = (
 
 
 class Node:
-    """A Qlik node's log folders, written in the published shapes (qlik-facts 1 and 2)."""
+    """A Qlik node's log folders, with entries in the published formats (qlik-facts 1 and 2)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ class Node:
         )
 
     def backend_error(self) -> None:
-        """It could not connect: to an address for documentation, since an error about this machine fails no sync."""
+        """It could not connect. The address is one for documentation: an error about this machine fails no sync."""
         error = "dial tcp 203.0.113.7:443: connect: connection refused"
         self._line(caller="sync.go:311", level="info", message=f"sync failed: {error}")
 
@@ -128,7 +128,7 @@ class Backend:
 
 
 class Repository:
-    """The Repository API and the proxy's list of sessions, for clients that hold the site's certificate (qlik-facts 4).
+    """The Repository API and the proxy's list of sessions, for clients with the site's certificate (qlik-facts 4).
 
     `seats_free` and `sessions` (of one user) may be set at any time.
     """
@@ -227,7 +227,7 @@ class Silent(BaseHTTPRequestHandler):
 def serve(
     handler: type[BaseHTTPRequestHandler], port: int = 0, tls: ssl.SSLContext | None = None
 ) -> ThreadingHTTPServer:
-    """A server on loopback that answers from threads of its own, until `close`."""
+    """A server on loopback that answers in its own threads, until `close`."""
     server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
