@@ -1,4 +1,4 @@
-"""The Qlik products whose Licenses service can be watched: where each keeps things, and what its users read.
+"""The Qlik products whose Licenses service can be monitored: their files and services, and what their users see.
 
 Facts are marked: *seen* in Qlik's documentation or by its users, *inferred* from another product, *unknown*. What is
 unknown is left to the site's configuration and never guessed.
@@ -12,27 +12,27 @@ ProductName = Literal["sense", "nprinting", "qlikview"]
 
 @dataclass(frozen=True)
 class Product:
-    """One product: facts, and the words in which the verdict speaks of it."""
+    """One product: facts, and the texts of the verdict about it."""
 
     title: str
     proxy_files: tuple[str, ...]
     """Where the Licenses service's own proxy setting may be, the likeliest first, as Windows writes it."""
     proxy_service: str
-    """The Windows service beside whose program that file may be; empty where it is unknown."""
+    """The Windows service whose program's folder may contain that file; empty if unknown."""
     has_repository: bool
-    """Whether there is a Repository with its logs. Only there is the folder of the Licenses log known, too."""
+    """Whether there is a Repository with its logs. Only then is the folder of the Licenses log known, too."""
     everyone_sees: str
     """What people see once the license is stale or expired."""
     refusal: str
-    """What one refused person reads, with its full stop."""
+    """The message that a refused user sees, with its full stop."""
     not_yet: str
-    """What people see while syncs fail and the grace lasts."""
+    """What people see while syncs fail during the grace."""
     silent: str
-    """What people see while the Licenses service writes nothing: it may not run."""
+    """What people see while the Licenses service logs nothing: it may not be running."""
     restart: str
     """The step that restarts the Licenses service."""
     force: tuple[str, ...]
-    """The step that forces a sync; none where no way is known."""
+    """The step that forces a sync; none if no way is known."""
     service_proxy: str
     """The step that compares the service's own proxy setting."""
     try_it: str

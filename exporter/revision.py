@@ -1,4 +1,4 @@
-"""Of which revision this program was built: what the build wrote beside this module (`hatch_build.py`)."""
+"""The revision that this program was built from, which the build writes next to this module (`hatch_build.py`)."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ UNKNOWN = "unknown"
 def _revision() -> str:
     try:
         return Path(__file__).with_name("revision.txt").read_text("ascii").strip() or UNKNOWN
-    except (OSError, ValueError):  # a checkout that is run where it is
+    except (OSError, ValueError):  # an unbuilt checkout
         return UNKNOWN
 
 
 REVISION = _revision()
-"""The commit, with `-dirty` behind it where files had been changed; `unknown` in a checkout."""
+"""The commit, followed by `-dirty` if files had been changed; `unknown` in a checkout."""

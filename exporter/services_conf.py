@@ -1,8 +1,8 @@
-"""Which proxy the Licenses service itself uses: Qlik Sense's `services.conf`, and its kin of other products.
+"""The proxy that the Licenses service itself uses: `services.conf` of Qlik Sense, and similar files of other products.
 
-It alone reads these files. In `services.conf` the section `[licenses.parameters]` is known from Qlik's help, the names
-of its parameters are inferred from NPrinting's `license.config`, where they are known (qlik-facts 5). So what was found
-is always told in a sentence, for `check` and the status page.
+The only reader of these files. In `services.conf` the section `[licenses.parameters]` is known from Qlik's help; the
+names of its parameters are inferred from NPrinting's `license.config`, where they are known (qlik-facts 5). So what was
+found is always described in a sentence, for `check` and the status page.
 """
 
 import os
@@ -19,14 +19,14 @@ from exporter.printable import printable
 from exporter.products import SENSE, Product
 
 SERVICES_KEY = r"SYSTEM\CurrentControlSet\Services"
-"""Where Windows keeps the program of each service."""
+"""The registry key of the services, with the program of each."""
 LARGEST_FILE = 1 << 20
-"""Bytes that are read at most; the real file has a few thousand."""
+"""Largest number of bytes read; the real file has a few thousand."""
 
 _SECTION = re.compile(r"\s*\[\s*([^\]]+?)\s*\]")
 _PARAMETER = re.compile(r"(?:^|(?<=[\s=]))([\"']?)-{0,2}(proxy-[a-z-]+)(?:\s*=\s*|\s+|$)", re.IGNORECASE)
 Method = Literal["any", "basic", "ntlm"]
-"""How the Licenses service authenticates at its proxy, as far as its setting says."""
+"""How the Licenses service authenticates at its proxy, according to its settings."""
 
 _KNOWN = {
     "proxy-uri",
@@ -53,8 +53,8 @@ class ServiceProxy:
     """For connecting only, both or neither."""
     method: Method = "any"
     withheld: bool = False
-    """Whether the service has credentials that cannot be used from here, or may use them otherwise: then a proxy that
-    refuses the probe's login does not speak against the service."""
+    """Whether the service has credentials that the probe cannot use, or may use differently: then a proxy that refuses
+    the probe's login proves nothing about the service."""
 
 
 def licenses_service_proxy(environ: Mapping[str, str] = os.environ, product: Product = SENSE) -> ServiceProxy:
@@ -81,7 +81,7 @@ def licenses_service_proxy(environ: Mapping[str, str] = os.environ, product: Pro
 
 
 def _beside_the_service(product: Product) -> list[str]:
-    """The files beside the installed service's program, for sites that put Qlik on another drive."""
+    """The files next to the installed service's program, for sites with Qlik on another drive."""
     if sys.platform == "win32" and product.proxy_service:
         import winreg
 
@@ -112,7 +112,7 @@ def _parameters(text: str, product: Product) -> dict[str, str]:
 
 
 def _of_xml(text: str) -> dict[str, str]:
-    """Those of NPrinting: `<add key="proxy-uri" value="…"/>`, wherever it stands."""
+    """Those of NPrinting: `<add key="proxy-uri" value="…"/>`, anywhere in the file."""
     root = ElementTree.fromstring(text.lstrip())  # noqa: S314  # an administrator's file, of a limited size
     elements = [element.attrib for element in root.iter() if element.tag.rpartition("}")[2].casefold() == "add"]
     pairs = [(each.get("key", "").strip().casefold(), each.get("value", "").strip()) for each in elements]
@@ -120,7 +120,7 @@ def _of_xml(text: str) -> dict[str, str]:
 
 
 def _of_lines(text: str, *, any_section: bool) -> dict[str, str]:
-    """Those of `[licenses.parameters]`: with or without dashes, `=` or a space, quotes or none."""
+    """Those of `[licenses.parameters]`: with or without dashes, with `=` or a space, with or without quotes."""
     found: dict[str, str] = {}
     wanted = any_section
     for line in text.splitlines():
@@ -187,5 +187,5 @@ def _understood(file: str, text: str, product: Product) -> ServiceProxy:
     if not (user and password):
         user = password = ""
     if unknown:
-        sentence += f"; what {', '.join(unknown)} means there is not known, and is left out"
+        sentence += f"; {', '.join(unknown)}: meaning not known, ignored"
     return ServiceProxy(file, "understood", url, f"{sentence}.", user, password, method, withheld)

@@ -1,6 +1,6 @@
-"""Signals, from the first instruction of the process on: `hold`, then either `heed` (`run`) or `release` (the rest).
+"""Signals, from the start of the process: `hold`, then either `heed` (`run`) or `release` (other commands).
 
-By `signal.signal`: an event loop's own handlers do not exist on Windows (hazard 115). Imports next to nothing, so that
+Uses `signal.signal`: an event loop's own handlers do not exist on Windows (hazard 115). Imports almost nothing, so that
 little time passes before `hold`.
 """
 
@@ -25,7 +25,7 @@ _reloads: list[int] = []
 
 
 def hold() -> None:
-    """End cleanly when asked to stop, for nothing has begun yet; remember a request for a reload."""
+    """Exit cleanly on a request to stop, since nothing has begun yet; remember a request for a reload."""
     for number in _HEEDED:
         _before[number] = signal.signal(number, _remember if is_reload(number) else _end)
 
@@ -39,10 +39,10 @@ def _remember(number: int, frame: FrameType | None) -> None:
 
 
 def heed(tell: Callable[[int], object]) -> None:
-    """Have `tell` called with the number of each signal that asks for a stop or a reload. Main thread only.
+    """Have `tell` called with the number of each signal that requests a stop or a reload. Main thread only.
 
-    It is called between any two steps of the main thread, also while it is being called: so it may take no lock, not
-    even an event's. `queue.SimpleQueue.put` is made for this.
+    It is called between any two instructions of the main thread, even during a call of itself: so it must take no lock,
+    not even that of an event. `queue.SimpleQueue.put` is reentrant.
     """
     for number in _HEEDED:
         signal.signal(number, lambda number, frame: tell(number))
@@ -51,18 +51,18 @@ def heed(tell: Callable[[int], object]) -> None:
 
 
 def ignore() -> None:
-    """Let no signal change how the process ends: Python resets handlers of ours before it is done."""
+    """Ignore signals during the shutdown: Python resets our handlers before the process has ended."""
     for number in _HEEDED:
         signal.signal(number, signal.SIG_IGN)
 
 
 def is_reload(number: int) -> bool:
-    """Whether the signal asks for the configuration to be read again, not for a stop."""
+    """Whether the signal requests a reload, not a stop."""
     return number in _RELOADING
 
 
 def release() -> None:
-    """Have every signal do what it did before `hold`; one that came since does it now."""
+    """Restore the handlers from before `hold`; a signal received since then takes effect now."""
     for number, handler in _before.items():
         signal.signal(number, handler if handler is not None else signal.SIG_DFL)
     _before.clear()

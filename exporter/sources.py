@@ -1,6 +1,6 @@
-"""Where a single reading takes its records from: what the configuration names, or what a person gives.
+"""The files for reading once: those of the configuration, or those given on the command line.
 
-Which log a given file is of is told by its name, as Qlik names it, else by its content. Copies are left out.
+The log of a given file is determined by its name, as Qlik names it, else by its content. Copies are left out.
 """
 
 import os
@@ -18,11 +18,11 @@ from exporter.tail.batch import Batch
 from exporter.tail.tail import read_once
 
 MOST_FILES = 100_000
-"""Files below given folders that are looked at."""
+"""Largest number of files examined below given folders."""
 SNIFFED = 64 << 10
-"""Bytes at a file's beginning by which its log is told."""
+"""Bytes at the beginning of a file from which its log is determined."""
 COMPARED = 1 << 20
-"""Bytes that are compared at a time to tell a copy."""
+"""Bytes that are compared at a time to recognise a copy."""
 
 _ENDINGS = frozenset({".log", ".txt", ".json", ".jsonl", ".tsv", ""})
 
@@ -47,7 +47,7 @@ class Source:
 
 @dataclass
 class Given:
-    """What given files and folders turned out to be."""
+    """The logs among given files and folders, and what was skipped."""
 
     sources: list[Source] = field(default_factory=list)
     skipped: dict[Skip, int] = field(default_factory=dict)
@@ -71,7 +71,7 @@ def _matching(patterns: Sequence[Pattern]) -> tuple[str, ...]:
             for folder in pattern.folders(listing):
                 found += [os.path.join(folder, name) for name in listing.names(folder) if pattern.matches(name)]
         except OSError:
-            continue  # the reading itself says what cannot be read
+            continue  # reading reports what cannot be read
     return tuple(sorted(set(found)))
 
 
@@ -83,9 +83,9 @@ def _size(path: str) -> int:
 
 
 def given_sources(paths: Sequence[str], otherwise: LogName | None = None) -> Given:
-    """The logs among `paths`: files, and folders with all that lies below. Raises OSError where nothing is there.
+    """The logs among `paths`: files, and folders with everything below. Raises OSError for a path that does not exist.
 
-    A file that was named itself, and of which neither name nor content tells the log, is of the log `otherwise`.
+    A file that was given directly, and whose name and content do not identify its log, belongs to the log `otherwise`.
     """
     given = Given()
     found: dict[LogName, list[str]] = {}
@@ -109,7 +109,7 @@ def _only(path: str) -> Pattern:
 
 
 def _files_below(paths: Sequence[str]) -> Iterator[tuple[str, bool]]:
-    """Each file once, and whether it was named itself."""
+    """Each file once, and whether it was given directly."""
     seen: set[str] = set()
     for path in paths:
         os.stat(path)
@@ -123,7 +123,7 @@ def _files_below(paths: Sequence[str]) -> Iterator[tuple[str, bool]]:
 
 
 def _log_of(path: str, chosen: bool, given: Given, otherwise: LogName | None) -> LogName | None:
-    """Which log a file is of; counts why where it is of none."""
+    """The log of a file; if there is none, the reason is counted."""
 
     def skip(why: Skip) -> None:
         given.skipped[why] = given.skipped.get(why, 0) + 1
@@ -148,7 +148,7 @@ def _log_of(path: str, chosen: bool, given: Given, otherwise: LogName | None) ->
     own_folder = PurePath(path).parent.name.lower() == "licenses"
     log = log_of_content(head, chosen or own_folder or "licens" in os.path.basename(path).lower())
     if log is None and own_folder and not head.strip():
-        log = "licenses"  # the service's folder with an empty file: it is there, and silent
+        log = "licenses"  # the service's folder with an empty file: the log exists, without entries
     if log is None and chosen:
         log = otherwise
     if log is None:
@@ -171,7 +171,7 @@ def _head(path: str, size: int) -> bytes:
 
 
 def _without_copies(files: Sequence[str], given: Given) -> list[str]:
-    """`files` without those that another one begins with: whole copies, and copies made before the file grew on."""
+    """`files` without copies: complete ones, and those that were made before the original grew."""
     kept: list[tuple[str, bytes]] = []
     for path in sorted(files, key=lambda path: (-_size(path), path)):
         size = _size(path)

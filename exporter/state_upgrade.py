@@ -1,7 +1,7 @@
-"""A state that was saved under older rules: what those rules inferred is forgotten, and restated from the logs. Pure.
+"""Upgrades a state that was saved under older rules: successes that these inferred are dropped. Pure.
 
-Rules that took silence, and words they did not know, for success left successes behind that the sync clock of now would
-not infer. Counters are kept; what the live logs still hold is read once more as history, which states and never counts.
+Older rules took silence and unknown messages for success where the present sync clock would not. Counters are kept;
+the live logs are read again as history, which sets gauges but no counters.
 """
 
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ _LAST_ENTRY = "last_entry"
 
 
 def is_old(fields: Mapping[str, Any]) -> bool:
-    """Whether the state's `fields` were saved before there was a sync clock of its own."""
+    """Whether the state's `fields` were saved before the sync clock existed."""
     return "sync" not in fields
 
 
 def upgraded(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields without what the old rules inferred; when the service first showed itself is kept, as far as known."""
+    """The fields without what the old rules inferred; the first sign of the service is kept, if known."""
     kept = dict(fields)
     signs = [success["at"] for success in kept.get("inferred", ())]
     signs += [at for name in ("last_attempt", "last_failure", "stale_verdict") if (at := kept.get(name)) is not None]
@@ -31,7 +31,7 @@ def upgraded(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_restate(file: FileCheckpoint) -> FileCheckpoint:
-    """A checkpoint by which a file of the Licenses log is read from its beginning: what was read of it, as history."""
+    """A checkpoint to read a file of the Licenses log again from its beginning, up to the old offset as history."""
     if file.final or file.lost:
         return file
     return msgspec.structs.replace(

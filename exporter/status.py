@@ -1,7 +1,7 @@
-"""What the status page and `/api/v1/status` show: one observation as plain data, made once for both. Pure.
+"""The status page and `/api/v1/status` as plain data, from one observation. Pure.
 
-Every instant is in seconds since 1970 (UTC), every span in seconds; None is what is not known. People, hosts and keys
-are masked unless the site shows people. The names of the fields are API.
+Times are in seconds since 1970 (UTC), durations in seconds; None means not known. People, hosts and keys are masked
+unless the site shows people. The names of the fields are API.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +54,7 @@ class License(msgspec.Struct, frozen=True, kw_only=True):
     unclear_since: float | None
     """When the first of them was made."""
     silence_doubted: str
-    """Why an attempt without a logged failure does not count as a success; empty where it does."""
+    """Why an attempt without a logged failure does not count as a success; empty if it does."""
     lockout: float | None
     grace: float
     sync_attempts: int
@@ -66,13 +66,13 @@ class Refusals(msgspec.Struct, frozen=True, kw_only=True):
 
     reason: DenialReason
     users_last_hour: int | None
-    """Distinct users; None where no user is named."""
+    """Distinct users; None if the entries name no user."""
     last: float | None
     total: int
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
-    """One part of the timeline: the gravest mark of the sync, and the backend's probes."""
+    """One interval of the timeline: the worst state of the sync, and the backend probes."""
 
     since: float
     sync: SyncMark
@@ -142,7 +142,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     pages: tuple[ServicePage, ...]
     series: int
     names: tuple[str, ...]
-    """Metric names that seem to speak of licenses."""
+    """Metric names that seem to be about licenses."""
 
 
 class Probed(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,7 +199,7 @@ class Unused(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Qrs(msgspec.Struct, frozen=True, kw_only=True):
-    """What the Repository API tells."""
+    """The figures of the Repository API."""
 
     up: bool | None
     problem: str
@@ -211,7 +211,7 @@ class Qrs(msgspec.Struct, frozen=True, kw_only=True):
     product: str | None
     seats: tuple[Seats, ...]
     unused: tuple[Unused, ...]
-    """Empty where they are not counted (`qrs.seats_interval`), or cannot be."""
+    """Empty if they are not counted (`qrs.seats_interval`), or cannot be."""
     unused_read_at: float | None
     capacity_allocated: float | None
     capacity_used: float | None
@@ -240,7 +240,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     probes: tuple[Probe, ...]
     qrs: Qrs | None
     service: Service | None
-    """What the Licenses service itself answers; None where it is not looked at (`licenses_service.enabled`)."""
+    """What the Licenses service itself answers; None if `licenses_service` is not enabled."""
     state_last_save: float | None
     component_failures: dict[str, int]
 
@@ -270,12 +270,12 @@ def status(seen: Observation, people: bool = False) -> Status:
 
 
 def status_of(seen: Observation, people: bool = False) -> dict[str, object]:
-    """The same as what JSON is made of, for `/api/v1/status`."""
+    """The same as JSON data, for `/api/v1/status`."""
     return dict(printable_tree(msgspec.to_builtins(status(seen, people))))
 
 
 def events_of(journal: Journal, people: bool = False) -> dict[str, object]:
-    """The newest notable entries, each of them, and the unknown wordings, for `/api/v1/events`."""
+    """The newest notable entries one by one, and the unknown wordings, for `/api/v1/events`."""
     tree = {"events": journal.entries(people=people), "unknown": _unknown(journal, people)}
     return dict(printable_tree(msgspec.to_builtins(tree)))
 
@@ -286,7 +286,7 @@ def _unknown(journal: Journal | None, people: bool) -> tuple[Unknown, ...]:
 
 
 def _events(entries: Sequence[Entry]) -> tuple[Events, ...]:
-    """Entries that say the same, as one; the newest first, as `entries` are."""
+    """Equal entries grouped; newest first, like `entries`."""
     alike: dict[tuple[str, ...], list[Entry]] = {}
     for entry in entries:
         alike.setdefault((entry.log, entry.message, entry.meaning, entry.user, entry.text), []).append(entry)
@@ -384,9 +384,9 @@ def _qrs(board: QrsBoard, now: float, shown: Callable[[str], str]) -> Qrs:
 
 
 def _made(kind: type[_Shown], *known: object, **fields: object) -> _Shown:
-    """A `kind` of `fields`; what they lack are the attributes of the same names of `known`, the first that has one.
+    """A `kind` of `fields`; missing fields are attributes of the same name, from the first of `known` that has it.
 
-    None where nothing has it because something of `known` is None: that is not known yet.
+    Such a field is None if nothing has it and one of `known` is None, that is, not known yet.
     """
     for name in kind.__struct_fields__:
         if name not in fields:

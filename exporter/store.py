@@ -1,10 +1,10 @@
 """The state file: named values and file rows, saved in one transaction. The only user of sqlite3.
 
-It knows bytes only; what they mean is the ledger's affair. One process at a time, for life: an operating-system lock
-beside the file says who has it. A file that cannot be used is set aside, never deleted, and never silently.
+It stores bytes; the ledger interprets them. One process uses it at a time, guarded by an operating-system lock next to
+the file. A file that cannot be used is renamed, never deleted, and that is logged.
 
-Each transaction saves a digest of everything that the file holds after it, and it is compared whenever the file is
-opened: SQLite's own checks do not notice a changed digit in a value.
+Each transaction saves a digest of the whole content, which is checked whenever the file is opened: SQLite's own checks
+do not notice a changed digit in a value.
 """
 
 import contextlib
@@ -35,14 +35,14 @@ MIGRATIONS = (
     ALTER TABLE saves ADD COLUMN digest BLOB;
     """,
 )
-"""What makes each version of the file from the one before; a file's version is how many it has had."""
+"""The statements that migrate each version to the next; the version of a file is the number of migrations applied."""
 BUSY_SECONDS = 0.5
-"""How long another program (a backup, a person's sqlite3) may keep the file busy before opening or saving fails.
+"""Seconds that another program (a backup, the sqlite3 shell) may keep the file busy before opening or saving fails.
 
-Short enough for a last save within the time that a stop may take; the ledger tries again."""
+Short enough for a last save within the time of a stop; the ledger tries again."""
 PRIVATE = 0o600
 DIGEST_BYTES = 16
-"""A random change goes unnoticed once in 2**128. Somebody who means to change the file can make a new digest."""
+"""A random change goes unnoticed once in 2**128. A deliberate change can include a new digest."""
 
 _FIRST_START, _RESET = "first start", "reset"
 
@@ -54,7 +54,7 @@ class StoreError(Exception):
 
 
 class StoreLockedError(StoreError):
-    """Another process has the state file: `holder` is its number, 0 where that is unknown."""
+    """Another process uses the state file: `holder` is its process ID, 0 if that is unknown."""
 
     def __init__(self, path: Path, holder: int) -> None:
         super().__init__(
@@ -73,18 +73,18 @@ class Store:
     first_start: float
     """The instant when this state file was first used."""
     reset: float | None
-    """The instant when what had been counted before was last found to be gone or old; None: never."""
+    """The time when previous counts were last found to be missing or outdated; None: never."""
     state: dict[str, bytes]
     """The values that are kept."""
     files: dict[str, bytes]
     """The rows that are kept."""
 
     def __init__(self, path: Path, wall: Callable[[], float] = time.time, busy: float = BUSY_SECONDS) -> None:
-        """Lock and open `path`, made where there is none. Raises StoreLockedError, StoreError.
+        """Lock and open `path`, which is created if missing. Raises StoreLockedError, StoreError.
 
         `busy`: how many seconds another program may keep the file busy before opening or saving fails.
         """
-        # The lock and SQLite's own files lie beside the file itself, whichever way leads to it.
+        # The lock and SQLite's own files are next to the file itself, also if `path` is a link.
         path = Path(os.path.realpath(path)) if os.path.islink(path) else path
         self.path = path
         self.state, self.files = {}, {}
@@ -96,8 +96,8 @@ class Store:
         """The sum of the digests of all rows."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # It notes the number of the last save, which gives an older copy of the state file away: only a copy of
-            # both goes unseen.
+            # It contains the number of the last save, which reveals an older copy of the state file, unless both were
+            # copied.
             self._lock = LockFile(path.with_name(path.name + ".lock"), PRIVATE)
         except HeldError as held:
             raise StoreLockedError(path, held.holder) from held
@@ -112,15 +112,15 @@ class Store:
             raise
 
     def start_anew(self, why: str) -> None:
-        """Set the file aside, for its content is no use, and begin with an empty one. Raises StoreError."""
+        """Rename the file, whose content cannot be used, and begin with an empty one. Raises StoreError."""
         self._disconnect()
         self._begin_with_nothing(why)
         self._connect()
 
     def save(self, state: Mapping[str, bytes], files: Mapping[str, bytes], forgotten: Collection[str]) -> None:
-        """Keep these values and rows, and drop the rows `forgotten`: all of it, or on StoreError nothing.
+        """Save these values and rows, and delete the rows `forgotten`: all of it, or nothing on StoreError.
 
-        Only what differs from what is kept already is written.
+        Only what has changed since the last save is written.
         """
         try:
             if self._database is None or not self._is_there():
@@ -151,14 +151,14 @@ class Store:
         self._lock.note(self._number)
 
     def _is_there(self) -> bool:
-        """Whether the file that is open is still the one that has its name, and whole: it never shrinks."""
+        """Whether the open file is still the one at its path, and complete: it never shrinks."""
         if not _is_taken(self.path):
             return False
         status = os.stat(self.path)
         return os.path.samestat(status, self._status) and status.st_size >= self._status.st_size
 
     def _connect_again(self) -> None:
-        """Connect; where the file was deleted, replaced or damaged under us, write everything that is known again."""
+        """Connect; if the file was deleted, replaced or damaged in the meantime, write all known values again."""
         self._disconnect()
         try:
             if not self._is_there():
@@ -177,7 +177,7 @@ class Store:
             raise StoreLockedError(self.path, held.holder) from held
 
     def close(self) -> None:
-        """Close the file and let go of its lock."""
+        """Close the file and release its lock."""
         self._disconnect()
         self._lock.release()
 
@@ -220,9 +220,9 @@ class Store:
         self._begin(why, {_FIRST_START: now, **({_RESET: now} if why else {})}, {}, 0)
 
     def _begin(self, why: str, state: Mapping[str, bytes], files: Mapping[str, bytes], number: int) -> None:
-        """Put a state file with this content in place. One that is there is set aside: `why` says what ails it.
+        """Create a state file with this content. An existing one is renamed; `why` says what is wrong with it.
 
-        It is complete under another name first: so no kill leaves half of one, and a full disk changes nothing.
+        It is first completed under another name, so that no kill leaves half of one, and a full disk changes nothing.
         """
         draft = self.path.with_name(self.path.name + ".new")
         aside: Path | None = None
@@ -266,7 +266,7 @@ class Store:
             if status.st_size == 0:
                 raise _UnusableError("is empty")
             if any(version not in (1, 2) for version in _format_versions(self.path)):
-                # SQLite would take it for a file that may be read only.
+                # SQLite would open such a file read-only.
                 raise _UnusableError("is damaged: its file format has an unknown version")
             database = sqlite3.connect(self.path, timeout=self._busy, isolation_level=None, check_same_thread=False)
             try:
@@ -328,7 +328,7 @@ class Store:
             raise _UnusableError(f"is damaged: {finding.splitlines()[-1]}")
 
     def _set_aside(self) -> Path:
-        """Give the file that is there, and what SQLite put beside it, another name. Raises OSError."""
+        """Rename the file and those that SQLite put next to it. Raises OSError."""
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._wall()))
         aside = self.path.with_name(f"{self.path.name}.bad-{stamp}")
         number = 1
@@ -345,7 +345,7 @@ class Store:
         if self._database is not None:
             database, self._database = self._database, None
             with contextlib.suppress(sqlite3.Error):
-                database.execute("PRAGMA busy_timeout = 0")  # tidying up is worth no wait
+                database.execute("PRAGMA busy_timeout = 0")  # do not wait just to tidy up
             with contextlib.suppress(sqlite3.Error):
                 database.close()
 
@@ -353,7 +353,7 @@ class Store:
 if sys.platform == "win32":
 
     def _sync_folder(folder: Path) -> None:
-        """Windows has no such thing."""
+        """Windows cannot sync a folder."""
 
 else:
 
@@ -366,7 +366,7 @@ else:
 
 
 def _companions(path: Path) -> tuple[Path, Path, Path]:
-    """The files that SQLite puts beside a database."""
+    """The files that SQLite puts next to a database."""
     return (
         path.with_name(path.name + "-wal"),
         path.with_name(path.name + "-shm"),
@@ -382,13 +382,13 @@ def _values(database: sqlite3.Connection, query: str) -> dict[str, bytes]:
 
 
 def _sum_of(database: sqlite3.Connection, state: Mapping[str, bytes], files: Mapping[str, bytes]) -> int:
-    """The sum over these rows and the definitions of the tables: a changed one makes SQLite convert values."""
+    """The sum over these rows and the table definitions: with a changed definition SQLite converts values."""
     schema = _values(database, "SELECT name, CAST(sql AS BLOB) FROM sqlite_schema WHERE sql IS NOT NULL")
     return _sum("state", state.items()) + _sum("files", files.items()) + _sum("schema", schema.items())
 
 
 def _sum(table: str, rows: Iterable[tuple[str, bytes]]) -> int:
-    """The sum of the digests of `rows`: the order does not matter, and a commit costs only the rows that it changes."""
+    """The sum of the digests of `rows`: independent of their order, so that a commit hashes only changed rows."""
     total = 0
     for key, value in rows:
         name = f"{table}\0{key}\0".encode()
@@ -397,12 +397,12 @@ def _sum(table: str, rows: Iterable[tuple[str, bytes]]) -> int:
 
 
 def _change(table: str, before: Mapping[str, bytes], rows: list[tuple[str, bytes]]) -> int:
-    """What `rows`, which take the place of those of the same key in `before`, add to the sum."""
+    """What `rows`, which replace those of the same key in `before`, add to the sum."""
     return _sum(table, rows) - _sum(table, ((key, before[key]) for key, _ in rows if key in before))
 
 
 def _digest(number: int, total: int) -> bytes:
-    """What is saved with save `number` of rows whose digests add up to `total`."""
+    """The digest for save `number` of rows whose digests add up to `total`."""
     return hashlib.blake2b(b"%d %d" % (number, total % 256**DIGEST_BYTES), digest_size=DIGEST_BYTES).digest()
 
 
@@ -414,10 +414,12 @@ def _note_save(database: sqlite3.Connection, number: int, total: int) -> bytes:
 
 
 def _tells_of_damage(error: Exception) -> bool:
-    """Whether the content of the file is no good, and not only the disk that holds it."""
+    """Whether the content of the file is damaged, rather than the disk failing."""
     if not isinstance(error, sqlite3.Error):
         return isinstance(error, UnicodeDecodeError)  # a damaged name in SQLite's own words about it
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)  # none where Python found the fault, as in a text
+    code = getattr(
+        error, "sqlite_errorcode", sqlite3.SQLITE_ERROR
+    )  # none if Python found the error, for example in a text
     return code & 0xFF in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -428,7 +430,7 @@ def _format_versions(path: Path) -> bytes:
 
 
 def _is_taken(path: Path) -> bool:
-    """Whether there is something of this name, a link to nowhere included. Raises OSError where that is not known."""
+    """Whether something of this name exists, including a dangling link. Raises OSError if that is not known."""
     try:
         os.lstat(path)
     except FileNotFoundError:

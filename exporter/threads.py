@@ -1,8 +1,8 @@
-"""Calls that can block for ever (name lookups, files on slow disks), each in a daemon thread of its own.
+"""Runs calls that can block forever (name lookups, files on slow disks), each in its own daemon thread.
 
-Never the event loop's default executor: its threads are joined at exit and, once all are stuck, starve every other
-lookup (hazard 121). Here a stuck call holds nothing but its own thread. The number of threads is limited by name and by
-file, never for all together: whatever hangs keeps no other name from being looked up.
+The event loop's default executor is not used: its threads are joined at exit and, once all are stuck, block every other
+lookup (hazard 121). Here a stuck call blocks only its own thread. The number of threads is limited per name and per
+file, not in total, so that a stuck lookup does not affect other names.
 """
 
 import asyncio
@@ -12,13 +12,13 @@ from collections.abc import Callable, Hashable
 from typing import ParamSpec, TypeVar
 
 MOST_ALIKE = 4
-"""Calls about the same name or file that may be under way, or stuck, at the same time; a further one waits. The names
-and files are those of the configuration, so the threads are limited, too."""
+"""Calls for the same name or file that may be in progress or stuck at the same time; further ones wait. All names and
+files come from the configuration, so the number of threads is limited, too."""
 PAUSE = 0.01
-"""Seconds between two looks whether there is room."""
+"""Seconds between two checks for a free place."""
 
 _running: Counter[Hashable] = Counter()
-"""Calls under way by what they are about; shared by the threads of any event loop, under the lock."""
+"""Calls in progress by name or file; shared by all event loops, under the lock."""
 _lock = threading.Lock()
 
 _Arguments = ParamSpec("_Arguments")
@@ -26,7 +26,7 @@ _Result = TypeVar("_Result")
 
 
 def under_way(about: Hashable) -> int:
-    """How many calls about the same thing have not come back."""
+    """How many calls for the same name or file have not returned."""
     with _lock:
         return _running[about]
 
@@ -52,8 +52,9 @@ async def in_thread(
     *args: _Arguments.args,
     **kwargs: _Arguments.kwargs,
 ) -> _Result:
-    """The outcome of `call(...)`, once fewer than MOST_ALIKE calls are under way `about` the same thing. Raises what it
-    raises.
+    """The result of `call(...)`, started once fewer than MOST_ALIKE calls `about` the same thing are in progress.
+
+    Raises what the call raises.
     """
     while not _entered(about):  # noqa: ASYNC110  # the room is made by threads of any loop
         await asyncio.sleep(PAUSE)
@@ -61,7 +62,7 @@ async def in_thread(
     outcome: asyncio.Future[_Result] = loop.create_future()
 
     def settle(result: _Result | None, error: BaseException | None) -> None:
-        if outcome.done():  # nobody waits any more
+        if outcome.done():  # nobody is waiting any more
             return
         if error is not None:
             outcome.set_exception(error)
@@ -72,7 +73,7 @@ async def in_thread(
         result, error = None, None
         try:
             result = call(*args, **kwargs)
-        except BaseException as caught:  # handed to whoever waits
+        except BaseException as caught:  # re-raised in the caller
             error = caught
         finally:
             _left(about)

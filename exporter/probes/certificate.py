@@ -1,4 +1,4 @@
-"""Reading the certificates that were served, also those that do not verify. The probes' only user of `cryptography`."""
+"""Reads the certificates that a server sent, even if they do not verify. The probes' only user of `cryptography`."""
 
 import datetime
 import warnings
@@ -18,18 +18,18 @@ NAMES_SHOWN = 3
 
 @dataclass(frozen=True)
 class ServedChain:
-    """What people and alerts want to know of a chain."""
+    """The facts about a chain that are shown and exposed."""
 
     starts: float
     """When the leaf becomes valid."""
     expiry: float
-    """When the leaf ends."""
+    """When the leaf expires."""
     chain_expiry: float
-    """The earliest end of all that were served (hazard 128: an alarm of its own, not the leaf's)."""
+    """The earliest expiry in the chain that was sent (hazard 128: separate from that of the leaf)."""
     issuer: str
-    """The organisation that issued the leaf; empty where its name has none. At most 64 printable characters."""
+    """The organisation that issued the leaf, at most 64 printable characters; empty if there is none."""
     names: str
-    """The hosts the leaf is for, the first few."""
+    """The first few hosts that the leaf is for."""
     length: int
 
     @property
@@ -43,7 +43,7 @@ class ServedChain:
 
 
 def served_chain(certificates: Sequence[bytes]) -> ServedChain | None:
-    """What the chain (DER, the leaf first) says; None where the leaf cannot be read. Never raises."""
+    """The facts about a chain (DER, the leaf first); None if the leaf cannot be read. Never raises."""
     read = [found for found in map(_read, certificates) if found is not None]
     if not certificates or not read or read[0].der != certificates[0]:
         return None
@@ -72,7 +72,7 @@ class _Certificate:
 
 
 def _read(der: bytes) -> _Certificate | None:
-    # The library warns of what it will refuse one day; its own standards are not what is asked here.
+    # The library warns about what it will reject in future versions; that does not matter here.
     with warnings.catch_warnings(action="ignore", category=CryptographyDeprecationWarning):
         try:
             certificate = x509.load_der_x509_certificate(der)

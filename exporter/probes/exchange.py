@@ -14,15 +14,15 @@ from exporter.probes.certificate import LONGEST_ISSUER
 from exporter.probes.stream import EndOfStreamError, Stream
 
 LARGEST_HEAD = 64 << 10
-"""Bytes of an answer before its body, at most."""
+"""Largest size of an answer before its body, in bytes."""
 LARGEST_BODY = 64 << 10
-"""Bytes of a body that are read; the rest, be it endless, is left."""
+"""Bytes of a body that are read; the rest, even if endless, is not."""
 _START = b"HTTP/"
 AGENT = f"qlik-license-exporter/{__version__}"
 
 
 class Exchange:
-    """A request and its answer; more of them where the connection is kept open."""
+    """A request and its answer; several if the connection is kept open."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -30,7 +30,7 @@ class Exchange:
         self._answer: h11.Response | None = None
 
     async def ask(self, method: str, target: str, headers: Sequence[tuple[str, str]]) -> h11.Response:
-        """Send a request and return the head of its answer; interim answers (1xx) are passed over.
+        """Send a request and return the head of its answer; interim answers (1xx) are skipped.
 
         Raises h11.ProtocolError for what is not HTTP, and OSError.
         """
@@ -41,10 +41,10 @@ class Exchange:
         return self._answer
 
     async def goes_on(self) -> bool:
-        """Read the rest of the answer; whether the connection then takes another request.
+        """Read the rest of the answer; returns whether the connection can be used for another request.
 
-        HTTP/1.0 and an announced close end it, also by the old name Proxy-Connection, and so does a body whose end only
-        the close would tell.
+        It cannot after HTTP/1.0, after an announced close (also by the old header Proxy-Connection), and after a body
+        whose end is marked only by the close.
         """
         head = self._answer
         if (
@@ -91,7 +91,7 @@ class Exchange:
             self._connection.receive_data(data)
 
     async def read_body(self) -> bytes:
-        """The body to its end, or as much of it as is allowed."""
+        """Read the body to its end, or as much of it as is allowed."""
         received, ended = 0, False
         body = bytearray()
         while received < LARGEST_BODY:
@@ -129,7 +129,7 @@ def header(answer: h11.Response, name: bytes) -> str:
 
 
 def origin(answer: h11.Response) -> str:
-    """What the answer says of who gave it."""
+    """Who gave the answer, according to its headers."""
     server, location = printable(header(answer, b"server"), LONGEST_ISSUER), header(answer, b"location")
     try:
         where = printable(urlsplit(location).hostname or "", LONGEST_ISSUER) if location else ""
@@ -139,7 +139,7 @@ def origin(answer: h11.Response) -> str:
 
 
 def status_text(status: int | None) -> str:
-    """A status with the words that the standard has for it."""
+    """A status with its standard reason phrase."""
     try:
         return f"{status} {http.HTTPStatus(status or 0).phrase}"
     except ValueError:

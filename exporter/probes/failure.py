@@ -1,4 +1,4 @@
-"""Why a stage failed: every error that a network can raise becomes one reason of the closed set and one sentence."""
+"""Why a stage failed: maps every network error to one reason of the closed set and one sentence."""
 
 import errno
 import socket
@@ -13,7 +13,7 @@ from exporter.probes.result import Phase, Reason
 from exporter.probes.stream import Address
 
 ADDRESSES_SHOWN = 4
-"""Addresses that a sentence lists."""
+"""Addresses that a sentence lists at most."""
 
 _TIMED_OUT: dict[Phase, tuple[Reason, str]] = {
     "dns": ("dns", "The name server did not answer in time."),
@@ -54,11 +54,11 @@ class Failure(Exception):  # noqa: N818  # not an error of this program: what a 
         self.reason: Reason = reason
         self.detail = detail
         self.tried = tried
-        """Whether that was found out now; else it is only known from before."""
+        """Whether this attempt showed it; otherwise it is known from earlier attempts."""
 
 
 class Inconclusive(Exception):  # noqa: N818  # not an error either: the third outcome of a probe
-    """A proxy requires an authentication that the probe cannot provide: nothing is known of what is behind it."""
+    """A proxy requires an authentication that the probe cannot provide: nothing is known about what is behind it."""
 
 
 def stage_failure(phase: Phase, error: Exception, host: str, chain: ServedChain | None) -> Failure:
@@ -83,9 +83,9 @@ def time_out(phase: Phase) -> Failure:
 
 
 def connect_failure(addresses: Sequence[Address], errors: Mapping[Address, OSError], port: int) -> Failure:
-    """No address could be connected to. Those without an error were silent until the end.
+    """No address could be connected to. Those without an error did not answer in time.
 
-    The first address's failure decides, unless another one says more than that there is no way to it.
+    The failure of the first address counts, unless that is "no route" and another address failed differently.
     """
     whys = [errors.get(address, TimeoutError()) for address in addresses]
     reasons = [reason_of(why) for why in whys]
@@ -98,7 +98,7 @@ def connect_failure(addresses: Sequence[Address], errors: Mapping[Address, OSErr
 
 
 def reason_of(error: OSError) -> Reason:
-    """The reason for an error of a socket, by Linux's and by Windows' numbers."""
+    """The reason for a socket error, by the error numbers of Linux and Windows."""
     number = getattr(error, "winerror", None)
     if isinstance(error, ConnectionRefusedError) or number in _WINDOWS_REFUSED:
         return "tcp_refused"
@@ -112,7 +112,7 @@ def reason_of(error: OSError) -> Reason:
 
 
 def error_text(error: Exception) -> str:
-    """An error in words that hold no more than the system, OpenSSL or this package put there."""
+    """An error as text of the system, OpenSSL or this package only: nothing that the peer sent."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return error.verify_message.rstrip(".")
     if isinstance(error, ssl.SSLError):

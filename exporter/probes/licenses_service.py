@@ -1,7 +1,7 @@
-"""A look at the Licenses service itself: what it answers on port 9200 about its health, its readiness and its metrics.
+"""The pages of the Licenses service itself on port 9200: health, readiness and metrics.
 
-These pages are documented for its Kubernetes edition (seen). What the service answers on Windows is unknown, so the
-look is off by default, tells what it found, and concludes nothing: its sentences are evidence beside that of the log.
+These pages are documented for its Kubernetes edition (seen). What the service answers on Windows is unknown, so this is
+off by default, reports what was found, and draws no conclusions: its sentences are evidence besides that of the log.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _TELLING = re.compile(r"licen|sync|assign|lease|entitle|backend", re.IGNORECASE)
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """One page that was asked for."""
+    """One page that was requested."""
 
     path: str
     status: int | None
@@ -35,15 +35,15 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServiceLook(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found by one look. Samples' labels and values are not kept: nothing is known of what they may hold."""
+    """What one round of requests found. Labels and values of samples are not kept: their content is unknown."""
 
     target: str
     at: float
     pages: tuple[Page, ...]
     series: int = 0
-    """Samples in what was read of `/metrics`."""
+    """Samples in the part of `/metrics` that was read."""
     names: tuple[str, ...] = ()
-    """The names of metrics that seem to speak of licenses, in alphabetical order, the first few."""
+    """The first few names of metrics that seem to be about licenses, in alphabetical order."""
 
     def status(self, path: str) -> int | None:
         """The status that `path` was answered with; None without an answer."""
@@ -71,21 +71,21 @@ class ServiceLook(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass
 class ServiceBoard:
-    """What the looks have found. Written by `run_service` only."""
+    """What the last round found. Written by `run_service` only."""
 
     settings: LicensesServiceConfig
     last: ServiceLook | None = None
 
 
 async def look_at_service(settings: LicensesServiceConfig) -> ServiceLook:
-    """One look. Never raises for what a network can do."""
+    """One round of requests. Never raises for network errors."""
     at, pages, body = time.time(), list[Page](), b""
     for path in PATHS:
         running = RunningProbe(_probe_of(settings, path))
         result = await running.run(settings.timeout)
         pages.append(Page(path=path, status=result.status, problem="" if result.status else result.detail))
         if result.status is None:
-            break  # the others would not be answered either
+            break  # the other pages would not answer either
         if path == "/metrics" and result.success:
             body = running.body
     samples = _SAMPLE.findall(body)
@@ -99,7 +99,7 @@ async def look_at_service(settings: LicensesServiceConfig) -> ServiceLook:
 
 
 async def run_service(board: ServiceBoard) -> Never:
-    """Looks for ever, on the interval."""
+    """Requests the pages forever, at the interval."""
     while True:
         board.last = await look_at_service(board.settings)
         await asyncio.sleep(board.settings.interval)

@@ -1,7 +1,7 @@
 """Logins at a proxy that take several steps: NTLM and Negotiate. The probes' only user of `pyspnego`.
 
-A user name and a password are proved by NTLM, on every platform by the same code. Without them a process can only
-authenticate as itself: on Windows by SSPI, elsewhere by a Kerberos ticket where the system has the libraries.
+A user name and a password are used with NTLM, on every platform by the same code. Without them a process can only
+authenticate as itself: on Windows through SSPI, elsewhere with a Kerberos ticket if the libraries are installed.
 """
 
 import base64
@@ -19,21 +19,21 @@ from exporter.services_conf import Method
 if TYPE_CHECKING:
     from spnego import ContextProxy
 
-logging.getLogger("spnego").setLevel(logging.CRITICAL)  # at `debug` it writes down the messages that prove a password
+logging.getLogger("spnego").setLevel(logging.CRITICAL)  # at `debug` it logs messages that help to guess a password
 
 
 class NoLoginError(Exception):
-    """No login can be made with what there is. The text says why, and completes a sentence."""
+    """A login is not possible. The text says why, as the end of a sentence."""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """What the probe may prove to a proxy."""
+    """The credentials that the probe may use at a proxy."""
 
     user: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
     method: Method = "any"
-    """`basic` and `ntlm` where the Licenses service is set to use nothing else."""
+    """`basic` or `ntlm` if the Licenses service is set to use only that."""
 
     @property
     def complete(self) -> bool:
@@ -47,32 +47,32 @@ class Credentials:
 
     @property
     def basic(self) -> str:
-        """The value of Proxy-Authorization for Basic (RFC 7617); empty where there is nothing to send."""
+        """The value of Proxy-Authorization for Basic (RFC 7617); empty without credentials."""
         if not self.user or self.method == "ntlm":
             return ""
         return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
 
 
 class Login:
-    """One login under way. Its calls can block: Windows and Kerberos ask a domain controller."""
+    """One login in progress. Its calls can block: Windows and Kerberos contact a domain controller."""
 
     def __init__(self, scheme: str, context: "ContextProxy", whom: str) -> None:
         self.scheme = scheme
         """`NTLM` or `Negotiate`, as the header spells it."""
         self.whom = whom
-        """The account that the process runs as, where it authenticates as that; else empty."""
+        """The account of the process if it authenticates as itself; else empty."""
         self.proved = False
-        """Whether a challenge was answered: a refusal then concerns the credentials themselves."""
+        """Whether a challenge was answered: a refusal is then about the credentials themselves."""
         self._context = context
 
     def answer(self, challenge: bytes | None) -> str:
-        """The next value of Proxy-Authorization, for what the proxy sent; None begins.
+        """The next value of Proxy-Authorization for the challenge of the proxy; None begins the login.
 
-        Raises NoLoginError where the challenge cannot be used.
+        Raises NoLoginError if the challenge cannot be used.
         """
         try:
             token = self._context.step(challenge)
-        except Exception as error:  # SSPI, GSSAPI and a parser of a stranger's bytes raise of all kinds
+        except Exception as error:  # SSPI, GSSAPI and a parser of untrusted bytes raise many kinds of errors
             how = "cannot be started here" if challenge is None else "did not go on"
             raise NoLoginError(f"{self.scheme} {how}: {_why(error)}") from None
         if not token:
@@ -82,7 +82,7 @@ class Login:
 
 
 def begin_login(offered: Sequence[str], credentials: Credentials, host: str) -> Login:
-    """A login by one of the schemes that the proxy `host` offered (in lower case). Can block.
+    """A login with one of the schemes that the proxy `host` offered (in lower case). Can block.
 
     Raises NoLoginError.
     """
@@ -104,7 +104,7 @@ _BASIC_ONLY = "while the Licenses service is set to Basic authentication"
 
 
 def _context(scheme: str, credentials: Credentials, host: str) -> "ContextProxy":
-    import spnego  # 30 ms that only sites with such a proxy pay
+    import spnego  # takes 30 ms, and only sites with such a proxy need it
     from spnego.exceptions import NegotiateOptions
 
     if not credentials.complete:
@@ -115,7 +115,7 @@ def _context(scheme: str, credentials: Credentials, host: str) -> "ContextProxy"
 
 
 def _own_account(offered: Sequence[str]) -> tuple[str, str]:
-    """The scheme by which this process can authenticate as itself, and as whom that is. Raises NoLoginError."""
+    """The scheme with which this process can authenticate as itself, and its account. Raises NoLoginError."""
     if sys.platform == "win32":
         return "negotiate" if "negotiate" in offered else "ntlm", own_account()
     kerberos = find_spec("gssapi") and find_spec("krb5")  # what `pyspnego[kerberos]` brings
@@ -142,7 +142,7 @@ def own_account() -> str:
 
 
 def _why(error: Exception) -> str:
-    """An error of the library in words, without what it was given."""
+    """An error of the library in words, without its input."""
     from spnego.exceptions import SpnegoError
 
     return printable(str(error.base_error or error), 200) if isinstance(error, SpnegoError) else type(error).__name__

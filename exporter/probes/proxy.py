@@ -1,4 +1,4 @@
-"""A proxy: how it is written, how it is asked for a tunnel, and what it may answer instead of opening one."""
+"""A proxy: parsing its address, requesting a tunnel, and interpreting answers that open none."""
 
 import asyncio
 import base64
@@ -22,9 +22,9 @@ from exporter.probes.stream import Stream, TlsStream
 from exporter.threads import in_thread
 
 MOST_REFUSALS = 3
-"""Refusals in a row after which the same credentials rest."""
+"""Consecutive refusals after which the same credentials are not sent for a while."""
 REST = 900.0
-"""Seconds for which they do. Domains commonly lock an account after 5 to 10 failures within half an hour."""
+"""Seconds for which they are not sent. Domains commonly lock an account after 5 to 10 failures within half an hour."""
 LOGIN_SECONDS = 3.0
 """Seconds that one step of a login may take on this machine."""
 MOST_STEPS = 6
@@ -43,14 +43,14 @@ Connect = Callable[[], Awaitable[Stream]]
 
 @dataclass(frozen=True)
 class Proxy:
-    """An HTTP proxy, reached in the clear or by TLS."""
+    """An HTTP proxy, connected to in clear text or with TLS."""
 
     scheme: str
     host: str
     port: int
     credentials: Credentials
     withheld: bool = False
-    """Whether the Licenses service has credentials for it that cannot be used from here, or uses them otherwise."""
+    """Whether the Licenses service has credentials for it that the probe cannot use, or may use differently."""
 
     def __str__(self) -> str:
         """The proxy for people: without credentials."""
@@ -58,9 +58,9 @@ class Proxy:
 
 
 def proxy_of(url: str, credentials: Credentials | None = None, *, withheld: bool = False) -> Proxy:
-    """The proxy that `url` names; unless others are given, its credentials are those in it, percent-encoded.
+    """The proxy at `url`; unless others are given, its credentials are the percent-encoded ones in `url`.
 
-    The configuration has checked that `url` names one.
+    The configuration has validated `url`.
     """
     parts = urlsplit(url)
     if credentials is None:
@@ -72,11 +72,11 @@ def proxy_of(url: str, credentials: Credentials | None = None, *, withheld: bool
 async def tunnel(
     connect: Connect, proxy: Proxy, host: str, port: int, trusted: ssl.SSLContext, note: Callable[[str], None]
 ) -> Stream:
-    """A way to `host` through the proxy (CONNECT, RFC 9110, 9.3.6). `note` receives how the probe authenticates.
+    """Opens a tunnel to `host` (CONNECT, RFC 9110, 9.3.6). `note` receives how the probe authenticates.
 
-    The credentials go into these requests and nowhere else (hazard 129). Basic is sent at once, as Go's clients do. A
-    user with a domain waits for what the proxy offers: the password of a domain must not travel in the clear where NTLM
-    would do. Raises Failure, Inconclusive, and what streams raise.
+    The credentials are part of these requests only (hazard 129). Basic is sent with the first request, as Go's clients
+    do. With a user of a domain, the probe first waits for what the proxy offers: a domain password must not be sent in
+    clear text if NTLM is possible. Raises Failure, Inconclusive, and the errors of streams.
     """
     way = _Way(connect, proxy, authority(ascii_host(host), port), trusted)
     if resting := _resting(proxy):
@@ -95,7 +95,7 @@ async def tunnel(
 
 
 async def _let_in(way: "_Way", proxy: Proxy, note: Callable[[str], None]) -> h11.Response:
-    """The answer of `proxy` once it asks for no login any more. Raises Failure and Inconclusive where it goes on."""
+    """The answer of `proxy` once it no longer requires a login. Raises Failure and Inconclusive otherwise."""
     credentials = proxy.credentials
     sent = "" if credentials.method == "any" and credentials.with_domain else credentials.basic
     answer = await way.ask(sent)
@@ -153,10 +153,10 @@ def _refused_before(proxy: Proxy) -> int:
 
 
 def _resting(proxy: Proxy) -> Failure | Inconclusive | None:
-    """How the probe ends if its credentials are not to be sent now, as they were refused again and again.
+    """The outcome of a probe whose credentials are not sent now, because they were refused repeatedly.
 
-    A probe runs every minute. A wrong password that often would lock the account in its domain, which may be the one
-    that the Licenses service itself needs.
+    A probe runs every minute. Sending a wrong password that often would lock the account in its domain, which may be
+    the one that the Licenses service itself needs.
     """
     known = _refusals.get(_account(proxy))
     if known is None or known.number < MOST_REFUSALS:
@@ -173,11 +173,11 @@ def _resting(proxy: Proxy) -> Failure | Inconclusive | None:
 
 
 class _ClosedError(Exception):
-    """The connection does not take the next request of a login."""
+    """The connection cannot be used for the next request of a login."""
 
 
 class _Way:
-    """The requests to a proxy for one tunnel, on one connection as far as the proxy keeps it open."""
+    """The requests to a proxy for one tunnel, on one connection as long as the proxy keeps it open."""
 
     def __init__(self, connect: Connect, proxy: Proxy, place: str, trusted: ssl.SSLContext) -> None:
         self._connect, self._proxy, self._trusted = connect, proxy, trusted
@@ -188,9 +188,9 @@ class _Way:
         """The connection of the last request."""
 
     async def ask(self, authorization: str, *, same: bool = False) -> h11.Response:
-        """CONNECT with that Proxy-Authorization, `same`: on the connection of the last request.
+        """CONNECT with that Proxy-Authorization. `same`: on the connection of the last request.
 
-        Raises _ClosedError where `same` is not available.
+        Raises _ClosedError if that is not available.
         """
         kept = self._exchange is not None and await self._exchange.goes_on()
         if same and not kept:
@@ -226,7 +226,7 @@ class _Way:
 
 
 async def _patiently(proxy: Proxy, step: Callable[[], _Result]) -> _Result:
-    """The outcome of a step that can block, as it may ask a domain controller. Raises NoLoginError if it takes long."""
+    """The result of a step that may contact a domain controller. Raises NoLoginError if it takes too long."""
     try:
         async with asyncio.timeout(LOGIN_SECONDS):
             return await in_thread(("login", proxy.host), step)
@@ -235,7 +235,7 @@ async def _patiently(proxy: Proxy, step: Callable[[], _Result]) -> _Result:
 
 
 async def _logged_in(way: _Way, login: Login, proxy: Proxy) -> h11.Response:
-    """The answer to the last step of `login`. Raises Inconclusive where the steps cannot be gone."""
+    """The answer to the last step of `login`. Raises Inconclusive if the steps cannot be completed."""
     challenge: bytes | None = None
     try:
         for _ in range(MOST_STEPS):
@@ -287,7 +287,7 @@ def offered_schemes(answer: h11.Response) -> tuple[str, ...]:
 
 
 def _challenge_of(answer: h11.Response, scheme: str) -> bytes | None:
-    """What the proxy sent for the next step; None without. Raises NoLoginError where it is no base64."""
+    """The challenge that the proxy sent, None without one. Raises NoLoginError if it is not base64."""
     token = next((token for name, token in _challenges(answer) if name == scheme.casefold() and token), "")
     if not token:
         return None
@@ -298,7 +298,7 @@ def _challenge_of(answer: h11.Response, scheme: str) -> bytes | None:
 
 
 def _refused_login(answer: h11.Response, proxy: Proxy, login: Login) -> Failure | Inconclusive:
-    """What a proxy says that refused NTLM or Negotiate."""
+    """The outcome after a proxy refused NTLM or Negotiate."""
     who = f"The proxy {proxy} (status: {answer.status_code})"
     if not login.proved:
         return Inconclusive(f"{who} sent no {login.scheme} challenge, {_UNKNOWN}")
@@ -318,15 +318,15 @@ def _refused_login(answer: h11.Response, proxy: Proxy, login: Login) -> Failure 
 def _refused_basic(
     answer: h11.Response, proxy: Proxy, offered: tuple[str, ...], hindrance: str, *, sent: bool
 ) -> Failure | Inconclusive:
-    """What a proxy says that refused Basic credentials or wants what the probe cannot give.
+    """The outcome after a proxy refused Basic credentials, or requires what the probe cannot provide.
 
-    It fails the probe only where the Licenses service, set as far as can be seen like the probe, would fail too: its
-    Basic credentials are refused, or Basic is asked for and there are none. What the probe cannot speak, or has no
-    credentials for while the service has, the service may well pass: then nothing is concluded.
+    The probe fails only if the Licenses service, with the settings that can be seen, would fail too: its Basic
+    credentials are refused, or Basic is required and there are none. If the probe does not support the scheme, or has
+    no credentials while the service has some, the service may succeed: then nothing is concluded.
     """
     who = f"The proxy {proxy} (status: {answer.status_code})"
     offered = tuple(dict.fromkeys((*offered, *offered_schemes(answer))))
-    if answer.status_code == 401 and not offered:  # it says so much: the login is wrong
+    if answer.status_code == 401 and not offered:  # this means that the login is wrong
         offered = ("basic",)
     if not offered:
         return Inconclusive(f"{who} does not say which authentication it requires, {_UNKNOWN}")
@@ -335,7 +335,7 @@ def _refused_basic(
         return Inconclusive(f"{who} accepts only {named}, {hindrance}, {_UNKNOWN}")
     if sent:
         return Failure("proxy_auth", f"{who} rejected the user name and password.")
-    if proxy.withheld or proxy.credentials.user:  # which are there, and not for Basic
+    if proxy.withheld or proxy.credentials.user:  # there are credentials, but not for Basic
         return Inconclusive(
             f"{who} requires a user name and password; this probe cannot use those of the Licenses service, {_UNKNOWN}"
         )

@@ -1,4 +1,4 @@
-"""What a probe found: the closed sets of reasons and phases, one result, and the history kept per target. Pure."""
+"""The outcome of a probe: the closed sets of reasons and phases, one result, and the history per target. Pure."""
 
 import re
 from collections import deque
@@ -78,22 +78,22 @@ SERVER_ERROR_CURE = (
     "The target itself reports an error; the connection to it works. If it persists, check Qlik's status page and "
     "compare with a probe from another network: an inspecting proxy whose CA this machine trusts can answer instead."
 )
-"""What to do where the target answers that it is overloaded or failing, shown to people."""
+"""What to do if the target answers that it is overloaded or failing, shown to people."""
 
 INCONCLUSIVE_CURE = (
     "Give the probe credentials that the proxy accepts (`proxy` in the configuration), or let this machine through the "
     "proxy without a login. Without that, only the log shows whether syncs succeed."
 )
-"""How to get a result where a probe is not judged, shown to people."""
+"""How to get a result if a probe is not judged, shown to people."""
 
 
 def is_server_error(status: int | None) -> bool:
-    """Whether a server says so that it is overloaded or failing; 511 is a network's that wants a login (RFC 6585)."""
+    """Whether the status means an overloaded or failing server; 511 is a network that requires a login (RFC 6585)."""
     return status is not None and (status == 429 or 500 <= status < 600) and status != 511
 
 
 class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One probe, ended. What was not reached or not seen is None or missing."""
+    """One completed probe. What was not reached or not seen is None or missing."""
 
     target: str
     role: str
@@ -104,7 +104,7 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     """None: not judged, because a proxy requires an authentication that the probe cannot provide. It says nothing
     about whether the Licenses service gets through."""
     reason: Reason | None
-    """Why it failed; None where it succeeded or is not judged."""
+    """Why it failed; None if it succeeded or is not judged."""
     detail: str
     """One sentence for a person; no credentials."""
     phases: dict[Phase, float]
@@ -113,25 +113,25 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     ip_protocol: int | None = None
     """4 or 6: the connection that was made (behind a proxy: to the proxy)."""
     cert_expiry: float | None = None
-    """When the served leaf certificate ends. Known also when it does not verify."""
+    """When the served leaf certificate expires. Known even if it does not verify."""
     chain_expiry: float | None = None
-    """The earliest end in the served chain."""
+    """The earliest expiry in the served chain."""
     tls_version: str | None = None
     issuer: str | None = None
-    """The organisation that issued the leaf, at most 64 printable characters; empty where it names none."""
+    """The organisation that issued the leaf, at most 64 printable characters; empty if it names none."""
     issuer_expected: bool | None = None
     """None without `expected_issuers`."""
     clock_skew: float | None = None
-    """Local clock minus the answer's Date, in seconds, after half the round trip."""
+    """Local clock minus the answer's Date, in seconds, corrected by half the round-trip time."""
     proxied: bool = False
     tried: bool = True
-    """False: a login that was refused again and again was not repeated, so the failure is that of before."""
+    """False: a login that was refused repeatedly was not sent again, and the failure is that of earlier attempts."""
     story: tuple[str, ...] = ()
     """Stage by stage, for a person; no credentials."""
 
     @property
     def event(self) -> ProbeFinished | None:
-        """What the sync clock is told; nothing where the failure is only known from before."""
+        """The event for the sync clock; None if the failure is only known from earlier attempts."""
         return ProbeFinished(self.target, self.role, self.ended, self.success) if self.tried else None
 
     @property
@@ -141,14 +141,14 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
         return self.reason == "http_status" and genuine and is_server_error(self.status)
 
     def shown_detail(self, shown: Callable[[str], str]) -> str:
-        """`detail`, masked by `shown` but for statuses, ports, days and the issuer."""
+        """`detail`, masked by `shown` except for statuses, ports, days and the issuer."""
         kept = _FIGURES if not self.issuer else f"{_FIGURES}|issued by {re.escape(self.issuer)}(?!\\w)"
         parts = re.split(f"({kept})", self.detail)
         return "".join(part if place % 2 else shown(part) for place, part in enumerate(parts))
 
     @property
     def cure(self) -> str:
-        """What is likely to help, for a person; empty after a success."""
+        """The likely cure, for a person; empty after a success."""
         if self.success is None:
             return INCONCLUSIVE_CURE
         if self.server_error:
@@ -163,7 +163,7 @@ _FIGURES = rf"(?<![\w.:/-])(?:port \d{{1,5}}|{_STATUSES}|[1-5]\d\d|\d{{4}}-\d\d-
 
 @dataclass
 class ProbeHistory:
-    """All that is known of one target since the process started."""
+    """The results of one target since the process started."""
 
     settings: ProbeConfig
     last: ProbeResult | None = None
@@ -191,7 +191,7 @@ class ProbeBoard:
         self.histories: dict[str, ProbeHistory] = {probe.target: ProbeHistory(probe) for probe in probes}
 
     def configure(self, probes: tuple[ProbeConfig, ...]) -> None:
-        """Take over a new configuration: a target that stays keeps its counts, so that no counter goes back."""
+        """Apply a new configuration: a target that stays keeps its counts, so that no counter decreases."""
         before = self.histories
         self.histories = {}
         for settings in probes:

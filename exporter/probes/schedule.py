@@ -1,4 +1,4 @@
-"""When probes run: each on its own interval, and on demand with one in flight per target."""
+"""When probes run: each at its own interval, and on demand with at most one in progress per target."""
 
 import asyncio
 import math
@@ -12,13 +12,13 @@ from exporter.probes.stages import RunningProbe, probe
 from exporter.products import SENSE, Product
 
 SPREAD = 0.1
-"""Part of the interval within which the first probe starts, so that not all targets and nodes probe at once."""
+"""Part of the interval within which the first probe starts, so that targets and nodes are not probed simultaneously."""
 LONGEST_SPREAD = 5.0
 """Seconds of that at most."""
 
 
 async def run_probe(settings: ProbeConfig, on_result: Callable[[ProbeResult], None], product: Product = SENSE) -> Never:
-    """Probes for ever on `settings.interval`, never beside itself: rounds that a long probe has missed are left out."""
+    """Probes forever at `settings.interval`, never concurrently; rounds missed by a long probe are skipped."""
     loop = asyncio.get_running_loop()
     due = loop.time() + random.uniform(0, min(settings.interval * SPREAD, LONGEST_SPREAD))  # noqa: S311  # no secret
     while True:
@@ -29,13 +29,13 @@ async def run_probe(settings: ProbeConfig, on_result: Callable[[ProbeResult], No
 
 
 class Prober:
-    """Probes on demand: one in flight per target; whoever asks meanwhile shares its result."""
+    """Probes on demand: at most one in progress per target; concurrent requests share its result."""
 
     def __init__(self) -> None:
         self._running: dict[str, tuple[ProbeConfig, RunningProbe, asyncio.Task[ProbeResult]]] = {}
 
     async def probe(self, settings: ProbeConfig, seconds: float | None = None, product: Product = SENSE) -> ProbeResult:
-        """The result of the probe in flight, started if there is none; after `seconds` what is known by then."""
+        """The result of the probe in progress, started if there is none; after `seconds` what is known by then."""
         _, running, task = self._started(settings, product)
         done, _ = await asyncio.wait({task}, timeout=seconds)  # cancels nothing: others may wait for it, too
         return task.result() if done else running.timed_out()

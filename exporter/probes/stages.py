@@ -1,7 +1,7 @@
-"""One probe: dns, connect, (proxy,) tls, http, each timed, each failure named, all under one deadline.
+"""One probe: dns, connect, (proxy,) tls, http. Each stage is timed, each failure classified, under one deadline.
 
-It sees what the Licenses service on the same machine would see: through the same proxy, never through one that only an
-environment variable names.
+It takes the same path as the Licenses service on the same machine: through the same proxy, never through one that is
+only set in an environment variable.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ from exporter.threads import in_thread
 MOST_ADDRESSES = 64
 """Addresses of one name that are tried."""
 STAGGER = 0.25
-"""Seconds before the next address is tried beside one that has not answered (RFC 8305)."""
+"""Seconds before the next address is tried in parallel with one that has not answered (RFC 8305)."""
 
 TLS_RECORDS = (20, 21, 22, 23)
 """What the first byte of every TLS record is."""
@@ -48,7 +48,7 @@ Resolver = Callable[[str, int, int], Iterable[Address]]
 
 
 def look_up(host: str, port: int, family: int) -> list[Address]:
-    """The addresses of `host` as this machine's resolver knows them."""
+    """The addresses of `host` according to this machine's resolver."""
     return [
         Address(found, place)
         for found, _, _, _, place in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -65,7 +65,7 @@ async def probe(
 ) -> ProbeResult:
     """One probe of `settings.target` within `timeout` seconds (default: its own), over everything from DNS to body.
 
-    Never raises for what a network can do: that is in the result.
+    Never raises for network errors: they are in the result.
     """
     return await RunningProbe(settings, resolver, environ, product).run(
         settings.timeout if timeout is None else timeout
@@ -73,7 +73,7 @@ async def probe(
 
 
 class RunningProbe:
-    """A probe under way: what it has found so far can be told at any time."""
+    """A probe in progress: its result so far is available at any time."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class RunningProbe:
         return self._result(None)
 
     def timed_out(self) -> ProbeResult:
-        """The result if time is up now."""
+        """The result if the time ended now."""
         if self._phase is None:
             return self._result(Failure("other", "A file on this machine could not be read in time."))
         if self._phase == "connect":
@@ -125,7 +125,7 @@ class RunningProbe:
         failure = ended if isinstance(ended, Failure) else None
         settings, chain = self._settings, self._chain
         phases = dict(self._phases)
-        if self._phase and self._phase not in phases:  # asked while that stage goes on
+        if self._phase and self._phase not in phases:  # that stage is still in progress
             phases[self._phase] = time.monotonic() - self._phase_started
         return ProbeResult(
             target=settings.target,
@@ -168,7 +168,7 @@ class RunningProbe:
 
     @contextlib.contextmanager
     def _stage(self, phase: Phase) -> Iterator[None]:
-        """Times one stage, and names what can go wrong in it."""
+        """Times one stage, and classifies its errors."""
         self._phase, self._phase_started = phase, time.monotonic()
         try:
             yield
@@ -190,7 +190,7 @@ class RunningProbe:
         return self._on_the_way(connect_failure(self._addresses, self._errors, port))
 
     def _on_the_way(self, failure: Failure) -> Failure:
-        """A failure before anything was reached: behind a proxy it is the proxy that was not reached."""
+        """A failure before anything was reached: with a proxy, it is the proxy that was not reached."""
         return Failure("proxy_connect", f"The proxy {self._proxy}: {failure.detail}") if self._proxy else failure
 
     # --- the stages ---------------------------------------------------------------------------------------------------
@@ -239,9 +239,9 @@ class RunningProbe:
         return proxy_of(found.url, Credentials(found.user, found.password, found.method), withheld=found.withheld)
 
     async def _looked_up(self) -> list[Address]:
-        """The addresses of the target or, in its place, of the proxy: then the target's name is the proxy's matter."""
+        """The addresses of the target, or of the proxy if there is one, which then resolves the target's name."""
         host, port = (self._proxy or self._settings).host, (self._proxy or self._settings).port
-        if self._proxy and _is_address(host):  # there is nothing to ask, so there is no such stage
+        if self._proxy and _is_address(host):  # nothing to resolve, so there is no such stage
             return look_up(host, port, socket.AF_UNSPEC)
         wanted = {"4": socket.AF_INET, "6": socket.AF_INET6}.get(self._settings.ip_protocol, socket.AF_UNSPEC)
         with self._stage("dns"):
@@ -257,7 +257,7 @@ class RunningProbe:
 
     async def _connected(self, seconds: float) -> socket.socket:
         with self._stage("connect"):
-            # Within half the time every address has had its turn.
+            # All addresses are tried within half of the time.
             stagger = min(STAGGER, seconds / 2 / len(self._addresses))
             found = await connected_socket(self._addresses, stagger, self._errors)
             if found is None:

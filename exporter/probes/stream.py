@@ -1,7 +1,7 @@
-"""Bytes to and from a peer: over TCP, and over TLS inside any other stream. It alone opens sockets and handshakes.
+"""Byte streams to a peer: over TCP, and over TLS inside any other stream. The only opener of sockets and handshakes.
 
-TLS runs in memory buffers over our own sockets. So every stage can be timed, TLS fits into TLS (an `https://` proxy),
-and the certificates are seen even when they do not verify.
+TLS runs in memory buffers over our own sockets. So every stage can be timed, TLS works inside TLS (an `https://`
+proxy), and the certificates are available even if they do not verify.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _Step = TypeVar("_Step")
 
 
 class Address(NamedTuple):
-    """One way to a host, as `getaddrinfo` tells it."""
+    """One address of a host, as `getaddrinfo` returns it."""
 
     family: int
     place: tuple[Any, ...]
@@ -36,7 +36,7 @@ class Address(NamedTuple):
 
 
 class EndOfStreamError(ConnectionError):
-    """The peer closed the connection where more had to come."""
+    """The peer closed the connection although more data was expected."""
 
 
 class Stream(Protocol):
@@ -68,10 +68,10 @@ class TcpStream:
 async def connected_socket(
     addresses: Sequence[Address], stagger: float, errors: dict[Address, OSError]
 ) -> tuple[socket.socket, Address] | None:
-    """A connection to the first address that answers, each tried `stagger` seconds after the one before it at most.
+    """A connection to the first address that answers, each tried at most `stagger` seconds after the one before it.
 
-    So a silent address does not fail a host that another one reaches (hazard 124). None when all have failed; `errors`
-    receives each failure as it comes, so that it is known also if time is up before.
+    So a silent address does not fail a host that another one reaches (hazard 124). None if all have failed; `errors`
+    receives each failure when it occurs, so that it is known even if time runs out.
     """
     waiting = deque(addresses)
     attempts: dict[asyncio.Task[socket.socket], Address] = {}
@@ -123,7 +123,7 @@ class TlsStream:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._session = trust.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self.first = b""
-        """The first bytes that the peer sent: tells what speaks where TLS was expected."""
+        """The first bytes that the peer sent: they show which protocol it uses instead of TLS."""
 
     @property
     def certificates(self) -> tuple[bytes, ...]:
@@ -132,7 +132,7 @@ class TlsStream:
 
     @property
     def version(self) -> str | None:
-        """The protocol version agreed on, such as `TLSv1.3`; also after the certificates failed to verify."""
+        """The negotiated protocol version, such as `TLSv1.3`; also if the certificates failed to verify."""
         return self._session.version() or getattr(self._session, "served_version", None)
 
     async def handshake(self) -> None:
@@ -163,7 +163,7 @@ class TlsStream:
                 self._incoming.write(data)
             except ssl.SSLError:
                 with contextlib.suppress(OSError):
-                    await self._flush()  # the alert that tells the peer why
+                    await self._flush()  # the TLS alert with the reason
                 raise
             else:
                 await self._flush()
@@ -175,10 +175,10 @@ class TlsStream:
 
 
 def trust(ca_file: str) -> ssl.SSLContext:
-    """What is trusted: the system's store and, added to it, the certificates (PEM or DER) in `ca_file`.
+    """A TLS context that trusts the system's store and the certificates (PEM or DER) in `ca_file`.
 
-    Reads files; contexts are shared, and rebuilt when `ca_file` changes and every TRUST_AGE seconds. TLS 1.2 is the
-    least. Raises OSError (of which ssl.SSLError is one) where `ca_file` cannot be used.
+    Reads files; contexts are shared, and rebuilt when `ca_file` changes and every TRUST_AGE seconds. The lowest version
+    is TLS 1.2. Raises OSError (which includes ssl.SSLError) if `ca_file` cannot be used.
     """
     stamp = (os.stat(ca_file).st_mtime_ns if ca_file else 0, int(time.monotonic() / TRUST_AGE))
     if ca_file not in _trusted or _trusted[ca_file][0] != stamp:
@@ -187,7 +187,7 @@ def trust(ca_file: str) -> ssl.SSLContext:
 
 
 _trusted: dict[str, tuple[tuple[int, int], ssl.SSLContext]] = {}
-"""What `trust` has built (a megabyte and 30 ms each), by `ca_file`; there are as many as the configuration names."""
+"""The contexts that `trust` has built (a megabyte and 30 ms each), by `ca_file`: one per file in the configuration."""
 
 
 def _context(ca_file: str) -> ssl.SSLContext:
@@ -200,8 +200,8 @@ def _context(ca_file: str) -> ssl.SSLContext:
             data = stream.read(LARGEST_CA_FILE)
         context.load_verify_locations(cadata=data.decode("ascii", "ignore") if b"-----BEGIN" in data else data)
     context.sslobject_class = _WitnessedSession
-    # The public interface gives no certificate after a failed verification, and before Python 3.13 no chain at all.
-    # This hook of the standard library (the same since 3.8) shows the handshake's messages as they pass.
+    # The public interface provides no certificate after a failed verification, and before Python 3.13 no chain at all.
+    # This hook of the standard library (the same since 3.8) receives the messages of the handshake.
     context._msg_callback = _witness  # type: ignore[attr-defined]  # not in the type stubs
     return context
 

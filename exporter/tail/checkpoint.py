@@ -10,14 +10,14 @@ from exporter.logs import files, framing
 from exporter.tail.fingerprint import HEAD, Fingerprint, digest
 
 UNKNOWN_MARK = -1
-"""The mark of a file that was there at the first listing and could not be opened then."""
+"""The mark of a file that existed at the first listing and could not be opened then."""
 
 
 class FileCheckpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is saved of one file. The names of its fields are the format of the state file."""
 
     key: str
-    """Our own name for the file, as nothing else is sure to stay."""
+    """Our own name for the file, since nothing else is permanent."""
     log: LogName
     path: str
     device: str = "0"
@@ -29,23 +29,23 @@ class FileCheckpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """Hash of the `anchor_length` bytes before `offset`."""
     anchor_length: int = 0
     offset: int = 0
-    """Bytes that were consumed: always the end of a record."""
+    """Bytes consumed: always the end of a record."""
     encoding: framing.Encoding = ""
     header: bytes | None = None
     mark: int = 0
-    """Records that end up to here are history; 0 once they are read."""
+    """Records that end at or before this offset are history; 0 once they are read."""
     last_at: float | None = None
-    """The time of the last record, for a next one that has none."""
+    """The time of the last record, for a following one without a time."""
     skipping: bool = False
-    """Whether the offset lies inside an over-long line that was counted already."""
+    """Whether the offset is inside an overlong line that was already counted."""
     rolled: bool = False
-    """Whether it is known to have been renamed or removed, so that its rotation was counted."""
+    """Whether it is known to have been renamed or removed: its rotation was counted."""
     final: bool = False
-    """Whether all of it was counted and nothing more can come."""
+    """Whether all of it was counted and nothing more can be appended."""
     changed: float = 0.0
     """The instant when it was last seen to grow."""
     gone: float = 0.0
-    """The instant since when it is final or lost; 0: neither."""
+    """Since when it is final or lost; 0: neither."""
     lost: bool = False
     """Whether it was given up."""
     truncated: bool = False
@@ -58,7 +58,7 @@ class FileCheckpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What tells its content."""
+        """The fingerprint of its content."""
         return Fingerprint(self.head, self.head_length, self.anchor, self.anchor_length, self.offset)
 
 
@@ -66,14 +66,14 @@ class LogCheckpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """What is saved of a log as a whole."""
 
     listed: dict[str, float] = {}
-    """Each pattern (and archive) whose folder was listed, with the instant of the first time."""
+    """Each pattern (and archive) whose folder was listed, with the time of the first listing."""
     absent: dict[str, str] = {}
-    """Each archive that was not there when it was first looked for, with the root that it was looked for on."""
+    """Each archive that did not exist at the first search, with the root of that search."""
     rolled: dict[str, str] = {}
     """For each live file's stem the stamp of the newest rotated file that is finished."""
 
     def merged(self, change: "LogCheckpoint") -> "LogCheckpoint":
-        """It with a change. Changes by several tails may be merged in any order, as nothing ever leaves it."""
+        """A copy with a change. Changes by several tails may be merged in any order, as nothing is ever removed."""
         return LogCheckpoint(
             listed={**change.listed, **self.listed},
             absent={**change.absent, **self.absent},
@@ -85,7 +85,7 @@ class LogCheckpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 def new_checkpoint(log: LogName, path: str, descriptor: int) -> FileCheckpoint:
-    """The checkpoint of an open file of which nothing was read yet. Raises OSError."""
+    """The checkpoint of an open file that was not read yet. Raises OSError."""
     status = os.fstat(descriptor)
     ids = files.identity(status)
     head = files.read_at(descriptor, 0, HEAD)

@@ -1,4 +1,4 @@
-"""Copies that may still be growing: they wait until nothing more comes, or until they are whole."""
+"""Copies that may still be growing: they are not read until they stop growing or are complete."""
 
 import os
 
@@ -7,21 +7,21 @@ from exporter.tail.batch import Clock
 from exporter.tail.fingerprint import compare_files
 
 QUIET_SECONDS = 30.0
-"""Unchanged for so long, a file that may be an unfinished copy is taken as it is; a renamed or removed file is final
-(hazards 2, 41 and 51)."""
+"""Seconds without a change after which a possibly unfinished copy is read as it is, and a renamed or removed file is
+final (hazards 2, 41 and 51)."""
 MOST_COPIES = 10_000
-"""Paths of which it is remembered since when they are unchanged."""
+"""Paths for which it is remembered since when they are unchanged, at most."""
 
 
 class Copies:
-    """The files that may be unfinished copies, with their status and since when it holds."""
+    """The files that may be unfinished copies, with their status and since when it is unchanged."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._seen: dict[str, tuple[tuple[int, ...], float]] = {}
 
     def settles(self, path: str, status: os.stat_result) -> bool:
-        """Whether the file at `path` may still be growing: nothing says that it is unchanged for `QUIET_SECONDS`."""
+        """Whether the file at `path` may still be growing: it is not known to be unchanged for `QUIET_SECONDS`."""
         seen_as, now = signature(status), self._clock.monotonic()
         before, since = self._seen.get(path, (seen_as, now))
         if len(self._seen) > MOST_COPIES:
@@ -44,5 +44,5 @@ def is_outgrown(copy: int, original: str) -> bool:
 
 
 def signature(status: os.stat_result) -> tuple[int, ...]:
-    """What a path's status is compared by, to see that nothing happened."""
+    """The part of a path's status that shows whether the file has changed."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

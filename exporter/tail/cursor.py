@@ -1,6 +1,6 @@
-"""Reading one open file: bytes from its offset become records, and the checkpoint moves behind them.
+"""Reads one open file: from bytes after the offset to records, and the checkpoint after them.
 
-A cursor owns the handle and what was read ahead. It changes no checkpoint: it returns the next one.
+A cursor owns the handle and the records read ahead. It does not change a checkpoint; it returns the next one.
 """
 
 import errno
@@ -17,23 +17,23 @@ from exporter.tail.checkpoint import FileCheckpoint
 from exporter.tail.fingerprint import ANCHOR, HEAD, digest, holds
 
 SMALLEST_READ = 4 * 1024
-"""Bytes that are asked for at once at least."""
+"""Smallest number of bytes requested in one read."""
 SMALL_READ = 64 * 1024
-"""Bytes that are asked for where nothing much is expected."""
+"""Bytes requested in one read if little is expected."""
 LARGEST_READ = framing.LONGEST_LINE
-"""Bytes that are asked for at once at most."""
+"""Largest number of bytes requested in one read."""
 TURN_BYTES = 1 << 20
-"""Bytes without a record that a file may have read in one poll; then the other files of its log go first."""
+"""Bytes without a record that are read from a file in one poll, before the other files of its log have their turn."""
 OPEN_SECONDS = 5.0
-"""Quiet after which a row that is not complete is taken as it is."""
+"""Seconds without growth after which an incomplete row is taken as it is."""
 OPEN_BYTES = 64 * 1024
-"""Size from which a row that is not complete is taken as it is."""
+"""Size in bytes from which an incomplete row is taken as it is."""
 
 _time_of = attrgetter("at")
 
 
 class RewrittenError(Exception):
-    """The file no longer holds what was read of it: it was truncated, or rewritten in place."""
+    """The file no longer contains what was read from it: it was truncated, or rewritten in place."""
 
 
 class Parsed:
@@ -49,13 +49,13 @@ class Parsed:
         read_at: float,
     ) -> None:
         self.start = start
-        """The checkpoint in front of the records."""
+        """The checkpoint before the records."""
         self.data = data
-        """The bytes that were read: those of the checkpoint's anchor, and what follows them."""
+        """The bytes that were read: those of the checkpoint's anchor, and the following ones."""
         self.consumed = consumed
-        """Bytes behind the start's offset that were consumed."""
+        """Bytes after the start's offset that were consumed."""
         self.read_at = read_at
-        """The monotonic instant when they were read."""
+        """When they were read, by the monotonic clock."""
         self.records: list[Any] = split.records
         self.header = split.header
         self.skipping = framed.skipping
@@ -66,20 +66,20 @@ class Parsed:
         self._keys: list[float] = []
 
     def end_of(self, count: int) -> int:
-        """How many bytes behind the start's offset the first `count` records end."""
+        """How many bytes after the start's offset the first `count` records end."""
         return self.consumed if count == len(self.records) else self._line_ends[self._starts[count] - 1]
 
     @property
     def keys(self) -> list[float]:
-        """For each record the time that it is merged by: never before that of the record in front of it."""
+        """The time by which each record is merged: never earlier than that of the record before it."""
         if not self._keys:
             self._keys = list(accumulate(map(_time_of, self.records), max))
         return self._keys
 
     def up_to(self, horizon: float) -> int:
-        """How many records are to be handed over so that no later than `horizon` is left out."""
+        """How many records to hand over so that none up to `horizon` is left out."""
         if self.header != self.start.header and self.keys[self.done] <= horizon:
-            return len(self.records)  # the header row changes somewhere among them: only the end knows its own
+            return len(self.records)  # the header row changes somewhere among them: only the one at the end is known
         return bisect_right(self.keys, horizon, lo=self.done)
 
 
@@ -90,16 +90,16 @@ class Cursor:
         self.descriptor: int | None = None
         self.parsed: Parsed | None = None
         self.behind = True
-        """Whether there may be more to read at once."""
+        """Whether there may be more to read immediately."""
         self.suspicious = False
-        """Whether something happened to the file that only its beginning can tell."""
+        """Whether the file may have been replaced, so that its beginning must be checked."""
         self.quiet_since = now
-        """The monotonic instant of the last growth."""
+        """When it last grew, by the monotonic clock."""
         self.grew = False
-        """Whether it grew while it was watched."""
+        """Whether it grew while it was open."""
         self.size = at.offset
         self.modified = at.changed
-        """When the file was last modified, as far as that can be believed (hazard 76)."""
+        """When the file was last modified, as far as that is reliable (hazard 76)."""
         self.bytes_since_record = 0
         """Bytes that were read since the last record."""
         self._least = SMALLEST_READ
@@ -111,7 +111,7 @@ class Cursor:
         return self.behind or self.parsed is not None
 
     def close(self) -> None:
-        """Close the file, and discard what was read and not handed over: it will be read again."""
+        """Close the file, and discard what was read but not handed over: it will be read again."""
         self.parsed = None
         self.release()
 
@@ -124,7 +124,8 @@ class Cursor:
     def read_ahead(self, at: FileCheckpoint, now: float, most: int, final: bool) -> FileCheckpoint:
         """Read what comes next, about `most` bytes, into `parsed`. `final`: nothing more will be written.
 
-        Returns the checkpoint behind what was consumed at once: it contains no record. Raises OSError, RewrittenError.
+        Returns the checkpoint after the part that contains no record and is consumed immediately. Raises OSError,
+        RewrittenError.
         """
         if self.bytes_since_record >= TURN_BYTES:
             most = min(most, TURN_BYTES)
@@ -136,11 +137,11 @@ class Cursor:
         return at
 
     def _behind_hole(self, at: FileCheckpoint) -> FileCheckpoint:
-        """The checkpoint behind what the file system knows to be a hole of a sparse file: no line ends in it."""
+        """The checkpoint after a hole of a sparse file, as reported by the file system: no line ends in it."""
         if self.parsed is not None or not at.encoding:
             return at
         assert self.descriptor is not None  # noqa: S101  # the tail opens before it fills
-        last = min(at.mark or self.size, self.size) - LARGEST_READ  # what a writer may still fill is read as ever
+        last = min(at.mark or self.size, self.size) - LARGEST_READ  # what a writer may still fill is read normally
         offset = min(files.next_data(self.descriptor, at.offset), last)
         offset -= (offset - at.offset) % files.BLOCK  # whole characters, whatever the encoding
         if offset <= at.offset:
@@ -152,7 +153,7 @@ class Cursor:
         return msgspec.structs.replace(at, offset=offset, anchor=digest(anchor), anchor_length=ANCHOR)
 
     def _read(self, at: FileCheckpoint, now: float, most: int, final: bool) -> tuple[FileCheckpoint, bool]:
-        """Read once. Returns the next checkpoint, and whether it is worth to read on at once."""
+        """Read once. Returns the next checkpoint, and whether to continue reading immediately."""
         assert self.descriptor is not None  # noqa: S101  # the tail opens before it fills
         wanted = max(min(LARGEST_READ if self.behind else SMALL_READ, most), self._least)
         to_mark = at.mark - at.offset
@@ -224,8 +225,8 @@ class Cursor:
                 split = formats.split(at.log, framed.lines, at.header, True)
             else:
                 consumed = opened_at
-        # A record without a usable time takes its predecessor's; a first one was written before the file's last
-        # change, and before what stands behind it.
+        # A record without a usable time takes that of its predecessor; the first one was written before the file's last
+        # change, and before the records after it.
         if None in map(_time_of, split.records):
             time = at.last_at
             if time is None:
@@ -239,7 +240,7 @@ class Cursor:
         return Parsed(at, data, framed, split, consumed, now)
 
     def take(self, at: FileCheckpoint, count: int) -> tuple[list[Any], FileCheckpoint]:
-        """The parsed records up to number `count`, and the checkpoint behind them."""
+        """The first `count` parsed records, and the checkpoint after them."""
         parsed = self.parsed
         assert parsed is not None  # noqa: S101  # asked only of one with parsed records
         whole = not parsed.done and count == len(parsed.records)
@@ -251,7 +252,7 @@ class Cursor:
         return records, at
 
     def _moved(self, at: FileCheckpoint, parsed: Parsed, end: int, last_at: float | None) -> FileCheckpoint:
-        """The checkpoint behind `end` bytes of what was parsed. Its name may have changed since that was read."""
+        """The checkpoint after `end` bytes of what was parsed. The file may have been renamed since."""
         start = parsed.start
         offset = start.offset + end
         begin = start.offset - start.anchor_length  # where `data` begins in the file
@@ -279,7 +280,7 @@ class Cursor:
         )
 
     def _head(self, length: int) -> bytes:
-        """The first bytes of the file, or nothing where they cannot be read now."""
+        """The first bytes of the file, or nothing if they cannot be read now."""
         try:
             return b"" if self.descriptor is None else files.read_at(self.descriptor, 0, length)
         except OSError:

@@ -1,7 +1,7 @@
-"""Discovery: which matching files there are, and which file each of them is.
+"""Discovery: which matching paths exist, and which log file is at each of them.
 
-What has been renamed, copied, linked, replaced or remounted is found again, so that nothing counts twice and nothing is
-passed over. Each path is opened once, and compared on that handle: `adopt` a known file, `wait`, or `begin` a new one.
+Files that were renamed, copied, linked, replaced or remounted are found again, so that nothing counts twice and nothing
+is missed. Each path is opened once, and compared on that handle: `adopt` a known file, `wait`, or `begin` a new one.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ class Discovery:
         searched: Sequence[Pattern],
         everything: bool,
     ) -> None:
-        """`searched`: all patterns of the log; `everything`: read rotated files that were there before, too."""
+        """`searched`: all patterns of the log; `everything`: also read older rotated files."""
         self.folders = Folders(tracker, patterns, history, everything)
         self.matched = 0
         """How many files match."""
@@ -40,22 +40,22 @@ class Discovery:
         self._copies = Copies(tracker.clock)
         self._rotated = RotatedSearch(tracker, self._copies, archive, tuple(searched) or patterns, everything)
         self._skipped: dict[str, tuple[int, ...]] = {}
-        """Paths of files that are no logs, with their status."""
+        """Paths of files that are not logs, with their status."""
         self._by_identity: dict[Identity, LogFile] = {}
-        """The files that this tail holds; made for each discovery that found paths of which it is not known yet."""
+        """The files of this tail, collected once per discovery that found unknown paths."""
         self._began = float("-inf")
-        """The monotonic instant when the discovery under way began."""
+        """When the current discovery began, by the monotonic clock."""
 
     def first_listings(self) -> Batch | None:
-        """List all folders. What files hold when their pattern is first listed is history: a batch that says so.
+        """List all folders. The content of files when their pattern is first listed is history: the batch says so.
 
-        It is to be committed before `run` is called, which begins to read.
+        Commit it before calling `run`, which begins to read.
         """
         self._began = self._tracker.clock.monotonic()
         return self.folders.list_all()
 
     def run(self) -> Batch:
-        """Find out which file each path is that `first_listings` saw, and what else is to be read."""
+        """Find out which file is at each path that `first_listings` saw, and what else is to be read."""
         tracker = self._tracker
         tracker.needs_discovery = False
         batch = tracker.new_batch()
@@ -76,14 +76,14 @@ class Discovery:
         return batch
 
     def skip(self, path: str) -> None:
-        """What `path` holds is no log: leave it alone until it changes."""
+        """The file at `path` is not a log: ignore it until it changes."""
         with contextlib.suppress(OSError):
             self._skipped[path] = signature(os.stat(path))
 
     # --- paths that are known ----------------------------------------------------------------------------------------
 
     def _known_paths(self, matching: list[str], batch: Batch) -> dict[str, os.stat_result]:
-        """The matching paths that stand for no known file, with their status; others are seen to have left."""
+        """The matching paths without a known file, with their status; files that have left their path are noted."""
         tracker = self._tracker
         unresolved: dict[str, os.stat_result] = {}
         for path in matching:
@@ -119,19 +119,19 @@ class Discovery:
         return unresolved
 
     def _is_at(self, file: LogFile, path: str, status: os.stat_result) -> bool:
-        """Whether `path` still stands for the file; it is open then, unless it is in trouble."""
+        """Whether the file is still at `path`; if so it is open afterwards, unless it cannot be read."""
         here = files.identity(status)
         if here.known and file.identity.known:
             if here == file.identity and (file.is_open or file.failures):
-                return True  # one in trouble is opened by the polls alone, which know when
+                return True  # a file that could not be read is opened again by the polls only, which know when
             if here.number != file.identity.number:
                 return False
-        # No ids (hazard 33), another device (hazard 32, a share that was remounted), or nothing held that keeps the
-        # number from being used again (hazard 24): the bytes tell.
+        # No ids (hazard 33), another device (hazard 32, a remounted share), or no open handle that prevents the number
+        # from being used again (hazard 24): compare the bytes.
         errors_before = self._tracker.unreadable.count
         descriptor = self._tracker.openable(path)
         if descriptor is None:
-            return self._tracker.unreadable.count != errors_before  # what cannot be read need not be another
+            return self._tracker.unreadable.count != errors_before  # an unreadable file need not be another one
         try:
             if same := holds_all(file, path, descriptor, self._tracker):
                 self._tracker.reattach(file, descriptor, path)
@@ -156,7 +156,7 @@ class Discovery:
                 if not number and any(
                     pattern.matches(name) or table.is_new(pattern.rotated(name)) for pattern in patterns
                 ):
-                    with contextlib.suppress(OSError):  # Windows: a listing tells no number (hazard 77)
+                    with contextlib.suppress(OSError):  # Windows: a listing contains no number (hazard 77)
                         number = os.stat(path).st_ino
                 if number and tracker.at(path) is None:
                     at.setdefault(str(number), path)
@@ -171,7 +171,7 @@ class Discovery:
                 unresolved.pop(here, None)
 
     def _find_at(self, file: LogFile, path: str, matches: bool, batch: Batch) -> bool:
-        """Go on with a missing file at `path` if that holds what was read of it."""
+        """Continue with a missing file at `path` if that contains what was read of it."""
         descriptor = self._tracker.openable(path)
         if descriptor is None:
             return False
@@ -181,7 +181,7 @@ class Discovery:
         return False
 
     def _adopt(self, file: LogFile, path: str, descriptor: int, matches: bool, batch: Batch) -> bool:
-        """Go on with a file at the open path if that holds what was read of it."""
+        """Continue with a file at the open path if that contains what was read of it."""
         try:
             return holds_all(file, path, descriptor, self._tracker) and self._tracker.adopt(
                 file, path, descriptor, matches, batch
@@ -219,7 +219,7 @@ class Discovery:
             self._tracker.link(path, file)
             return True
         if not file.is_open:
-            # Nothing is held that keeps the number from being used again (hazard 24): the bytes tell.
+            # No open handle prevents the number from being used again (hazard 24): compare the bytes.
             descriptor = self._tracker.openable(path)
             if descriptor is None:
                 return False
@@ -237,12 +237,12 @@ class Discovery:
     def _resolve(
         self, path: str, status: os.stat_result, descriptor: int, by_name: dict[str, list[LogFile]], batch: Batch
     ) -> bool:
-        """Find out which file the open `path` is. Returns whether the descriptor was taken."""
+        """Find out which file the open `path` is. Returns whether the descriptor was taken over."""
         tracker, table = self._tracker, self._tracker.table
         try:
             opened = files.identity(os.fstat(descriptor))
             if tracker.has_open(opened):
-                tracker.needs_discovery = True  # a share's memory: the name opens the file that had it (hazards 40, 85)
+                tracker.needs_discovery = True  # a share's cache: the name still opens the old file (hazards 40, 85)
                 return False
             self._replaced_by_copy(path, descriptor)
             names = originals(os.path.basename(path))
@@ -265,10 +265,10 @@ class Discovery:
         return True
 
     def _replaced_by_copy(self, path: str, descriptor: int) -> None:
-        """Let go of a file whose place a copy of it took, as rsync makes one: it goes on there. Raises OSError."""
+        """Release a file that a copy of itself replaced, as rsync does; reading continues there. Raises OSError."""
         folder, name = os.path.split(path)
         if not self.folders.listing.names(folder).get(name):
-            return  # else the listing tells file numbers: so the one that had this name is not in the folder any more
+            return  # else the listing has file numbers: so the one that had this name is no longer in the folder
         for file in self._tracker.open:
             taken = file.state == "left" and file.replaced and file.checkpoint.offset and file.path == path
             if (
@@ -281,10 +281,9 @@ class Discovery:
     def _may_be_copy(
         self, path: str, status: os.stat_result, descriptor: int, beside: list[LogFile], missing: list[LogFile]
     ) -> bool:
-        """Whether the bytes of the open `path` may be those of a file that is known (hazard 18): then it waits.
+        """Whether the bytes of the open `path` may be those of a known file (hazard 18): then it waits.
 
-        Of an equal copy beside its original, and of one that the original has outgrown, the original is read. Raises
-        OSError.
+        The original is read, not an equal copy of it or one that the original has outgrown. Raises OSError.
         """
         read = [file for file in (*beside, *missing) if file.checkpoint.offset]
         if not read:

@@ -1,4 +1,4 @@
-"""Fingerprints: whether a file holds what was read of another one. Ids and names only narrow, the bytes decide."""
+"""Fingerprints: whether a file contains what was read from another one. Ids and names are hints, the bytes decide."""
 
 import hashlib
 import os
@@ -12,12 +12,12 @@ ANCHOR = 256
 """Bytes before the offset whose hash proves that it is still the same content."""
 
 Likeness = Literal["same", "prefix", "other"]
-"""`same`: it holds all of it, and maybe more. `prefix`: it is shorter, and may be the beginning of it: an unfinished
-copy. `other`: it holds something else."""
+"""`same`: it contains all of it, and maybe more. `prefix`: it is shorter and may be the beginning: an unfinished copy.
+`other`: it contains something else."""
 
 
 class Fingerprint(NamedTuple):
-    """What is known of the content that was read of a file."""
+    """Identifies the content that was read of a file."""
 
     head: str
     """Hash of the first `head_length` bytes."""
@@ -29,9 +29,9 @@ class Fingerprint(NamedTuple):
     """How many bytes were read."""
 
     def compare(self, descriptor: int) -> Likeness:
-        """What the open file holds of the content with this fingerprint. Raises OSError.
+        """How the open file compares to the content with this fingerprint. Raises OSError.
 
-        The size that the file system tells is not believed where the bytes are there (hazards 23 and 78).
+        Bytes that can be read count more than the size that the file system reports (hazards 23 and 78).
         """
         head = files.read_at(descriptor, 0, self.head_length)
         fits = holds(head, self.head, self.head_length)
@@ -44,7 +44,7 @@ class Fingerprint(NamedTuple):
 
 
 def digest(data: bytes) -> str:
-    """The hash by which bytes are told; empty for none."""
+    """The hash of bytes in a fingerprint; empty for none."""
     return hashlib.blake2b(data, digest_size=16).hexdigest() if data else ""
 
 
@@ -54,10 +54,10 @@ def holds(data: bytes, hashed: str, length: int) -> bool:
 
 
 def compare_files(copy: int, original: int) -> Likeness:
-    """What the open file `copy` holds of the content of the open file `original`. Raises OSError."""
+    """How the open file `copy` compares to the open file `original`. Raises OSError."""
     copied, size = os.fstat(copy).st_size, os.fstat(original).st_size
     if copied and not size:
-        return "other"  # of an empty file anything would be a copy
+        return "other"  # anything would be a copy of an empty file
     shorter = min(copied, size)
     parts = ((0, min(shorter, HEAD)), (max(0, shorter - ANCHOR), min(shorter, ANCHOR)))
     if any(files.read_at(copy, *part) != files.read_at(original, *part) for part in parts):

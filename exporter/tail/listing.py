@@ -1,4 +1,4 @@
-"""Listing: the folders that the patterns of one tail stand for, and what is history as they are first listed."""
+"""Listing: the folders of one tail's patterns, and what is history when they are first listed."""
 
 import os
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ class Folders:
     """The folders of one tail, listed for each discovery."""
 
     def __init__(self, tracker: Tracker, patterns: Sequence[Pattern], history: History, everything: bool) -> None:
-        """`everything`: rotated files that were there before are no history either."""
+        """`everything`: older rotated files are not history either."""
         self.patterns: dict[str, list[Pattern]] = {}
-        """Each folder that could be listed, with the patterns that mean files in it."""
+        """Each folder that could be listed, with the patterns of files in it."""
         self.listing = Listing()
         self.complete = False
         """Whether all folders that exist could be listed."""
@@ -33,7 +33,7 @@ class Folders:
         self._history = history
         self._everything = everything
         self._absent: dict[str, float] = {}
-        """The instant when a pattern's folder was last found missing."""
+        """When a pattern's folder was last found missing."""
 
     def list_all(self) -> Batch | None:
         """List all folders. Returns what is to be saved before anything is read, for those listed the first time."""
@@ -63,14 +63,14 @@ class Folders:
         return self._first_listing(fresh) if fresh else None
 
     def _list(self, pattern: Pattern) -> bool:
-        """List the folders of a pattern. Returns whether there was any. Raises OSError."""
+        """List the folders of a pattern. Returns whether there is any. Raises OSError."""
         found = False
         for folder in pattern.folders(self.listing):
             self._tracker.heartbeat()
             try:
                 self.listing.names(folder)
             except (FileNotFoundError, NotADirectoryError):
-                continue  # a normal state without end (hazards 4 and 43)
+                continue  # a normal state, without a time limit (hazards 4 and 43)
             self.patterns.setdefault(folder, []).append(pattern)
             found = True
         return found
@@ -86,7 +86,7 @@ class Folders:
         ]
 
     def _first_listing(self, fresh: list[Pattern]) -> Batch:
-        """What the files hold when their pattern is first listed is history: their sizes, before anything is read."""
+        """The content of files when their pattern is first listed is history: saves their sizes before reading."""
         tracker, table = self._tracker, self._tracker.table
         batch = tracker.new_batch()
         rotated: dict[str, str] = {}
@@ -102,7 +102,7 @@ class Folders:
                 continue
             paths = [os.path.join(folder, name) for folder, name in names if pattern.matches(name)]
             found = [at for path in paths if path not in known and (at := self._marked(path))]
-            # A folder that did not exist a moment ago and holds nothing older is new, and so are its records.
+            # A folder that did not exist a moment ago and contains nothing older is new, and so are its records.
             since = self._absent.get(pattern.text)
             if since is None or any(at.changed < since - 2 for at in found):
                 marked += found

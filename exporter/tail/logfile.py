@@ -11,41 +11,41 @@ State = Literal["missing", "live", "left", "rotated", "final", "lost"]
 """The states of a file; `exporter.tail` says what each means, and what leads from one to another."""
 STATES: tuple[State, ...] = ("missing", "live", "left", "rotated", "final", "lost")
 HELD: tuple[State, ...] = ("live", "left", "rotated")
-"""The states in which one tail holds the file, and that tail alone may change it."""
+"""The states in which the file belongs to one tail, and only that tail may change it."""
 
 
 class LogFile:
-    """The content that a writer puts into one file between two rotations, wherever it lies and whatever its name.
+    """The content that a writer puts into one file between two rotations, regardless of its folder and name.
 
-    `state` and `root` are changed by the table of its log alone, all else by the tail that holds the file.
+    `state` and `root` are changed only by the table of its log, everything else by the tail that holds the file.
     """
 
     def __init__(self, checkpoint: FileCheckpoint, state: State, root: str = "", now: float = 0.0) -> None:
         self.checkpoint = checkpoint
         self.state: State = state
         self.root = root
-        """The root whose tail holds it; after that, until what this tail found last is committed."""
+        """The root whose tail holds it, or released it in a batch that is not committed yet."""
         self.saved = False
-        """Whether its checkpoint was ever handed over to be saved."""
+        """Whether its checkpoint was ever part of a batch."""
         self.cursor = Cursor(checkpoint, now)
         self.paths: list[str] = []
-        """The matching paths that stand for it: several where it has links."""
+        """Its matching paths: several if it has links."""
         self.looked: tuple[int, ...] | None = None
-        """The status of its path when it was last found unchanged there while it was closed."""
+        """The status of its path when it was last found there unchanged while closed."""
         self.left_at: float | None = None
-        """The monotonic instant since when it does not bear the name of a live file."""
+        """Since when it no longer has the name of a live file, by the monotonic clock."""
         self.replaced = False
-        """Whether another file had its name as soon as it left."""
+        """Whether another file took its name immediately."""
         self.failures = 0
-        """How often in a row it could not be read."""
+        """Consecutive failures to read it."""
         self.retry_at = 0.0
-        """The monotonic instant before which it is left alone after a failure."""
+        """When to try again after a failure, by the monotonic clock."""
         self.mismatches = 0
-        """How often in a row its bytes were not those that had been read."""
+        """How often in a row its bytes differed from what had been read."""
         self.delete_pending = False
-        """Whether it was deleted and keeps its name for as long as it is open (Windows)."""
+        """Whether it was deleted and keeps its name while it is open (Windows)."""
         self.misses: dict[str, int] = {}
-        """For each root how many complete searches did not find it."""
+        """By root: how many complete searches did not find it."""
 
     @property
     def key(self) -> str:
@@ -74,7 +74,7 @@ class LogFile:
 
     @property
     def unread(self) -> int:
-        """Bytes that are there and not handed over."""
+        """Bytes in the file that were not handed over yet."""
         return max(0, self.cursor.size - self.checkpoint.offset)
 
     def read_ahead(self, now: float, most: int, final: bool = False) -> int:
@@ -92,7 +92,7 @@ class LogFile:
 
 
 def originals(name: str) -> set[str]:
-    """The names of files that `name` may be a copy of: `app.txt` for `app.txt.1`, a live file for a rotated one."""
+    """The names of files that `name` may be a rotation of: `app.txt` for `app.txt.1`, a live file for a rotated one."""
     names = {name[:place] for place, char in enumerate(name) if char in ".-_~ " and place}
     if rotated := rotated_name(name):
         names |= {rotated.stem + suffix for suffix in (".txt", ".log", "")}
@@ -100,7 +100,7 @@ def originals(name: str) -> set[str]:
 
 
 def may_be(name: str, other: str) -> bool:
-    """Whether the file `name` may hold what the file `other` held: the same name, or that of a rotation of it."""
+    """Whether the file `name` may contain what `other` contained: the same name, or that of a rotation of it."""
     if name.casefold() == other.casefold():
         return True
     rotated, before = rotated_name(name), rotated_name(other)
@@ -110,5 +110,5 @@ def may_be(name: str, other: str) -> bool:
 
 
 def rotated_as(path: str) -> Rotated | None:
-    """What the name of the file at `path` says if it is that of a rotated file."""
+    """The stem and stamp in the name of the file at `path`, if it is that of a rotated file."""
     return rotated_name(os.path.basename(path))

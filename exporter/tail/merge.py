@@ -8,7 +8,7 @@ from exporter.tail.logfile import LogFile, rotated_as
 
 
 class Taken(NamedTuple):
-    """What `Merge.take` handed over."""
+    """The result of `Merge.take`."""
 
     records: list[Any]
     read_bytes: int
@@ -19,17 +19,17 @@ class Taken(NamedTuple):
 
 
 class Merge:
-    """The files with parsed records. One step costs by how many it takes from, not by how many there are."""
+    """The files with parsed records. The cost of a step depends on the files it takes from, not on all files."""
 
     def __init__(self) -> None:
         self._heads: list[tuple[float, tuple[bool, str, str], int, LogFile, Parsed]] = []
         """By the time of the next record."""
         self._ends: list[tuple[float, int, LogFile, Parsed]] = []
-        """By the time of the last parsed record, where more is to be read behind it."""
+        """By the time of the last parsed record, if there is more to read after it."""
         self._number = 0
 
     def add(self, file: LogFile) -> None:
-        """A file has parsed records."""
+        """Add a file that has parsed records."""
         parsed = file.cursor.parsed
         assert parsed is not None  # noqa: S101  # that is what this is called for
         self._number += 1
@@ -38,7 +38,7 @@ class Merge:
             heapq.heappush(self._ends, (parsed.keys[-1], self._number, file, parsed))
 
     def take(self) -> Taken:
-        """What is no later than all that may still come. Every file with more to read is to be added before."""
+        """The records that are no later than any still to come. Add every file with more to read before."""
         while self._ends and self._ends[0][2].cursor.parsed is not self._ends[0][3]:
             heapq.heappop(self._ends)
         horizon = self._ends[0][0] if self._ends else float("inf")
@@ -66,7 +66,7 @@ class Merge:
 
 
 def take_alone(file: LogFile) -> Taken:
-    """Everything that is parsed of the only file there is: nothing is to be merged."""
+    """All parsed records of the only file, without merging."""
     assert file.cursor.parsed is not None  # noqa: S101  # that is what this is called for
     records, length = file.take(len(file.cursor.parsed.records))
     return Taken(records, length, 0 if records[0].counts else length, [file])

@@ -1,6 +1,6 @@
-"""The search for files that were rotated unseen: beside the live files and in the archive, and when to give up.
+"""The search for files that were rotated unnoticed, next to the live files and in the archive, and when it gives up.
 
-A rotated name (stem and stamp) is one file, wherever it lies.
+A rotated name (stem and stamp) is one file, in whatever folder.
 """
 
 import logging
@@ -20,9 +20,9 @@ from exporter.tail.table import Relatives
 from exporter.tail.tracker import Tracker
 
 ARCHIVE_SECONDS = 300.0
-"""The archive is searched when something may have been missed, and else so often."""
+"""Seconds between searches of the archive, which is also searched when something may have been missed."""
 MOST_FIRST_SEEN = 10_000
-"""Archived files of which it is remembered when they were first seen."""
+"""Archived files for which it is remembered when they were first seen, at most."""
 
 log = logging.getLogger("exporter.tail")
 
@@ -33,7 +33,7 @@ class RotatedSearch:
     def __init__(
         self, tracker: Tracker, copies: Copies, archive: str, searched: Sequence[Pattern], everything: bool
     ) -> None:
-        """`searched`: all patterns of the log; `everything`: read what the archive held before, too."""
+        """`searched`: all patterns of the log; `everything`: also read older files of the archive."""
         self._tracker = tracker
         self._table = tracker.table
         self._copies = copies
@@ -42,12 +42,12 @@ class RotatedSearch:
         self._everything = everything
         self._archive_searched = float("-inf")
         self._first_seen: dict[str, float] = {}
-        """The monotonic instant when an archived file was first seen that nobody knows yet."""
+        """When each unknown archived file was first seen, by the monotonic clock."""
 
     def run(self, folders: Folders, complete: bool, batch: Batch) -> None:
-        """Search the listed `folders` and the archive. `complete`: there is no other folder that could hold something.
+        """Search the listed `folders` and the archive. `complete`: no folder is missing from them.
 
-        What complete searches agree is nowhere is lost.
+        A file that complete searches do not find is lost.
         """
         tracker, table = self._tracker, self._table
         began, errors_before = batch.at, tracker.unreadable.count
@@ -74,7 +74,7 @@ class RotatedSearch:
         return bool(waiting)
 
     def _search_archive(self, batch: Batch) -> bool:
-        """Search the archive for what was missed. Returns whether it was searched, and nothing waits there."""
+        """Search the archive for what was missed. Returns whether it was searched and no file there has to wait."""
         tracker, table = self._tracker, self._table
         now = tracker.clock.monotonic()
         if not table.archive_due and now - self._archive_searched < ARCHIVE_SECONDS:
@@ -102,10 +102,10 @@ class RotatedSearch:
         return not waiting
 
     def _history(self, found: Iterable[str]) -> dict[str, str]:
-        """For each stem the newest stamp that is history, as the archive is listed for the first time.
+        """By stem: the newest stamp that is history when the archive is listed for the first time.
 
-        All that it holds is, unless it was seen not to be there before: then only files older than that the log was
-        first listed, which somebody has moved there.
+        That is everything in it, unless it is known to be new: then only files from before the log was first listed,
+        which somebody has moved there.
         """
         known, stamps = self._table.log_checkpoint, dict[str, str]()
         is_new = known.absent.get(self._archive) == self._tracker.root.name
@@ -117,8 +117,8 @@ class RotatedSearch:
         return stamps
 
     def _consider(self, path: str, rotated: Rotated | None, batch: Batch, archived: bool = False) -> bool:
-        """Look at a file that does not match, but may be one that did: one that is known, or, if it has a rotated
-        name, one that nobody has seen. Returns whether to look again before anything is given up.
+        """Look at a file that does not match, but may have matched before: a known one or, if it has a rotated name,
+        an unknown one. Returns whether to look again before anything is given up.
         """
         related = self._table.relatives(os.path.basename(path), rotated, self._tracker.root.name)
         if not related.is_new and not related.missing:
@@ -140,7 +140,7 @@ class RotatedSearch:
     def _identify(
         self, path: str, rotated: Rotated | None, descriptor: int, related: Relatives, batch: Batch
     ) -> tuple[bool, bool]:
-        """Find out which file the open `path` is. Returns whether the descriptor was taken, and as `_consider`.
+        """Find out which file the open `path` is. Returns whether the descriptor was taken over, and as `_consider`.
 
         Raises OSError.
         """
@@ -174,27 +174,27 @@ class RotatedSearch:
             file.is_open or file.checkpoint.fingerprint.compare(descriptor) == "same"
             for file in tracker.live_with(files.identity(status))
         ):
-            return False, False  # a link to a live file, or a share's memory of one (hazards 40, 85)
+            return False, False  # a link to a live file, or a cached name on a share (hazards 40, 85)
         if self._copies.settles(path, status) and "prefix" in likenesses:
             return False, True
         begun = tracker.begin_rotated(path, descriptor, related.version, batch)
         return begun, not begun
 
     def _may_be_elsewhere(self, path: str, rotated: Rotated | None, related: Relatives) -> bool:
-        """Whether the archived file at `path` may be what the tail of another root reads, or is about to find."""
+        """Whether the archived file at `path` may be one that the tail of another root reads or is about to find."""
         if rotated and self._table.is_waiting(rotated):
             return True
         if len(self._first_seen) > MOST_FIRST_SEEN:
             self._first_seen.clear()
-        # Not the beginning of this search: the file may have been moved here since, after another tail looked for it.
+        # Not the beginning of this search: the file may have been moved here after another tail looked for it.
         seen_at = self._first_seen.setdefault(path, self._tracker.clock.monotonic())
         return related.left_elsewhere or not self._table.listed_everywhere_since(seen_at, self._tracker.root.name)
 
 
 def holds_all(file: LogFile, path: str, descriptor: int, tracker: Tracker) -> bool:
-    """Whether the open file at `path` holds what was read of `file`. Raises OSError.
+    """Whether the open file at `path` contains what was read of `file`. Raises OSError.
 
-    Of one that nothing was read of there is hardly any proof: it must bear its name at least.
+    If nothing was read of it, the content proves little: then the name must match as well.
     """
     at = file.checkpoint
     same_path = tracker.same_path(at.path, path)
@@ -206,7 +206,7 @@ def holds_all(file: LogFile, path: str, descriptor: int, tracker: Tracker) -> bo
 
 
 def _is_away(file: LogFile, folders: Folders) -> bool:
-    """Whether a missing file may come back with its disk: an empty mount point, or another disk, is in its place."""
+    """Whether a missing file may return with its disk: its mount point is empty, or another disk is mounted there."""
     folder = os.path.dirname(file.path)
     if folder not in folders.patterns or file.checkpoint.device == "0":
         return False
@@ -217,7 +217,7 @@ def _is_away(file: LogFile, folders: Folders) -> bool:
 
 
 def _modified(path: str) -> float:
-    """When the file was last modified; 0 if that cannot be told."""
+    """When the file was last modified; 0 if that is not known."""
     try:
         return os.stat(path).st_mtime
     except OSError:

@@ -1,7 +1,7 @@
-"""The table of a log: all of its files and what is saved of them. Its sole owner, shared by the tails of several roots.
+"""The table of a log: its files and what is saved of them. Their only owner, shared by the tails of several roots.
 
-Every method takes the lock, never waits for a file system, and returns copies. So what a tail is told was true at one
-instant; `version` tells whether it still is.
+Every method takes the lock, never waits for a file system, and returns copies. So a result was true at one instant;
+`version` shows whether it still is.
 """
 
 import threading
@@ -19,47 +19,47 @@ from exporter.tail.checkpoint import FileCheckpoint, LogCheckpoint
 from exporter.tail.logfile import HELD, STATES, LogFile, State, may_be, rotated_as
 
 SEARCHES = 2
-"""How many complete searches on each root must agree that a file is nowhere before it is lost."""
+"""How many complete searches on each root must not find a file before it is lost."""
 UNMISSED_SECONDS = 86_400.0
-"""A file that had not changed for so long held nothing unread when it went: it is not lost but tidied away."""
+"""A file that was unchanged for that long contained nothing unread when it disappeared: it was deleted, not lost."""
 REMEMBERED_SECONDS = 7 * 86_400.0
-"""How long a final or lost file is remembered, in case that its folder comes back with it."""
+"""How long a final or lost file is remembered, in case its folder returns with it."""
 MOST_REMEMBERED = 256
 """How many of those are remembered."""
 
 
 @dataclass
 class RootSearch:
-    """What is known of one root on which the log is searched for."""
+    """The searches of one root for files of the log."""
 
     listed_at: float = float("-inf")
-    """The monotonic instant when all of its folders were last begun to be listed, and that succeeded."""
+    """When the last successful listing of all its folders began, by the monotonic clock."""
     searched_at: float = 0.0
-    """The instant when the last search began that was complete, its archive included."""
+    """When the last complete search began, including the archive."""
     waiting: frozenset[Rotated] = frozenset()
-    """Rotated files in its folders of which it is not clear yet what they are; nor are their copies elsewhere."""
+    """Rotated files in its folders that are not identified yet; their copies elsewhere are not, either."""
 
 
 class Relatives(NamedTuple):
-    """The files whose content a file of a certain name may hold, at one instant."""
+    """The files whose content a file with a certain name may contain, at one instant."""
 
     version: int
     is_new: bool
-    """Whether no file of that rotated name is known yet."""
+    """Whether no file with that rotated name is known yet."""
     missing: list[LogFile]
     """Missing and lost ones."""
     final: list[LogFile]
     left_elsewhere: bool
-    """Whether the tail of another root reads one of which is not known what it is called now."""
+    """Whether the tail of another root reads a file whose current name is not known."""
     unsettled: bool
-    """Whether the tail of another root just let one go, and what it found before is not committed yet."""
+    """Whether the tail of another root has released a file in a batch that is not committed yet."""
 
 
 class FileTable:
     """The files of one log.
 
-    A file belongs to the tail that holds it, and that tail alone changes and saves its checkpoint: `adopt` and `claim`
-    decide who that is. So the batches of two tails may be committed in any order.
+    A file belongs to the tail that holds it, and only that tail changes and saves its checkpoint; `adopt` and `claim`
+    determine the tail. So the batches of two tails may be committed in any order.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class FileTable:
         self.log_checkpoint = log_checkpoint
         self._archive_due = True
         self._version = 0
-        """Changes with every state of a file."""
+        """Changes whenever the state of a file changes."""
         self._lock = threading.RLock()
         self._files: dict[State, dict[str, LogFile]] = {state: {} for state in STATES}
         self._rotated: dict[Rotated, LogFile] = {}
-        """The files that are known by a rotated name."""
+        """The files with a known rotated name."""
         self._roots: dict[str, RootSearch] = {}
         for checkpoint in checkpoints:
             file = LogFile(checkpoint, "final" if checkpoint.final else "lost" if checkpoint.lost else "missing")
@@ -98,13 +98,13 @@ class FileTable:
         return tuple(file for file in self.files(*HELD) if file.root == root)
 
     def add(self, file: LogFile) -> None:
-        """A file that nobody knew."""
+        """Add a new file."""
         with self._lock:
             self._version += 1
             self._files[file.state][file.key] = file
 
     def move(self, file: LogFile, state: State) -> None:
-        """A file changes its state."""
+        """Change the state of a file."""
         with self._lock:
             self._version += 1
             self._files[file.state].pop(file.key, None)
@@ -112,7 +112,7 @@ class FileTable:
             self._files[state][file.key] = file
 
     def adopt(self, file: LogFile, root: str, state: State) -> bool:
-        """Have the tail of a root hold a file that nobody holds. False if another tail was faster."""
+        """Assign a file that no tail holds to the tail of a root. False if another tail was faster."""
         with self._lock:
             if file.state in HELD or file.root not in ("", root) or file.key not in self._files[file.state]:
                 return False
@@ -121,7 +121,7 @@ class FileTable:
             return True
 
     def claim(self, file: LogFile, rotated: Rotated | None, version: int) -> bool:
-        """Add a file that nobody knew under its rotated name; unless something changed since `version`."""
+        """Add a new file under its rotated name, unless something has changed since `version`."""
         with self._lock:
             if version != self._version or not self._is_new(rotated):
                 return False
@@ -131,14 +131,14 @@ class FileTable:
             return True
 
     def remove(self, file: LogFile) -> None:
-        """Nothing is known of a file that is worth to be remembered."""
+        """Remove a file of which nothing needs to be remembered."""
         with self._lock:
             self._version += 1
             self._files[file.state].pop(file.key, None)
             file.root = ""
 
     def settle(self, root: str) -> None:
-        """What the tail of a root found before is committed: other tails may have the files that it let go."""
+        """The last batch of the tail of a root is committed: other tails may take the files that it released."""
         with self._lock:
             for file in self.files("missing", "final"):
                 if file.root == root:
@@ -147,14 +147,14 @@ class FileTable:
     # --- what is saved -----------------------------------------------------------------------------------------------
 
     def save(self, file: LogFile, batch: Batch) -> None:
-        """Have a file's checkpoint saved with the batch."""
+        """Save a file's checkpoint with the batch."""
         with self._lock:
             file.saved = True
             batch.checkpoints[file.key] = file.checkpoint
             batch.forgotten.discard(file.key)
 
     def forget(self, file: LogFile, batch: Batch) -> None:
-        """Drop a file: nobody will ask for it any more."""
+        """Delete a file, with its saved row, as it is no longer needed."""
         with self._lock:
             self.remove(file)
             file.saved = False
@@ -162,13 +162,13 @@ class FileTable:
             batch.forgotten.add(file.key)
 
     def write(self, change: LogCheckpoint, batch: Batch) -> None:
-        """Have a change of the log's checkpoint saved with the batch."""
+        """Save a change of the log's checkpoint with the batch."""
         with self._lock:
             self.log_checkpoint = self.log_checkpoint.merged(change)
             batch.log_checkpoint = batch.log_checkpoint.merged(change) if batch.log_checkpoint else change
 
     def count_rotation(self, file: LogFile, batch: Batch) -> None:
-        """A file proves to have been rotated: count that once, even if nothing was read of it yet."""
+        """A file was rotated: count that once, even if nothing was read of it yet."""
         with self._lock:
             if not file.checkpoint.rolled and (file.state in HELD or file.saved):
                 batch.rotations += 1
@@ -178,12 +178,12 @@ class FileTable:
     # --- rotated names -----------------------------------------------------------------------------------------------
 
     def name(self, rotated: Rotated, file: LogFile) -> None:
-        """The file has this rotated name."""
+        """Note the file's rotated name."""
         with self._lock:
             self._rotated[rotated] = file
 
     def is_new(self, rotated: Rotated | None) -> bool:
-        """Whether a file of this rotated name is still to be looked at."""
+        """Whether a file with this rotated name still has to be examined."""
         with self._lock:
             return self._is_new(rotated)
 
@@ -211,50 +211,50 @@ class FileTable:
     # --- searches ----------------------------------------------------------------------------------------------------
 
     def add_root(self, root: str) -> None:
-        """The log is searched for on this root, too."""
+        """Add a root that is searched for files of the log."""
         with self._lock:
             self._roots.setdefault(root, RootSearch())
 
     def note_listing(self, root: str, at: float) -> None:
-        """All folders of the root were listed, and that began at the monotonic instant `at`."""
+        """All folders of the root were listed; the listing began at `at` of the monotonic clock."""
         with self._lock:
             self._roots[root].listed_at = at
 
     def listed_everywhere_since(self, at: float, but: str) -> bool:
-        """Whether all roots `but` this one were listed since the monotonic instant `at`."""
+        """Whether all roots `but` this one were listed since `at` of the monotonic clock."""
         with self._lock:
             return all(search.listed_at > at for root, search in self._roots.items() if root != but)
 
     @property
     def archive_due(self) -> bool:
-        """Whether something may have been missed that the archive holds."""
+        """Whether the archive may contain something that was missed."""
         return self._archive_due
 
     def note_missed(self) -> None:
-        """Something may have been missed that the archive holds."""
+        """Note that the archive may contain something that was missed."""
         with self._lock:
             self._archive_due = True
 
     def note_archive_search(self, waiting: bool) -> None:
-        """The archive was searched; `waiting`: it is not clear yet what some of its files are."""
+        """The archive was searched; `waiting`: some of its files are not identified yet."""
         with self._lock:
             self._archive_due = waiting or bool(self._files["missing"])
 
     def note_waiting(self, root: str, waiting: Iterable[Rotated]) -> None:
-        """In the folders of the root these rotated files are not known yet."""
+        """Set the rotated files in the folders of the root that are not identified yet."""
         with self._lock:
             self._roots[root].waiting = frozenset(waiting)
 
     def is_waiting(self, rotated: Rotated) -> bool:
-        """Whether in the folders of any root a file of this name is not known yet."""
+        """Whether a file with this name is not identified yet in the folders of any root."""
         with self._lock:
             return any(rotated in search.waiting for search in self._roots.values())
 
     def finish_search(self, root: str, away: Container[str], began: float, now: float, batch: Batch) -> list[str]:
-        """A search of the root was complete: files that are nowhere are lost, and old ones are told by one stamp.
+        """A complete search of the root has ended: missing files may be lost, and old ones are summarised by a stamp.
 
-        `away`: the keys of missing files whose disk is away, and that may come back with it. `began`, `now`: instants.
-        Returns the paths of the files that are lost with something unread in them.
+        `away`: the keys of missing files whose disk is missing, and which may return with it. Returns the paths of the
+        lost files with something unread in them.
         """
         with self._lock:
             self._roots[root].searched_at = began
@@ -272,7 +272,7 @@ class FileTable:
             return lost
 
     def _give_up(self, file: LogFile, replaced: bool, now: float, batch: Batch) -> bool:
-        """A file is lost; `replaced`: another has its path. Returns whether something unread was in it."""
+        """A file is lost; `replaced`: another has its path. Returns whether it contained something unread."""
         before = file.checkpoint
         rotated = before.rolled or replaced
         batch.rotations += rotated and not before.rolled
@@ -286,9 +286,9 @@ class FileTable:
         return unread
 
     def _collapse(self, batch: Batch) -> None:
-        """Let one stamp stand for all finished rotated files up to it, so that the state stays small.
+        """Remember finished rotated files by the newest stamp only, so that the state remains small.
 
-        Not before all roots were searched since then: an older one may wait in an archive that was away.
+        Only after all roots were searched since then: an older one may be in an archive that was not available.
         """
         searched_at = min(search.searched_at for search in self._roots.values())
         rotated = dict(self.log_checkpoint.rolled)
@@ -311,7 +311,7 @@ class FileTable:
             self.write(LogCheckpoint(rolled=rotated), batch)
 
     def forget_old(self, now: float, batch: Batch) -> None:
-        """Forget final and lost files that need not be remembered any more."""
+        """Delete final and lost files that need not be remembered any longer."""
         with self._lock:
             gone = sorted((file.checkpoint.gone, file.key, file) for file in self.files("final", "lost"))
             for number, (since, _, file) in enumerate(gone):

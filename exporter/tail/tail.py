@@ -1,7 +1,7 @@
-"""Tailing one log exactly: complete new records of the files that match, each handed over once.
+"""Tails one log: returns complete new records of the matching files, each exactly once.
 
-`Tail.discover` finds files and `Tail.poll` reads them; both make batches that whoever drives the tail saves together
-with what was counted of them. Nothing here waits, counts for good, or knows what a record means.
+`Tail.discover` finds files and `Tail.poll` reads them; both return batches, which the caller saves together with what
+was counted of them. Nothing here waits, keeps counters, or interprets records.
 """
 
 import errno
@@ -24,34 +24,34 @@ from exporter.tail.tracker import MOST_HANDLES, Tracker
 from exporter.tail.unreadable import UnreadablePaths
 
 BATCH_BYTES = 1 << 20
-"""Bytes of log that one batch covers, about; also what may be read ahead to merge files by time."""
+"""Approximate size of a batch in bytes of log; also the limit for reading ahead to merge files by time."""
 LONGEST_MERGE = 60.0
-"""Seconds for which records wait, once the log was caught up, for older ones that a huge file may still hold."""
+"""Seconds that records wait, once the log was caught up, for older ones that a huge file may still contain."""
 GROWING_SECONDS = 900.0
-"""How long after an append a file counts as growing: longer than the usual rhythm of syncs, 10 minutes."""
+"""How long after an append a file counts as growing: longer than the usual interval of syncs, 10 minutes."""
 WATCHED_SECONDS = 3600.0
-"""A file that grew while it was watched, and then has not for so long, is closed and looked at by its name alone. One
-that never grew is closed after `QUIET_SECONDS`: it may be an archive that Qlik wants to replace (hazard 70)."""
+"""Seconds without growth after which a file that has grown is closed, and then checked by its name only. One that never
+grew is closed after `QUIET_SECONDS`: it may be an archive that Qlik wants to replace (hazard 70)."""
 STALE_SECONDS = 1.0
-"""Seconds for which a file whose handle went stale is left alone, doubled each time (hazard 44)."""
+"""Seconds before a file with a stale handle is opened again, doubled each time (hazard 44)."""
 LONGEST_STALE = 30.0
-"""Seconds to which that is doubled at most."""
+"""The longest such wait in seconds."""
 FORGIVEN_FAILURES = 3
-"""A file that could not be read so often in a row does not hold up readiness any longer."""
+"""Consecutive failures after which an unreadable file no longer delays readiness."""
 NETWORK_PROOFS = 2
-"""How many polls in a row must agree that a file on a network was rewritten (hazard 23)."""
+"""Consecutive polls that must find a file on a network rewritten before it counts as that (hazard 23)."""
 
 _STALE = frozenset(
     getattr(errno, name)
     for name in ("ESTALE", "EIO", "ENODEV", "ENXIO", "ENETDOWN", "EHOSTDOWN", "EBADF")
     if hasattr(errno, name)
 )
-"""Errors after which a handle is of no more use."""
+"""Errors after which a handle can no longer be used."""
 
 
 @dataclass(frozen=True)
 class TailStatus:
-    """What is known of a tail's reading, for metrics and the status page."""
+    """The progress of a tail, for metrics and the status page."""
 
     log: LogName
     root: str
@@ -61,7 +61,7 @@ class TailStatus:
     growing: int = 0
     """Files to which something was appended within the last `GROWING_SECONDS`."""
     last_read: float | None = None
-    """The instant of the last poll without error."""
+    """The time of the last poll without an error."""
     unreadable: tuple[Unreadable, ...] = ()
     missing: tuple[str, ...] = ()
     """The patterns whose folder does not exist."""
@@ -120,13 +120,13 @@ class Tail:
         return any(file.cursor.busy and not file.failures for file in self._tracker.reading)
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Close all files."""
         self._tracker.close_all()
 
     # --- discovery ---------------------------------------------------------------------------------------------------
 
     def discover(self) -> Iterator[Batch]:
-        """Look for files. Each batch is to be committed before the next is asked for."""
+        """Look for files. Commit each batch before requesting the next."""
         self._table.settle(self._tracker.root.name)
         errors_before = self._unreadable.count
         if marks := self._discovery.first_listings():
@@ -164,7 +164,7 @@ class Tail:
             self._tracker.leave(file.path)
             return
         except OSError:
-            return  # the reading will tell
+            return  # reading will show it
         here = files.identity(status)
         if here.known and here != file.identity:
             self._tracker.leave(file.path, replaced=True)
@@ -197,7 +197,7 @@ class Tail:
                 if file.cursor.parsed is not None:
                     filled.append(file)
                 elif file.cursor.behind and not file.failures:
-                    # Not read far enough to know how old its next record is; but others do not wait for ever.
+                    # Not read far enough to know how old its next record is; but others do not wait forever.
                     (undecided if file.cursor.bytes_since_record < TURN_BYTES else without_record).append(file)
             for file in filled if not alone else ():
                 if file.cursor.parsed is not None:  # else another file needed its handle
@@ -215,7 +215,7 @@ class Tail:
                     break
 
     def _read_file(self, file: LogFile, now: float, most: int, batch: Batch, final: bool = False) -> int:
-        """Read from a file. Whatever goes wrong is handled here, and here alone."""
+        """Read from a file. All errors of reading are handled here."""
         before = file.checkpoint
         self._tracker.heartbeat()
         try:
@@ -235,13 +235,13 @@ class Tail:
             return 0
         self._unreadable.remove(file.path)
         if done:
-            batch.read_bytes += done if before.mark <= before.offset else 0  # history counts nothing
+            batch.read_bytes += done if before.mark <= before.offset else 0  # history is not counted
             self._tracker.save(file, batch)
         self._tracker.rest(file)
         return done
 
     def _reopen(self, file: LogFile) -> bool:
-        """Open a closed file again. False if its path does not hold it any more. Raises OSError."""
+        """Open a closed file again. False if it is no longer at its path. Raises OSError."""
         try:
             descriptor = self._tracker.open_path(file.path)
         except FileNotFoundError:
@@ -264,7 +264,7 @@ class Tail:
         return True
 
     def _rewritten(self, file: LogFile, batch: Batch) -> None:
-        """The file holds other bytes than were read of it; on a network that is believed only if it is seen again."""
+        """The file contains other bytes than were read of it; on a network this must be seen repeatedly."""
         file.mismatches += 1
         file.cursor.behind = False
         if file.mismatches < (NETWORK_PROOFS if self._tracker.root.network else 1):
@@ -282,7 +282,7 @@ class Tail:
         self._tracker.fail(file, now + wait)
 
     def _hand_over(self, taken: Taken, batch: Batch) -> None:
-        """Move records into the batch, with the checkpoints behind them. History is not counted as read."""
+        """Move records into the batch, with the checkpoints after them. History is not counted as read."""
         for file in taken.files:
             self._tracker.save(file, batch)
             self._tracker.rest(file)
@@ -297,7 +297,7 @@ class Tail:
     # --- the end of a file -------------------------------------------------------------------------------------------
 
     def _finish_files(self, now: float, batch: Batch) -> None:
-        """Let go of files that nothing more comes from."""
+        """Finish files to which nothing more is appended."""
         for file in self._tracker.reading:
             if file.cursor.busy or now < file.retry_at:
                 continue
@@ -309,11 +309,11 @@ class Tail:
                 self._tracker.close(file)
 
     def _finish(self, file: LogFile, now: float, batch: Batch) -> None:
-        """Count the unterminated tail of a file that nothing more comes from, and let it go for good (hazard 51)."""
+        """Count the unterminated last line of a file to which nothing more is appended, and close it (hazard 51)."""
         while batch.read_bytes < 2 * BATCH_BYTES:
             self._read_file(file, now, BATCH_BYTES, batch, final=True)
             if not self._tracker.holds(file) or not file.is_open:
-                return  # it could not be read, or proved to be another: later
+                return  # it could not be read, or is another file: later
             if file.cursor.parsed is not None:
                 records, length = file.take(len(file.cursor.parsed.records))
                 batch.records.extend(records)
@@ -326,7 +326,7 @@ class Tail:
         self._tracker.finish(file, batch)
 
     def finish_all(self) -> Iterator[Batch]:
-        """For a single reading: take every file as final, its unterminated last line included."""
+        """For reading once: finish every file, including its unterminated last line."""
         for file in self._tracker.held:
             batch = self._tracker.new_batch()
             self._finish(file, self._clock.monotonic(), batch)
@@ -335,7 +335,7 @@ class Tail:
     # --- what is known of it -----------------------------------------------------------------------------------------
 
     def _describe(self, batch: Batch, read: bool) -> None:
-        """Say in the batch, and in `status`, how far the reading is."""
+        """Note the progress in the batch and in `status`."""
         reading, unreadable = self._tracker.reading, self._unreadable.all
         listed = self._discovery.folders.complete
         busy = [file for file in reading if file.cursor.busy]
@@ -367,10 +367,10 @@ def read_once(
     final: bool = True,
     clock: Clock | None = None,
 ) -> Iterator[Batch]:
-    """Everything that the files meant by `patterns` hold now, from the beginning, merged by time; all of it counts.
+    """All records of the files that match `patterns`, from the beginning, merged by time; all of them count.
 
-    Rotated files beside them and in `archive` are read, too. Uses no state and flat memory. `final`: an unterminated
-    last line counts as a record. Files that cannot be read are told in the last batch's `unreadable`.
+    Rotated files next to them and in `archive` are read, too. Uses no state and constant memory. `final`: an
+    unterminated last line counts as a record. The last batch lists unreadable files in `unreadable`.
     """
     table = FileTable(log)
     root = Root("", network=False, caseless=bool(patterns) and patterns[0].caseless)

@@ -1,6 +1,6 @@
-"""The files that one tail holds: their handles, their paths, and every step from one state to the next.
+"""The files of one tail: their handles, their paths, and every transition from one state to the next.
 
-Discovery and reading say what happened to a file; what follows from that is decided here, in one place.
+Discovery and reading report what happened to a file; the consequences are decided here, in one place.
 """
 
 import errno
@@ -19,13 +19,13 @@ from exporter.tail.table import FileTable
 from exporter.tail.unreadable import UnreadablePaths
 
 MOST_HANDLES = 256
-"""Files that one tail keeps open at once."""
+"""Largest number of files that one tail keeps open."""
 MOST_VACANT = 64
-"""Names without a file that are looked at in each poll, as a new file is about to take them."""
+"""Names without a file that are checked in each poll, at most, since a new file is about to take them."""
 
 
 class Tracker:
-    """What discovery and reading share. Used by one thread only."""
+    """The files of one tail, shared by discovery and reading. Used by one thread only."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Tracker:
         most_handles: int = MOST_HANDLES,
         heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
-        """`heartbeat` is told before every call that may hang."""
+        """`heartbeat` is called before every call that may hang."""
         self.table = table
         self.root = root
         self.clock = clock
@@ -45,17 +45,17 @@ class Tracker:
         self.needs_discovery = True
         """Whether something was seen to move, so that the next discovery should not wait."""
         self._open: dict[str, LogFile] = {}
-        """Those with a handle, the one opened longest ago first."""
+        """Files with a handle, the one opened longest ago first."""
         self._closed: dict[str, LogFile] = {}
-        """Those without a handle that have something to read."""
+        """Files without a handle that have something to read."""
         self._paths: dict[str, LogFile] = {}
-        """The file that each matching path stands for."""
+        """The file at each matching path."""
         self._vacant: dict[str, None] = {}
-        """Paths whose file has left, so that a new one is to be expected."""
+        """Paths whose file has left, so that a new one is expected."""
         self._most_handles = most_handles
 
     def new_batch(self) -> Batch:
-        """A batch with nothing in it."""
+        """An empty batch."""
         return Batch(self.table.log, self.root.name, self.clock.wall())
 
     # --- what is held ------------------------------------------------------------------------------------------------
@@ -77,11 +77,11 @@ class Tracker:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The matching paths that stand for a file."""
+        """The matching paths with a file."""
         return tuple(self._paths)
 
     def at(self, path: str) -> LogFile | None:
-        """The file that the matching path stands for."""
+        """The file at the matching path."""
         return self._paths.get(path)
 
     def has_open(self, identity: Identity) -> bool:
@@ -89,7 +89,7 @@ class Tracker:
         return any(_has(file, identity) for file in self._open.values())
 
     def live_with(self, identity: Identity) -> list[LogFile]:
-        """The live files with these ids: one at most, unless the file system gives none."""
+        """The live files with these ids: at most one, unless the file system has no ids."""
         return [file for file in self._paths.values() if file.state == "live" and _has(file, identity)]
 
     def holds(self, file: LogFile) -> bool:
@@ -117,13 +117,13 @@ class Tracker:
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
-        # Somebody needs handles: do with half as many from now on (hazard 46).
+        # Handles are scarce: use half as many from now on (hazard 46).
         self._most_handles = max(2, len(self._open) // 2)
         self._make_room()
         return files.open_shared(path)
 
     def _make_room(self) -> None:
-        """Close files until one more may be opened: the one opened longest ago of those that can best be spared."""
+        """Close files until one more may be opened: those needed least, and of these the one opened longest ago."""
         while self._open and len(self._open) >= self._most_handles:
             first = None
             for file in self._open.values():
@@ -135,7 +135,7 @@ class Tracker:
             self.close(first or next(iter(self._open.values())))
 
     def attach(self, file: LogFile, descriptor: int, path: str, status: os.stat_result) -> None:
-        """The file is open as `descriptor`, whose status this is, found at `path`."""
+        """The file is open as `descriptor`, with this status, found at `path`."""
         here = files.identity(status)
         cursor = file.cursor
         cursor.descriptor = descriptor
@@ -149,7 +149,7 @@ class Tracker:
         self._closed.pop(file.key, None)
 
     def close(self, file: LogFile) -> None:
-        """Close a file. Its path is looked at by discovery from now on; without one, it is to be found again."""
+        """Close a file. Discovery checks its path from now on; without a path, it has to be found again."""
         if file.state == "left":
             self.release(file)
             return
@@ -171,12 +171,12 @@ class Tracker:
         self._closed[file.key] = file
 
     def rest(self, file: LogFile) -> None:
-        """Nothing more is to be read of the file now."""
+        """A file has nothing more to read now."""
         if not file.cursor.busy:
             self._closed.pop(file.key, None)
 
     def fail(self, file: LogFile, retry_at: float) -> None:
-        """The file could not be read: it is closed, and opened again not before the monotonic instant `retry_at`."""
+        """The file could not be read: it is closed, and not opened again before `retry_at` of the monotonic clock."""
         file.cursor.close()
         file.failures += 1
         file.retry_at = retry_at
@@ -187,19 +187,19 @@ class Tracker:
             self._closed[file.key] = file
 
     def close_all(self) -> None:
-        """Let go of all handles."""
+        """Close all handles."""
         for file in self.reading:
             file.cursor.close()
 
     # --- from one state to the next ----------------------------------------------------------------------------------
 
     def save(self, file: LogFile, batch: Batch) -> None:
-        """Have the file's checkpoint saved with the batch, once something was read of it."""
+        """Save the file's checkpoint with the batch, once something was read of it."""
         if file.checkpoint.offset or file.saved:
             self.table.save(file, batch)
 
     def adopt(self, file: LogFile, path: str, descriptor: int, matches: bool, batch: Batch) -> bool:
-        """missing, lost or final → live or rotated: the open file at `path` holds what was read of it.
+        """missing, lost or final → live or rotated: the open file at `path` contains what was read of it.
 
         False if another tail was faster: the descriptor is still the caller's then, as where OSError is raised.
         """
@@ -230,7 +230,7 @@ class Tracker:
         return True
 
     def begin(self, path: str, descriptor: int, batch: Batch) -> None:
-        """A file that nobody knew → live: the open file at `path` is read from its beginning. Raises OSError."""
+        """New file → live: the open file at `path` is read from its beginning. Raises OSError."""
         file, status = self._new(path, descriptor, "live")
         self.table.add(file)
         self.attach(file, descriptor, path, status)
@@ -238,7 +238,7 @@ class Tracker:
         self._note_successor(path, batch)
 
     def begin_rotated(self, path: str, descriptor: int, version: int, batch: Batch) -> bool:
-        """A file that nobody knew → rotated; `version`: the table's when that was found out.
+        """New file → rotated; `version`: that of the table when this was found out.
 
         False if it changed: the descriptor is still the caller's then, as where OSError is raised.
         """
@@ -266,7 +266,7 @@ class Tracker:
         self._stand_for(path, file)
 
     def leave(self, path: str, replaced: bool = False) -> None:
-        """live → left, or missing if it is closed. `replaced`: without a gap, as another file has its name."""
+        """live → left, or missing if it is closed. `replaced`: another file took its name immediately."""
         file = self._paths.pop(path)
         file.paths.remove(path)
         self.needs_discovery = True
@@ -287,7 +287,7 @@ class Tracker:
             self.table.move(file, "left")
 
     def release(self, file: LogFile) -> None:
-        """live, left or rotated → missing: nothing is known of where it is."""
+        """live, left or rotated → missing: it is not known where it is."""
         self._let_go(file)
         if file.saved or file.checkpoint.offset:
             self.table.note_missed()
@@ -297,7 +297,7 @@ class Tracker:
 
     def _let_go(self, file: LogFile) -> None:
         file.cursor.close()
-        file.cursor.behind = False  # else a poll under way would ask it again and again
+        file.cursor.behind = False  # else a poll in progress would read it again and again
         for path in file.paths:
             del self._paths[path]
         file.paths, file.looked = [], None
@@ -305,7 +305,7 @@ class Tracker:
         self._closed.pop(file.key, None)
 
     def renamed(self, file: LogFile, path: str, matches: bool, batch: Batch) -> None:
-        """left → live or rotated: it has the name `path` now."""
+        """left → live or rotated: its name is now `path`."""
         self.table.count_rotation(file, batch)
         file.checkpoint = msgspec.structs.replace(file.checkpoint, path=path)
         file.cursor.grew = False
@@ -330,19 +330,19 @@ class Tracker:
             self.table.save(file, batch)
 
     def _note_successor(self, path: str, batch: Batch) -> None:
-        """Another file has taken `path`: those that had it before were rotated."""
+        """Another file has taken `path`: those at this path before were rotated."""
         for file in self.table.files("left", "rotated", "final"):
             if file.path == path and file.root in ("", self.root.name):
                 self.table.count_rotation(file, batch)
 
     def truncated(self, file: LogFile, batch: Batch) -> None:
-        """live → missing: its path holds a file with other content and the same number."""
+        """live → missing: a file with other content and the same number is at its path."""
         if file.checkpoint.offset:
             self.table.count_rotation(file, batch)
             file.checkpoint = msgspec.structs.replace(file.checkpoint, truncated=not file.unread)
 
     def rewritten(self, file: LogFile, batch: Batch) -> None:
-        """An open file holds other bytes than were read of it: another begins in its place (hazards 13 to 15).
+        """An open file contains other bytes than were read of it: it becomes a new file (hazards 13 to 15).
 
         Raises OSError.
         """
@@ -368,7 +368,7 @@ class Tracker:
             self._stand_for(path, fresh)
 
     def finish(self, file: LogFile, batch: Batch) -> None:
-        """left or rotated → final: all of it was counted, and nothing more can come."""
+        """left or rotated → final: all of it was counted, and nothing more can be appended."""
         file.checkpoint = msgspec.structs.replace(file.checkpoint, final=True, gone=self.clock.wall())
         self._let_go(file)
         if file.saved or file.checkpoint.offset:
@@ -376,7 +376,7 @@ class Tracker:
             self.table.save(file, batch)
         else:
             self.table.remove(file)
-        self.needs_discovery = True  # so that its name is settled, too
+        self.needs_discovery = True  # so that its name is determined, too
 
     # --- names -------------------------------------------------------------------------------------------------------
 
@@ -385,7 +385,7 @@ class Tracker:
         return one.casefold() == other.casefold() if self.root.caseless else one == other
 
     def look_at_vacant_paths(self) -> None:
-        """See whether a file has come where one has left."""
+        """Check for a new file where one has left."""
         for path in self._vacant:
             self.heartbeat()
             self.needs_discovery |= os.path.lexists(path)

@@ -13,7 +13,7 @@ class UnreadablePaths:
     """The paths of one tail that cannot be read."""
 
     def __init__(self, clock: Clock, failed: Callable[[], None]) -> None:
-        """`failed` is told of every failure."""
+        """`failed` is called for every failure."""
         self.count = 0
         """Failures so far."""
         self._clock = clock
@@ -22,11 +22,11 @@ class UnreadablePaths:
 
     @property
     def all(self) -> tuple[Unreadable, ...]:
-        """What cannot be read now."""
+        """The paths that cannot be read now."""
         return tuple(self._known.values())
 
     def add(self, path: str, error: OSError) -> None:
-        """A path could not be listed, opened or read."""
+        """Note that a path could not be listed, opened or read."""
         self.count += 1
         self._failed()
         if path not in self._known:
@@ -39,6 +39,6 @@ class UnreadablePaths:
             log.warning("cannot read %s: %s", masked_name(path), found.problem)
 
     def remove(self, path: str) -> None:
-        """A path can be read, or is not there any more."""
+        """Note that a path can be read, or no longer exists."""
         if self._known.pop(path, None):
             log.info("can read %s again", masked_name(path))
