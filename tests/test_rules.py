@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -27,7 +28,7 @@ QrsUnreachable warning, QrsIncomplete info, StateNotSaved warning, ConfigReloadF
 ExporterDown warning, ExporterDown critical, ExporterAbsent warning, ExporterFrozen warning, Stale warning,
 LockoutImminent warning, SyncUnclear warning, ProbeNeverSucceeded warning, ProbeNotJudged info,
 TargetWithoutSite warning, ScrapedTooSeldom warning, StateLost warning, SeatsExceeded warning,
-LogSeveralWriters info
+LogSeveralWriters info, SeatsRunningOut info, CapacityRunningOut info
 """
 TARGET_LABELS = {"job", "site", "instance"}
 TABLE_START, TABLE_END = "<!-- alerts -->\n\n", "\n\n<!-- /alerts -->"
@@ -240,12 +241,14 @@ def test_the_documentation_lists_the_alerts_as_shipped() -> None:
 def test_scaled_rules_shorten_waits_ranges_and_spans_and_leave_the_exporters_own_pace() -> None:
     text = """
         expr: last_over_time(a[3d]) - time() < 48 * 3600 and b[6h] > 300 and c[3600s]
+              and d[14d:6h] offset 7d and e[2h:30m]
         for: 15m
 """
     assert (
         scaled(text, 1 / 7200)
         == """
         expr: last_over_time(a[36000ms]) - time() < 24 and b[10000ms] > 300 and c[3600s]
+              and d[168000ms:3000ms] offset 84000ms and e[10000ms:1000ms]
         for: 2000ms
 """
     )
@@ -256,6 +259,32 @@ def test_scaled_rules_are_rules_still(tmp_path: Any) -> None:
     file.write_text(scaled(RULES.read_text(), 60 / 432000))
     output("promtool", "check", "rules", "--lint=all", "--lint-fatal", file)
     left = re.sub(r"^ *#.*$", "", file.read_text(), flags=re.MULTILINE)
-    assert not re.search(r"\[\d+[mhd]\]|for: \d+[mhd]$|\* (3600|86400)", left, re.MULTILINE), (
-        "a span was left as it was"
-    )
+    assert not re.search(
+        r"\[\d+[mhd][]:]|:\d+[mhd]\]|offset \d+[hd]|for: \d+[mhd]$|\* (3600|86400)\b", left, re.MULTILINE
+    ), "a span was left as it was"
+
+
+def said(tmp_path: Any, group: dict[str, Any], time: str, alert: str) -> str:
+    """What an alert of a rule test says at one instant."""
+    file = tmp_path / "said.yml"
+    check = {"eval_time": time, "alertname": alert, "exp_alerts": []}
+    test = {key: value for key, value in group.items() if key != "promql_expr_test"} | {"alert_rule_test": [check]}
+    file.write_text(yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "1h", "tests": [test]}))
+    told = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, check=False)
+    return re.sub(r"\s+", " ", told.stdout + told.stderr)
+
+
+@pytest.mark.slow
+def test_a_forecast_says_the_day(tmp_path: Any) -> None:
+    group = next(group for group in groups() if group["name"] == "QlikLicenseSeatsRunningOut")
+    assert "is given away around 1970-02-11 (UTC)" in said(tmp_path, group, "14d", group["name"])
+    group = next(group for group in groups() if group["name"] == "QlikLicenseCapacityRunningOut")
+    assert "are used up around 1970-01-2" in said(tmp_path, group, "10d", group["name"])
+
+
+@pytest.mark.slow
+def test_a_license_that_expires_soon_says_the_day(tmp_path: Any) -> None:
+    target = 'job="qlik-license",site="Lyon",instance="n1"'
+    expiry = {"series": f"qlik_license_expiry_timestamp_seconds{{{target}}}", "values": "1814399x24"}
+    group = {"interval": "1h", "input_series": [expiry]}
+    assert "it ends on 1970-01-21 (UTC)." in said(tmp_path, group, "10h", "QlikLicenseExpiringSoon")
