@@ -1,6 +1,6 @@
 """Textfile mode: the exposition as a file for node_exporter's or windows_exporter's textfile collector.
 
-For sites that may open no port. One exporter at a time writes into a folder; a second one is refused.
+For sites where no port may be opened. One exporter at a time writes to a folder; a second one is rejected.
 """
 
 import contextlib
@@ -16,26 +16,26 @@ from exporter.locks import HeldError, LockFile
 
 FILE_NAME = "qlik_license.prom"
 LOCK_NAME = ".qlik_license.prom.lock"
-"""Held by the process that writes into the folder."""
+"""Locked by the process that writes to the folder."""
 TEMPORARY_NAME = ".qlik_license.prom.tmp"
-"""Beside the file, so that replacing it is one step; collectors read `*.prom` only."""
+"""In the same folder, so that the file is replaced in one step; collectors read `*.prom` only."""
 READABLE = 0o644
-"""The collector runs as another user. A umask, which units often set to 077, does not take this away."""
+"""The collector runs as another user. These permissions apply whatever the umask, which units often set to 077."""
 INTERVAL = 15.0
 """Seconds between two writes."""
 REPLACE_TRIES = 20
 REPLACE_PAUSE = 0.1
-"""Seconds between two tries to replace a file that a virus scanner or the collector holds (hazard 88): 2 s in all."""
+"""Seconds between two attempts to replace a file that another program has open (hazard 88): 2 s in all."""
 START_SECONDS = 0.5
-"""How long a start waits to learn whether another exporter has the folder."""
+"""Seconds that a start waits to find out whether another exporter uses the folder."""
 STOP_TIMEOUT = 3.0
-"""Seconds that a stop waits for a write under way."""
+"""Seconds that a stop waits for a write in progress."""
 
 _log = logging.getLogger(__name__)
 
 
 class TextfileHeldError(Exception):
-    """Another exporter writes into the folder."""
+    """Another exporter writes to the folder."""
 
     def __init__(self, directory: Path, holder: int) -> None:
         super().__init__(
@@ -45,7 +45,7 @@ class TextfileHeldError(Exception):
 
 
 class TextfileWriter:
-    """Writes the exposition every `interval` seconds from a thread of its own, until stopped."""
+    """Writes the exposition every `interval` seconds in its own thread, until stopped."""
 
     def __init__(
         self,
@@ -54,20 +54,20 @@ class TextfileWriter:
         failed: Callable[[], None],
         interval: float = INTERVAL,
     ) -> None:
-        """`exposition` gives the text format; `failed` is called for every write that did not come about."""
+        """`exposition` returns the text format; `failed` is called for every failed write."""
         self._directory, self._exposition, self._failed, self._interval = directory, exposition, failed, interval
         self._stopping = threading.Event()
         self._lock: LockFile | None = None
         self._tried = threading.Event()
         self._late = False
         self._refusal: TextfileHeldError | None = None
-        # A daemon: a folder on a dead share must not hold up the end of the process (hazard 121).
+        # A daemon: a folder on a dead share must not delay the end of the process (hazard 121).
         self._thread = threading.Thread(target=self._run, name="textfile", daemon=True)
 
     def start(self) -> None:
-        """Write now, and then again and again. Raises TextfileHeldError where another exporter writes into the folder.
+        """Write now, and then at the interval. Raises TextfileHeldError if another exporter writes to the folder.
 
-        A folder that is not there, not writable, or does not answer, is tried again at each write.
+        A folder that is missing, not writable, or does not answer, is tried again at each write.
         """
         self._thread.start()
         self._late = not self._tried.wait(START_SECONDS)
@@ -75,12 +75,12 @@ class TextfileWriter:
             raise self._refusal
 
     def stop(self) -> None:
-        """Write no more, and take the file away: what no longer runs has no metrics."""
+        """Stop writing, and remove the file: an exporter that is not running has no metrics."""
         self._stopping.set()
         self._thread.join(STOP_TIMEOUT)
 
     def _hold(self) -> None:
-        """Have the folder for this process alone. Raises TextfileHeldError, or OSError."""
+        """Lock the folder for this process. Raises TextfileHeldError or OSError."""
         try:
             if self._lock:
                 self._lock.renew()
@@ -108,16 +108,16 @@ class TextfileWriter:
         with contextlib.suppress(OSError, TextfileHeldError):
             self._hold()
             remove(self._directory)
-            (self._directory / LOCK_NAME).unlink()  # Windows keeps it, for it is open
+            (self._directory / LOCK_NAME).unlink()  # fails on Windows while it is open
         if self._lock:
             self._lock.release()
 
     def _written(self, well: bool) -> bool:
-        """One write; whether it came about. Only a change is logged (hazard 134)."""
+        """Write once; returns whether that succeeded. Only a change is logged (hazard 134)."""
         try:
             self._hold()
             write(self._directory, self._exposition())
-        except Exception as error:  # a full disk or a failing collector: the next write may do better
+        except Exception as error:  # a full disk or a failing collector: the next write may succeed
             self._failed()
             if well:
                 reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
@@ -138,7 +138,7 @@ def write(directory: Path, exposition: bytes) -> None:
     temporary = directory / TEMPORARY_NAME
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()  # left by a process that was killed
-    # Created new and never followed: somebody else may write into this folder, too. Readable for the collector.
+    # Created, and never through a link: others may write to this folder, too. Readable for the collector.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), READABLE)
     try:
         if sys.platform != "win32":
@@ -156,7 +156,7 @@ def write(directory: Path, exposition: bytes) -> None:
 
 
 def remove(directory: Path) -> None:
-    """Take the file away. Raises OSError."""
+    """Remove the file. Raises OSError."""
     (directory / FILE_NAME).unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""The words that log messages are made of, for `masking`: `words.txt`, by its sections."""
+"""The words that are common in log messages, for `masking`: the sections of `words.txt`."""
 
 from importlib.resources import files
 
@@ -16,9 +16,9 @@ def _sections() -> dict[str, frozenset[str]]:
 
 _SECTIONS = _sections()
 NAMES_TOO = _SECTIONS["names too"]
-"""Known words that people are called, too: where a name may stand they are taken for one."""
+"""Known words that are names as well: where a name is possible, they are taken for one."""
 FUNCTION = _SECTIONS["function"]
-"""Words that only join others."""
+"""Conjunctions, articles and similar words."""
 DETERMINERS = _SECTIONS["determiners"]
 THINGS = _SECTIONS["things"]
 BEFORE_NAMES = _SECTIONS["before names"]
@@ -30,4 +30,4 @@ GIVING = _SECTIONS["giving words"]
 CONJUNCTIONS = _SECTIONS["conjunctions"]
 OPERATIONS = _SECTIONS["operations"]
 KNOWN = frozenset().union(*(_SECTIONS.values()))
-"""No name, unless they stand where a person stands."""
+"""Not names, except in a place where a person is named."""

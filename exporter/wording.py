@@ -1,10 +1,10 @@
-"""Instants, spans, counts and lists as people read them. Pure; always UTC, so that two readers see the same."""
+"""Times, durations, counts and lists as text. Pure; always UTC, so that all readers see the same."""
 
 import time
 from collections.abc import Sequence
 
 _LONG = 30 * 86400
-"""Seconds from which on hours no longer matter."""
+"""Seconds from which on hours are not shown."""
 _SPANS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 

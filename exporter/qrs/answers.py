@@ -1,6 +1,6 @@
-"""What the decoded answers of the Repository API mean. Pure.
+"""Interprets the decoded answers of the Repository API. Pure.
 
-Fields: qlik-facts 4. What an answer does not say is None, never 0; what is missing, renamed or not understood is
+Fields: qlik-facts 4. What an answer does not contain is None, never 0; what is missing, renamed or not understood is
 counted and named. No serial number, key, owner or user leaves this module.
 """
 
@@ -50,7 +50,7 @@ LONGEST_QUOTE = 40
 LONGEST_PRODUCT = 64
 """Characters of a product's name as a label."""
 FURTHEST_AHEAD = 300.0
-"""Seconds that the Repository's clock may be ahead of ours before its instants are not believed."""
+"""Seconds that the Repository's clock may be ahead of ours before its times are ignored."""
 
 _FAMILIAR = frozenset(
     re.findall(
@@ -70,7 +70,7 @@ _FAMILIAR = frozenset(
 
 @dataclass
 class _Findings:
-    """What there is to say about the answers of one read."""
+    """The problems and notes of one read."""
 
     notes: list[str] = field(default_factory=list)
     problems: int = 0
@@ -159,7 +159,7 @@ def overview_of(
     read_at: float,
     sessions_failure: str = "",
 ) -> LicenseOverview:
-    """What the decoded answers of the three endpoints say. Pure. Raises QrsError where one is no license at all."""
+    """The overview in the decoded answers of the three endpoints. Pure. Raises QrsError if one is not a license."""
     findings = _Findings()
     sessions = None
     if sessions_failure:
@@ -223,12 +223,12 @@ def _access(overview: _Part) -> dict[AccessTypeName, AccessType]:
 
 
 def _knows(license_: _Part, name: str) -> bool:
-    """Whether the answer is of a release that has the field: those that know no signed key do not."""
+    """Whether the answer is from a release with the field: those without signed keys do not have it."""
     return name in license_.fields or "key" in license_.fields or "keyDetails" in license_.fields
 
 
 def _is_of_tokens(overview: _Part) -> bool:
-    """Whether the answer is that of releases which knew tokens only."""
+    """Whether the answer is from a release that knows tokens only."""
     return not {"professionalAccess", "analyzerAccess"} & set(overview.fields) and {"userAccess", "totalTokens"} <= set(
         overview.fields
     )
@@ -273,7 +273,7 @@ def _product(license_: _Part) -> str | None:
 
 
 def _form_of(text: str) -> str:
-    """`00/00/0000` for a date: what stands there may be anything, and goes into our own log."""
+    """`00/00/0000` for a date: the text may be anything, and goes into our own log."""
     return re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "0", printable(text[:1024], LONGEST_QUOTE)))
 
 
@@ -337,7 +337,7 @@ CountName = DaysUnused | Literal["never dated", "dated", "all"]
 
 
 def filters_at(now: float) -> dict[CountName, str]:
-    """The counts that tell how long seats have not been used, each with its filter; an empty one counts all.
+    """The counts that show how long seats have not been used, each with its filter; an empty one counts all.
 
     Only `le` is used, which is known from production. A seat without any date is in none but the last.
     """

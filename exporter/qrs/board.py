@@ -1,4 +1,4 @@
-"""Reading the Repository API in the background: what is known now, how old it may be, and when to read again."""
+"""Reads the Repository API in the background: the last figures, how old they may be, and when to read again."""
 
 import asyncio
 import logging
@@ -16,14 +16,14 @@ from exporter.qrs.overview import LicenseOverview, UnusedOverview
 FIRST_RETRY = 15.0
 """Seconds until the first try after a failure; doubled with each further one, up to the interval."""
 JITTER = 0.1
-"""Share of every pause by which it is shortened or prolonged, so that many exporters do not call in step."""
+"""Random variation of every pause, as a share of it, so that many exporters do not send requests simultaneously."""
 
 log = logging.getLogger("exporter.qrs")
 
 
 @dataclass
 class QrsBoard:
-    """What is known from the Repository API now. Written by `run_qrs` only."""
+    """The last figures of the Repository API. Written by `run_qrs` only."""
 
     settings: QrsConfig
     up: bool | None = None
@@ -40,16 +40,16 @@ class QrsBoard:
     _next_count: float = 0.0
     """When the seats are to be counted again, on the monotonic clock."""
     _failed_counts: int = 0
-    """Counts in a row that said less than was asked."""
+    """Consecutive counts that were incomplete."""
 
     def overview(self, now: float) -> LicenseOverview | None:
-        """The last good read until it is `max_age` old, then nothing: figures that old would lie."""
+        """The last good read until it is `max_age` old, then None: older figures would be misleading."""
         if self._last_good is None or now - self._last_good.read_at > self.settings.max_age:
             return None
         return self._last_good
 
     def unused(self, now: float) -> UnusedOverview | None:
-        """The last count of the seats that nobody uses, while at most the next one is missing."""
+        """The last count of the seats that nobody uses, unless more than one count has been missed since."""
         oldest = 2 * self.settings.seats_interval + self.settings.max_age
         if self._last_unused is None or now - self._last_unused.read_at > oldest:
             return None
@@ -89,7 +89,7 @@ def sync_seen(overview: LicenseOverview, settings: QrsConfig) -> QrsLicenseRead 
 
 
 async def read_into(board: QrsBoard) -> LicenseOverview | None:
-    """One read, kept on `board`; None where it failed."""
+    """One read, kept on `board`; None if it failed."""
     # Here, since its HTTP client takes longer to load than all the rest, and few sites need it.
     from exporter.qrs.client import read_overview
 
@@ -104,7 +104,7 @@ async def read_into(board: QrsBoard) -> LicenseOverview | None:
 
 
 async def count_into(board: QrsBoard, overview: LicenseOverview) -> UnusedOverview:
-    """One count of the seats that nobody uses, kept on `board`. That it fails takes nothing from `overview`."""
+    """One count of the seats that nobody uses, kept on `board`. A failure does not affect `overview`."""
     from exporter.qrs.client import read_unused  # here for the reason above
 
     try:
@@ -125,9 +125,9 @@ async def _count_if_due(board: QrsBoard, overview: LicenseOverview) -> None:
 
 
 async def run_qrs(board: QrsBoard, on_read: Callable[[LicenseOverview], None]) -> Never:
-    """Reads for ever: at once, then on the interval; after a failure sooner, then backing off to the interval.
+    """Reads forever: immediately, then at the interval; sooner after a failure, backing off to the interval.
 
-    `on_read` gets every good read. One line is logged for each change of state, not for each read (hazard 134).
+    `on_read` receives every successful read. Changes of state are logged, not every read (hazard 134).
     """
     failures = 0
     while True:

@@ -27,10 +27,10 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def server_name_of(settings: QrsConfig, url: str, environ: Mapping[str, str] = os.environ) -> str:
-    """The name that the server's certificate must carry: `server_name`, else the host of `url`.
+    """The name that the server's certificate must contain: `server_name`, else the host of `url`.
 
-    Qlik's certificates carry the name the node was installed with, not `localhost`; a loopback address therefore
-    means the name in Qlik's own `Host.cfg`, where there is one (seen in public scripts: base64 of the host name).
+    Qlik's certificates contain the name with which the node was installed, not `localhost`; for a loopback address it
+    is therefore the name in Qlik's `Host.cfg`, if there is one (seen in public scripts: base64 of the host name).
     """
     host = urlsplit(url).hostname or ""
     if settings.server_name:
@@ -118,8 +118,8 @@ def _unusable_pem(certificate: bytes, key: bytes, settings: QrsConfig) -> QrsErr
 
 
 def _load_pfx(context: ssl.SSLContext, certificate: bytes, settings: QrsConfig) -> None:
-    """A PFX file holds its own key. Python's TLS reads keys from files only, so the pair passes through a temporary
-    file, encrypted with a password that is never written anywhere.
+    """A PFX file contains its own key. Python's TLS reads keys from files only, so both are written to a temporary
+    file, encrypted with a password that is never stored.
     """
     password = settings.key_password.encode() or None
     try:

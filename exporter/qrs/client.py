@@ -1,4 +1,4 @@
-"""One read of the Repository API over mutual TLS. Only here it is talked to, and nothing but GET is sent.
+"""One read of the Repository API over mutual TLS. The only module that sends requests to it, and only GET.
 
 Endpoints and headers: qlik-facts 4.
 """
@@ -27,9 +27,9 @@ from exporter.qrs.overview import AccessTypeName, LicenseOverview, UnusedOvervie
 from exporter.threads import in_thread
 
 READ_TIMEOUT = 15.0
-"""Seconds for what one service is asked: files, connection and every answer together."""
+"""Seconds for everything that is requested of one service: files, connection and all answers."""
 CLOSE_TIMEOUT = 1.0
-"""Seconds that the event loop has after a read to close its connections, which are shut by then."""
+"""Seconds that the event loop has after a read to close its connections, which are already shut down."""
 LARGEST_ANSWER = 4 << 20
 """Bytes of one answer. The longest is the list of sessions, some 500 bytes each."""
 
@@ -59,8 +59,8 @@ async def read_unused(
     overview: LicenseOverview,
     timeout: float = READ_TIMEOUT,  # noqa: ASYNC109  # tests shorten it
 ) -> UnusedOverview:
-    """How long the seats that `overview` knows have not been used. Asks for numbers only, one after the other, so that
-    no name is fetched. A kind of seat that cannot be counted is a note. Raises QrsError where nothing can be asked.
+    """How long the seats of `overview` have not been used. Requests numbers only, one after the other, and no names. A
+    kind of seat that cannot be counted is a note. Raises QrsError if no request can be made.
     """
     now = time.time()
     answers: dict[AccessTypeName, dict[CountName, object] | QrsError] = {}
@@ -96,12 +96,12 @@ async def _read(settings: QrsConfig, seconds: float) -> LicenseOverview:
 
 class _Get(Protocol):
     def __call__(self, asked: Endpoint, wanted: str = "", /) -> Awaitable[object]:
-        """The JSON that is answered; `wanted` is the filter. Raises QrsError."""
+        """The JSON answer; `wanted` is the filter. Raises QrsError."""
 
 
 @contextlib.asynccontextmanager
 async def _asking(settings: QrsConfig, seconds: float) -> AsyncIterator[_Get]:
-    """What asks for one thing after another, over connections that end with the block. Raises QrsError."""
+    """A function for requests one after another, over connections that end with the block. Raises QrsError."""
     async with _within(seconds, repository(settings.url, LICENSE)):
         context = await in_thread(("file", settings.certificate), tls_context, settings)
     xrfkey = "".join(secrets.choice(_KEY_CHARACTERS) for _ in range(16))
@@ -132,7 +132,7 @@ async def _asking(settings: QrsConfig, seconds: float) -> AsyncIterator[_Get]:
 
 
 class _Resolver(AbstractResolver):
-    """Names as this machine's resolver knows them (hazard 120), looked up so that none that hangs holds up others."""
+    """Uses this machine's resolver (hazard 120), in such a way that a lookup that hangs does not block others."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -153,7 +153,7 @@ class _Resolver(AbstractResolver):
 
 @contextlib.asynccontextmanager
 async def _connections() -> AsyncIterator[aiohttp.TCPConnector]:
-    """Connections that end with the read. A polite TLS farewell would leave them to a stalled server's pleasure."""
+    """Connections that end with the read. An orderly TLS shutdown would depend on the server, which may hang."""
     sockets: list[socket.socket] = []
 
     def opened(address: tuple[Any, ...]) -> socket.socket:
@@ -182,7 +182,7 @@ async def _get(
     server_name: str,
     settings: QrsConfig,
 ) -> object:
-    """The JSON that is answered. Raises QrsError."""
+    """The JSON answer. Raises QrsError."""
     try:
         async with session.get(
             f"{asked.url}?{urlencode(query, quote_via=quote)}",  # a space as %20: `+` is not one everywhere

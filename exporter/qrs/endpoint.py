@@ -1,4 +1,4 @@
-"""Which service is asked for what: the setting that names it, and the address that follows from the setting."""
+"""Requests of the Repository API: the setting that names each service, and the address that follows from it."""
 
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -18,7 +18,7 @@ class Endpoint(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The path that is asked for."""
+        """The path of the request."""
         return urlsplit(self.url).path
 
     def __str__(self) -> str:
@@ -26,12 +26,12 @@ class Endpoint(NamedTuple):
 
 
 def repository(url: str, path: str) -> Endpoint:
-    """The Repository's `path`, such as `/qrs/license`; `url` may end in a slash, or hold `/qrs` and more."""
+    """The Repository's `path`, such as `/qrs/license`; `url` may end in a slash, or contain `/qrs` and more."""
     return Endpoint(_joined(url, "qrs", path), "qrs.url", "the Repository", 4242)
 
 
 def sessions(url: str) -> Endpoint:
-    """The list of the Proxy service's sessions; `url` may hold `/qps`, the virtual proxy behind it, and `/session`."""
+    """The list of the Proxy service's sessions; `url` may contain `/qps`, a virtual proxy after it, and `/session`."""
     steps = [step for step in urlsplit(url).path.split("/") if step]
     cut = _place("qps", steps)
     virtual = [step for step in steps[cut + 1 :] if step.lower() != "session"]
@@ -40,7 +40,7 @@ def sessions(url: str) -> Endpoint:
 
 
 def _joined(url: str, root: str, path: str) -> str:
-    """`path`, which begins with `root`, behind what `url` holds in front of that."""
+    """`path`, which begins with `root`, appended to the part of `url` before `root`."""
     parts = urlsplit(url)
     steps = [step for step in parts.path.split("/") if step]
     before = "".join(f"/{step}" for step in steps[: _place(root, steps)])

@@ -37,7 +37,7 @@ def unwanted_status(asked: Endpoint, status: int) -> QrsError:
 
 
 def no_json(asked: Endpoint, found: str) -> QrsError:
-    """The answer is not what this service answers."""
+    """An answer that this service would not give."""
     return QrsError("json", f"{asked} answered with {found}: {_is_it(asked)}")
 
 
@@ -87,13 +87,13 @@ def _cause(error: Exception) -> BaseException:
 
 
 _UNKNOWN_ISSUER = (7, 18, 19, 20, 21)
-"""OpenSSL's verdicts for an issuer that the CA file does not hold; 7 is a CA of the same name with another key."""
+"""OpenSSL's error numbers for an issuer that is not in the CA file; 7 is a CA of the same name with another key."""
 _OTHER_NAME = (62, 64)
-"""OpenSSL's verdicts for a certificate that carries another host name or address."""
+"""OpenSSL's error numbers for a certificate with another host name or address."""
 
 
 def _untrusted(error: ssl.SSLCertVerificationError, asked: Endpoint, settings: QrsConfig) -> QrsError:
-    """OpenSSL's verdict on the server's certificate, with the setting to look at."""
+    """OpenSSL's error about the server's certificate, with the setting to check."""
     whose = f"the certificate of {asked.service} ({asked.setting})"
     if error.verify_code in _OTHER_NAME:
         return QrsError(

@@ -1,4 +1,4 @@
-"""What the Repository API reports about the license: the outcome of one read. Data only."""
+"""What the Repository API reports about the license in one read. Data only."""
 
 from typing import Literal
 
@@ -52,7 +52,7 @@ class LicenseOverview(msgspec.Struct, frozen=True, kw_only=True):
     """The last second (UTC) of the earliest `Valid To` day; None if perpetual or unknown."""
     expired: bool | None = None
     valid: bool | None = None
-    """False if the Repository calls the license invalid or blacklisted; expiry is `expired`'s matter."""
+    """False if the Repository reports the license as invalid or blacklisted; for its expiry see `expired`."""
     kind: LicenseKind | None = None
     product: str | None = None
     subscription: bool | None = None
@@ -68,6 +68,6 @@ class LicenseOverview(msgspec.Struct, frozen=True, kw_only=True):
     updated: float | None = None
     """`license.updated`; that it is the last refresh is inferred (qlik-facts 4)."""
     notes: tuple[str, ...] = ()
-    """Sentences: what was missing, renamed or not understood, and what was taken for what. No secrets."""
+    """Sentences: what was missing, renamed or not understood, and how it was interpreted. No secrets."""
     problems: int = 0
     """How many fields were missing or not understood."""

@@ -25,7 +25,7 @@ class Ending(NamedTuple):
     named: bool
     """Whether there is a `Valid To` at all."""
     other_name: str
-    """Without a `Valid To`: the words that may stand for one, such as `Expires`."""
+    """Without a `Valid To`: the words that may mean the same, such as `Expires`."""
 
 
 def ending_of(details: str) -> Ending:
@@ -79,9 +79,9 @@ _SPELLINGS = tuple(
 
 
 def day_of(text: str) -> date | None:
-    """The day that `text` names, as written (a time or zone behind it moves nothing); None if it could be another one.
+    """The day in `text`, as written (ignoring a time or zone after it); None if it is ambiguous.
 
-    `31/12/2026` and `12/31/2026` can be read in one way only and are; `05/06/2026` can be May or June and is not.
+    `31/12/2026` and `12/31/2026` have only one meaning; `05/06/2026` can be May or June and is not accepted.
     """
     for spelling in _SPELLINGS:
         if found := spelling.fullmatch(text.strip()):

@@ -1,4 +1,4 @@
-"""What follows from an observation, and the sentences that say it: the ground that the rules stand on. Pure."""
+"""What follows from an observation, and the sentences about it, on which the rules are based. Pure."""
 
 from collections import Counter
 from itertools import pairwise
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 NETWORK_ERRORS: tuple[ErrorClass, ...] = ("dns", "refused", "timeout", "reset", "other")
 CONTACTS = ("contact_failed", "backend_unreachable")
-"""The messages of an error of the class `other` that is one of the network."""
+"""The messages of class `other` that are network errors."""
 SYNC_ERRORS: tuple[ErrorClass, ...] = (*NETWORK_ERRORS, "tls", "proxy", "http")
 """The errors of the Licenses log that make a sync fail."""
 
 
 class Evidence:
-    """What follows from one observation, named for the rules below."""
+    """What follows from one observation, for the rules."""
 
     def __init__(self, seen: "Observation") -> None:
         self.seen, self.now, self.state, self.rules = seen, seen.now, seen.state, seen.rules
@@ -42,7 +42,7 @@ class Evidence:
         self.dead = self.stale and self._confirmed()
         self.qrs = seen.qrs.overview(seen.now) if seen.qrs else None
         self.unused = seen.qrs.unused(seen.now) if seen.qrs else None
-        # A probe that fails beside a failing sync needs no patience: the two confirm each other.
+        # A failing probe counts immediately while syncs fail: the two confirm each other.
         patience = 0.0 if seen.state.consecutive_failures else self.limits.unreachable
         self.good, self.bad = self._probed("backend", patience)
         _, self.repository_bad = self._probed("repository", self.limits.repository_down)
@@ -50,7 +50,7 @@ class Evidence:
         self.stranger = bool(
             self.error and self.error[0] == "http" and seen.state.last_error_message == "answered_by_stranger"
         )
-        """Whether somebody else than the backend answered last."""
+        """Whether something other than the backend answered last."""
 
     def _recovered(self) -> float | None:
         """When the license became good again, if it was stale shortly before."""
@@ -62,7 +62,7 @@ class Evidence:
         return first if first is not None and first - stale < max(self.limits.stale_recent, REFUSED_WINDOW) else None
 
     def unexplained_since(self, reason: DenialReason) -> float:
-        """Since when refusals speak of a trouble of now: for an hour, and not before the license became good again."""
+        """Since when refusals count as current: for an hour, and not from before the license became good again."""
         hour = self.now - REFUSED_WINDOW
         if self.recovered is None or reason != "no_access_pass":
             return hour
@@ -73,7 +73,7 @@ class Evidence:
         return sum(any(since < at <= self.now for at in times) for times in users.values())
 
     def _confirmed(self) -> bool:
-        """Whether the stale verdict is young, or users are refused as it says."""
+        """Whether the stale verdict is recent, or users are refused accordingly."""
         young = self.now - (self.state.stale_verdict or 0.0) < self.limits.stale_recent
         return young or self.refused >= self.limits.denied_users
 
@@ -114,12 +114,12 @@ class Evidence:
         return max(kept, int(last is not None and since < last <= self.now))
 
     def licenses_silent(self) -> bool:
-        """Whether the Licenses service has written nothing for longer than its daily rhythm, though we can read."""
+        """Whether the Licenses service has logged nothing for longer than its daily interval, although we can read."""
         last = self.state.last_entry.get("licenses", self.seen.covered_since)
         return self.expected and last is not None and self.now - last > self.limits.overdue
 
     def covered(self) -> float:
-        """Seconds for which the Licenses log has been watched."""
+        """Seconds for which the Licenses log has been followed."""
         return self.now - self.seen.covered_since if self.seen.covered_since is not None else 0.0
 
     # --- sentences
@@ -129,7 +129,7 @@ class Evidence:
         return f"{instant(at)} ({ago(at, self.now)})"
 
     def success_sentence(self) -> str:
-        """The last success, and how far it can be trusted."""
+        """The last success, and how it is known."""
         if self.success is None:
             return "No successful sync is known."
         how = {
@@ -140,7 +140,7 @@ class Evidence:
         return f"The last successful sync was at {self.at(self.success)}. {how}"
 
     def probe_sentences(self) -> list[str]:
-        """What the probes of the backend say."""
+        """The results of the backend probes."""
         said = []
         if self.bad is not None:
             said.append(failed_probe(self.bad, self))
@@ -160,11 +160,11 @@ class Evidence:
 
     @property
     def overdue_lockout(self) -> bool:
-        """Whether users should be locked out by now, according to our own clock."""
+        """Whether users should be locked out by now, according to the sync clock."""
         return self.expected and self.lockout is not None and self.lockout <= self.now
 
     def flapping(self) -> "tuple[list[bool], int, list[tuple[Reason, int]] | None] | None":
-        """Good and bad probes, or syncs, by turns, how often they changed, and the probes' reasons; None: steady."""
+        """Good and bad probes or syncs in order, how often they changed, and the probes' reasons; None: steady."""
         limits = self.limits
         for history in self.seen.probes:
             if history.settings.role == "backend":
@@ -184,20 +184,20 @@ class Evidence:
         return (syncs, changes, None) if (changes := self._changes(syncs)) else None
 
     def _changes(self, recent: "list[bool]") -> int:
-        """How often good and bad change, where that is worth a finding; else 0."""
+        """How often good and bad alternate, if that is worth a finding; else 0."""
         changes = sum(before != after for before, after in pairwise(recent))
         steady = changes < self.limits.flapping_changes or sum(recent) / len(recent) >= self.limits.flapping_share
         return 0 if not recent or steady else changes
 
     def invalid_for(self) -> float:
-        """Seconds for which the service has called the license invalid again and again, up to now; 0: it has not."""
+        """Seconds for which the service has repeatedly reported the license as invalid, up to now; 0: it has not."""
         last, since = self.state.last_error.get("invalid"), self.state.invalid_since
         if last is None or since is None or self.now - last > max(INVALID_PAUSE, 2 * self.state.sync.rhythm):
             return 0.0
         return last - since
 
     def repository_sentences(self) -> list[str]:
-        """What the Repository's license loggers complained about within a day."""
+        """The warnings and errors of the Repository's license loggers within a day."""
         recent = {level: at for level, at in self.state.last_severe.items() if self.now - at < DAY}
         if not recent:
             return []
@@ -223,7 +223,7 @@ class Evidence:
         return [f"{users} {were(self.refused)} refused without an access pass within the last hour."]
 
     def skew(self) -> float | None:
-        """The clock's error where it is too large."""
+        """The error of this machine's clock, if it is too large."""
         for result in (self.bad, self.good):
             if result is not None and result.clock_skew is not None and abs(result.clock_skew) > self.limits.clock_skew:
                 return result.clock_skew

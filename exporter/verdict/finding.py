@@ -1,4 +1,4 @@
-"""What a verdict is: the closed set of names, their order, and the shape of a finding."""
+"""The verdict's data: the closed set of names, their order, and the fields of a finding."""
 
 from typing import Literal, get_args
 
@@ -31,7 +31,7 @@ Severity = Literal["ok", "warning", "critical", "unknown"]
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that the evidence says."""
+    """One conclusion from the evidence."""
 
     verdict: VerdictName
     severity: Severity
@@ -39,7 +39,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One sentence."""
     users_see: str
     evidence: tuple[str, ...]
-    """Sentences with figures and instants."""
+    """Sentences with figures and times."""
     cure: tuple[str, ...]
     """Steps, in order."""
     alert: str
@@ -47,7 +47,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Judgement(Finding, frozen=True, kw_only=True):
-    """The worst finding, and the lesser ones beside it."""
+    """The worst finding, and the lesser ones."""
 
     also: tuple[Finding, ...] = ()
 
@@ -74,4 +74,4 @@ WORST_FIRST: tuple[VerdictName, ...] = (
     "not_enough_evidence",
     "well",
 )
-"""Which finding is said first among those that are critical, and then among the others."""
+"""The order of critical findings, and then of the others."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def judge(seen: "Observation") -> Judgement:
-    """What `seen` means: the worst finding first. Pure, and total: there is always a verdict."""
+    """The findings about `seen`, the worst first. Pure, and total: there is always a verdict."""
     evidence = Evidence(seen)
     findings = [finding for rule in (*sync.RULES, *rules.RULES) for finding in rule(evidence)]
     if not any(finding.severity == "critical" or finding.verdict in _SAY_ENOUGH for finding in findings):
@@ -56,4 +56,4 @@ _SAY_ENOUGH: frozenset[VerdictName] = frozenset(
         "license_stale",
     }
 )
-"""Findings beside which "not enough evidence" would only repeat that the sync is in trouble."""
+"""Findings next to which "not enough evidence" would only repeat that there is a problem with the sync."""

@@ -1,15 +1,15 @@
-"""When something is worth a finding: the limits of the shipped alerts, in one table."""
+"""The limits above which something is a finding: those of the shipped alerts, in one table."""
 
 import msgspec
 
 HOUR = 3600.0
 DAY = 24 * HOUR
 USUAL_GRACE = 5 * DAY
-"""The grace that the spans below are made for."""
+"""The grace for which the durations below are chosen."""
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """When something is worth a finding. Each limit is that of the alert named beside it; spans are in seconds."""
+    """The limits for findings. Each is that of the alert named below it; durations are in seconds."""
 
     stale_recent: float = 72 * HOUR
     """QlikLicenseStale; an older verdict is QlikLicenseStaleUnconfirmed."""
@@ -18,9 +18,9 @@ class Limits(msgspec.Struct, frozen=True):
     overdue: float = 26 * HOUR
     """QlikLicenseSyncOverdue, QlikLicenseSyncNotAttempted, QlikLicenseLogSilent, QlikLicenseContactLost."""
     unreachable: float = 15 * 60
-    """QlikLicenseBackendUnreachable. A one-shot probe counts at once."""
+    """QlikLicenseBackendUnreachable. A one-shot probe counts immediately."""
     repository_down: float = 5 * 60
-    """QlikLicenseRepositoryDown. A one-shot probe counts at once."""
+    """QlikLicenseRepositoryDown. A one-shot probe counts immediately."""
     flapping_window: float = 6 * HOUR
     """QlikLicenseBackendFlapping, with the two below."""
     flapping_share: float = 0.95
@@ -30,7 +30,7 @@ class Limits(msgspec.Struct, frozen=True):
     unclear: int = 3
     """QlikLicenseSyncUnclear: attempts of which it is not known how they ended."""
     denied_users: int = 3
-    """QlikLicenseAccessDenied: distinct users within the hour, and the refusals that they must have had together."""
+    """QlikLicenseAccessDenied: distinct users within the hour, and their refusals in total."""
     denials: int = 5
     massive_users: int = 10
     """QlikLicenseAccessDeniedMassive."""
@@ -52,8 +52,8 @@ LIMITS = Limits()
 def limits_of(grace: float) -> Limits:
     """The limits for a site's grace.
 
-    A grace that is not even longer than the warning before a lockout is no site's but a demonstration's: there all
-    spans of Qlik's clock shrink as the grace did.
+    A grace that is not longer than the warning before a lockout is only used by the demo: then all durations of Qlik's
+    processes are scaled like the grace.
     """
     if grace > LIMITS.lockout_near:
         return LIMITS

@@ -18,7 +18,7 @@ from exporter.verdict.phrases import (
 from exporter.verdict.sync import way_cure
 from exporter.wording import ago, count, instant, listed, span
 
-# --- the license is dead ---------------------------------------------------------------------------------------------
+# --- the license is stale, expired or invalid ------------------------------------------------------------------------
 
 
 def _license_stale(seen: Evidence) -> list[Finding]:
@@ -108,7 +108,7 @@ def _license_expired(seen: Evidence) -> list[Finding]:
 
 
 def _contradicted(seen: Evidence) -> list[Finding]:
-    """A license that is said to never synchronise, and a log that says otherwise."""
+    """A license that is configured as never synchronising, although the log shows otherwise."""
     if not seen.offline:
         return []
     state, kind = seen.state, f"`license.kind: {seen.rules.kind}`"
@@ -154,7 +154,7 @@ def _contradicted(seen: Evidence) -> list[Finding]:
 
 
 def _invalid(seen: Evidence) -> list[Finding]:
-    """A license that the service calls invalid for a day: forcing a sync does that for minutes."""
+    """A license that the service reports as invalid for a day: forcing a sync causes that for minutes only."""
     if seen.offline or seen.invalid_for() < DAY:
         return []
     return [
@@ -210,7 +210,7 @@ def _repository_down(seen: Evidence) -> list[Finding]:
 
 
 def _refusals(seen: Evidence) -> list[Finding]:
-    """Users that are refused while the license itself is good; else their refusals are evidence of its trouble."""
+    """Users that are refused although the license is good; otherwise refusals are evidence of its problem."""
     parallel = [_parallel(seen)] if seen.parallel or seen.denials("parallel_sessions") else []
     if seen.dead or seen.overdue_lockout or (seen.qrs is not None and seen.qrs.expired):
         return parallel
@@ -302,7 +302,7 @@ def _parallel(seen: Evidence) -> Finding:
     )
 
 
-# --- what was bought -------------------------------------------------------------------------------------------------
+# --- seats, capacity, expiry -----------------------------------------------------------------------------------------
 
 
 def _seat_sentences(seen: Evidence) -> list[str]:
@@ -318,7 +318,7 @@ def _seat_sentences(seen: Evidence) -> list[str]:
 
 
 def _unused_sentences(seen: Evidence) -> list[str]:
-    """Seats that could be given to others, without naming anyone: the longest time for which any was not used."""
+    """Seats that could be given to others, by the longest time for which any was not used; names no user."""
     sentences = []
     for name, seats in seen.unused.access.items() if seen.unused else ():
         allocated = count(seats.allocated, f"{name} seat")
@@ -412,11 +412,11 @@ def _license_expiring(seen: Evidence) -> list[Finding]:
     ]
 
 
-# --- what we cannot see ----------------------------------------------------------------------------------------------
+# --- unreadable logs, missing evidence -------------------------------------------------------------------------------
 
 
 def _tail_blind(seen: Evidence) -> list[Finding]:
-    """Logs that we cannot read: our own trouble, not the license's."""
+    """Logs that the exporter cannot read, which is no problem of the license."""
     blind: dict[LogName, str] = {}
     for log, figures in seen.seen.logs.items():
         if log == "licenses" and seen.offline:
@@ -453,7 +453,7 @@ def _tail_blind(seen: Evidence) -> list[Finding]:
 
 
 def doubt(seen: Evidence) -> list[Finding]:
-    """What is missing where the license can be called neither good nor bad."""
+    """What is missing if the license can be called neither good nor bad."""
     if seen.offline or (seen.expected and seen.success is not None):
         return []
     missing, supply = [], []
@@ -501,7 +501,7 @@ def doubt(seen: Evidence) -> list[Finding]:
 
 
 def well(seen: Evidence) -> Finding:
-    """What is said where no rule found anything."""
+    """The verdict if no rule found anything."""
     evidence = []
     if seen.offline:
         kind = (

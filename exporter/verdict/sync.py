@@ -1,4 +1,4 @@
-"""The rules of the sync: whether it fails and why, whether the service is silent, and the lockout that comes of it."""
+"""The rules of the sync: whether and why it fails, whether the service is silent, and the resulting lockout."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ _BY_REASON: dict[str, VerdictName] = {
     "proxy_auth": "sync_failing_proxy",
     "tls_untrusted": "sync_failing_interception",
 }
-"""The verdict for a failed probe's reason; all others are the network's."""
+"""The verdict for the reason of a failed probe; all other reasons mean the network."""
 _REASON_WORDS: dict[Reason, str] = {
     "dns": "this machine cannot resolve the name of {peer}",
     "tcp_refused": "the connection to {peer} is refused",
@@ -43,7 +43,7 @@ _REASON_WORDS: dict[Reason, str] = {
     "reset": "the connection is cut",
     "other": "what failed is in the message of the probe",
 }
-"""What a failed probe found. The peer is the proxy where there is one."""
+"""What a failed probe found. The peer is the proxy if there is one."""
 _ERROR_WORDS: dict[ErrorClass, str] = {
     "dns": "the name of the backend cannot be resolved",
     "refused": "the connection is refused",
@@ -61,13 +61,13 @@ class _Cause(msgspec.Struct, frozen=True):
 
     verdict: VerdictName
     because: str
-    """With what joins it to the sentence before it."""
+    """Including the conjunction or punctuation that connects it to the sentence before it."""
     evidence: tuple[str, ...]
     cure: tuple[str, ...]
 
 
 def _cause(seen: Evidence) -> _Cause:
-    """Why syncs fail, by the service's own words and by our probes. What contradicts itself is said."""
+    """Why syncs fail, according to the log of the service and our probes. Contradictions are reported."""
     error = seen.error[0] if seen.error else None
     good, bad = seen.good, seen.bad
     evidence = []
@@ -177,7 +177,7 @@ def _cause(seen: Evidence) -> _Cause:
 
 
 def way_cure(seen: Evidence) -> tuple[str, ...]:
-    """How to open the way to the backend, by the stage at which the probe ends."""
+    """How to make the backend reachable, by the stage at which the probe fails."""
     steps = []
     if seen.bad is not None and seen.bad.reason is not None:
         steps.append(seen.bad.cure)
@@ -189,10 +189,10 @@ def way_cure(seen: Evidence) -> tuple[str, ...]:
 
 
 def _sync(seen: Evidence) -> list[Finding]:
-    """Syncs that fail, are overdue or cannot work, the silence of the service, and the lockout that comes of it."""
+    """Syncs that fail, are overdue or cannot work, the silence of the service, and the resulting lockout."""
     if not seen.expected or seen.dead:
         return []
-    if seen.stale:  # long ago, and not confirmed since: only whether the service still lives is worth a finding
+    if seen.stale:  # long ago, and not confirmed since: only whether the service is still running is worth a finding
         return [_silence(seen)] if seen.licenses_silent() else []
     limits, state = seen.limits, seen.state
     age = seen.now - seen.success if seen.success is not None else None
@@ -208,7 +208,7 @@ def _sync(seen: Evidence) -> list[Finding]:
     if unclear and not failing and seen.bad is None:
         findings.append(_unclear(seen))
     elif seen.flapping() is not None and state.consecutive_failures < limits.failures and not overdue:
-        pass  # the finding of a backend that comes and goes says it
+        pass  # covered by the finding of an unreliable connection
     elif failing or seen.bad is not None or (overdue and not silent):
         findings.append(_sync_finding(seen, cause, failing, overdue, attempt_age))
     if silent:
@@ -262,7 +262,7 @@ def _sync_finding(seen: Evidence, cause: _Cause, failing: bool, overdue: bool, a
 
 
 def _unclear(seen: Evidence) -> Finding:
-    """Attempts whose end is neither silence nor a failure that is understood."""
+    """Attempts that ended neither in silence nor with a recognised failure."""
     number = seen.state.unclear_attempts
     since = " since the last success" if seen.success is not None else ""
     evidence = [
@@ -323,7 +323,7 @@ def _lockout_sentence(seen: Evidence, condition: str) -> str:
 
 
 def _lockout(seen: Evidence, cause: _Cause, findings: list[Finding]) -> Finding | None:
-    """The lockout that comes: the grace since the last success, or since the first sign of the service."""
+    """The expected lockout: the grace since the last success, or since the first sign of the service."""
     due = seen.lockout
     if due is None or due - seen.now >= seen.limits.lockout_near:
         return None
@@ -366,7 +366,7 @@ def _lockout(seen: Evidence, cause: _Cause, findings: list[Finding]) -> Finding 
 
 
 def _interception(seen: Evidence) -> list[Finding]:
-    """A certificate of somebody else, though the connection stands: the service may trust it less than we do."""
+    """A certificate from an unexpected issuer on a working connection, which the service may not trust."""
     good = seen.good
     if good is None or good.issuer_expected is not False or not seen.expected:
         return []
@@ -390,7 +390,7 @@ def _interception(seen: Evidence) -> list[Finding]:
 
 
 def _backend_flapping(seen: Evidence) -> list[Finding]:
-    """A backend that comes and goes: by the probes, else by the syncs of the log. One finding, whoever sees it."""
+    """An unreliable connection to the backend, according to the probes, else to the syncs in the log: one finding."""
     if not seen.expected or seen.dead:
         return []
     found = seen.flapping()

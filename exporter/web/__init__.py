@@ -1,1 +1,1 @@
-"""The HTTP side: routes, the status page, and who may ask what."""
+"""The web server: routes, the status page, and access control."""

@@ -1,4 +1,4 @@
-"""Who asks: client certificates, logins, the rate of requests, and whether a program of this machine asks."""
+"""Who sends a request: client certificates, logins, the request rate, and whether it comes from this machine."""
 
 import asyncio
 import base64
@@ -17,10 +17,10 @@ from exporter.web.limits import Limits
 from exporter.web.webfile import Rules, TlsRules
 
 LONGEST_PASSWORD = 72
-"""Bytes: bcrypt looks at no more."""
+"""Bytes: bcrypt ignores the rest of a password."""
 
 GUARDED_PATHS = frozenset({"/-/reload", "/config", "/api/v1/events"})
-"""Answered to loopback only while there are no users (contract, Endpoints)."""
+"""Answered to programs on this machine only, unless there are web users."""
 
 _LOCAL_HOST = re.compile(r"(?:localhost|(127(?:\.[0-9]{1,3}){3})|\[::1\])(?::([0-9]{1,5}))?", re.ASCII | re.IGNORECASE)
 _OWN_FIELDS = re.compile(
@@ -35,7 +35,7 @@ under too many names to list (X-Forwarded-For, Forwarded, Via, CF-Ray, X-Request
 
 
 def certificate_admitted(tls: TlsRules, certificate: Mapping[str, Any] | None) -> bool:
-    """Whether the client's verified certificate has one of the names asked for (exact match, as in the toolkit)."""
+    """Whether the client's verified certificate has one of the required names (exact match, as in the toolkit)."""
     if tls.allowed_names is None:
         return True
     names = {str(value) for _, value in (certificate or {}).get("subjectAltName", ())}
@@ -52,7 +52,7 @@ def _plain_address(text: str) -> str:
 
 
 class Logins:
-    """Checks user names and passwords, off the event loop; remembers only keyed digests of those that were right.
+    """Checks user names and passwords outside the event loop; remembers only keyed digests of correct ones.
 
     Addresses take turns, so that a client with many logins delays only its own.
     """
@@ -68,7 +68,7 @@ class Logins:
         """Waiting logins by group of addresses; the next group comes first."""
 
     async def admitted(self, rules: Rules, authorization: str | None, group: str = "") -> bool | None:
-        """Whether the header names a user of `rules` and the password; None: too many of the `group` are asking."""
+        """Whether the header has a user of `rules` and the right password; None: too many logins of `group` wait."""
         login = _login(authorization)
         if login is None:
             return False
@@ -96,7 +96,7 @@ class Logins:
     async def _turn(self, group: str) -> bool:
         """Wait until a check may begin; False if too many are waiting. Call `_next` after the check."""
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # the listener was replaced, and nobody of the old loop waits any more
+        if loop is not self._loop:  # the listener was replaced, and the logins of the old loop are gone
             self._loop, self._checking, self._waiting = loop, 0, OrderedDict()
         if self._checking < self._limits.logins_checked:
             self._checking += 1
@@ -151,10 +151,10 @@ def _cost(password_hash: str) -> int:
 def _password_right(password: bytes, password_hash: str | None, costliest: int) -> bool:
     """Whether the password matches the hash; None: there is no such user.
 
-    A refusal takes as long as a check of the `costliest` hash, so that it does not tell whether there is such a user:
+    A refusal takes as long as a check of the `costliest` hash, so that it does not reveal whether there is such a user:
     each step of cost doubles the work, and 2^c + 2^c + 2^(c+1) + … + 2^(n-1) = 2^n.
     """
-    import bcrypt  # where there are no users, nothing here depends on a library in machine code
+    import bcrypt  # a compiled library, needed only if there are users
 
     if b"\0" in password:  # no other program would hash it whole
         password = hashlib.sha256(password).hexdigest().encode()  # wrong, and just as slow
@@ -171,7 +171,7 @@ def _password_right(password: bytes, password_hash: str | None, costliest: int) 
 
 
 class RateLimit:
-    """A token bucket over all requests together, as in the toolkit."""
+    """A token bucket for all requests together, as in the toolkit."""
 
     def __init__(self) -> None:
         self._measure: tuple[int, float] | None = None
@@ -192,13 +192,13 @@ class RateLimit:
 
 
 def is_local(peer: str | None, version: tuple[int, int], hosts: Sequence[str], fields: Iterable[str]) -> bool:
-    """Whether a program on this machine asks, for itself.
+    """Whether a request comes from a program on this machine, on its own behalf.
 
     `peer` is its address, `version` that of HTTP, `hosts` each value of the Host field, `fields` the names of all
-    header fields. A page that a browser here got from elsewhere may have made its own name point at 127.0.0.1 (DNS
-    rebinding), so the host must be loopback, too. A proxy on this machine passes on requests of others: nginx does so
-    in HTTP/1.0 and with a Host of its own, others add a header field. One that does neither cannot be told from a
-    program of this machine.
+    header fields. A web page in a browser on this machine may have made its own name point at 127.0.0.1 (DNS
+    rebinding), so the host must be loopback, too. A proxy on this machine forwards requests of others: nginx does so
+    with HTTP/1.0 and its own Host, others add a header field. One that does neither cannot be distinguished from a
+    program on this machine.
     """
     return (
         peer is not None
@@ -211,7 +211,7 @@ def is_local(peer: str | None, version: tuple[int, int], hosts: Sequence[str], f
 
 
 def is_local_host(host: str) -> bool:
-    """Whether a Host field names this machine, in the one way that programs write it.
+    """Whether a Host field names this machine, in the spelling that programs use.
 
     `localhost`, an address of 127.0.0.0/8 as four numbers, or `[::1]`, each with or without a port.
     """
@@ -238,7 +238,7 @@ def group_of(peer: object) -> str:
 
 
 def is_from_elsewhere(headers: Mapping[str, str]) -> bool:
-    """Whether a browser says that another site's page sent the request."""
+    """Whether a browser reports that another site's page sent the request."""
     if headers.get("Sec-Fetch-Site", "none").lower() in ("cross-site", "same-site"):
         return True
     origin = headers.get("Origin")

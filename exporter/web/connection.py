@@ -48,13 +48,13 @@ class Connections:
         self._number += 1
 
     def touch(self, connection: "Connection") -> None:
-        """The connection waits for something else from now on."""
+        """Note that the connection has begun to wait for something else."""
         group = self._groups.get(connection.group)
         if group is not None and connection in group:
             group.move_to_end(connection)
 
     def remove(self, connection: "Connection") -> None:
-        """Forget a connection that is closed or being closed."""
+        """Remove a connection that is closed or being closed."""
         group = self._groups.get(connection.group)
         if group is not None and connection in group:
             del group[connection]
@@ -63,14 +63,14 @@ class Connections:
                 del self._groups[connection.group]
 
     def longest_waiting(self, group: str | None = None) -> "Connection | None":
-        """The one of the group, or of the group with the most connections; None if there is none."""
+        """The one that has waited longest, of the group or of the largest group; None if there is none."""
         if group is None:
             group = max(self._groups, key=self.number_of, default="")
         return next(iter(self._groups.get(group, ())), None)
 
 
 class Heads:
-    """Counts the heads of requests in what a client sends. Bodies, which no request here needs, count like heads."""
+    """Counts the heads of requests in the data of a client. Bodies, which no request needs, count like heads."""
 
     def __init__(self) -> None:
         self.complete = 0
@@ -113,7 +113,7 @@ class Connection(web.RequestHandler):
             max_line_size=limits.line_bytes,
             max_field_size=limits.line_bytes,
             lingering_time=limits.lingering,
-            auto_decompress=False,  # nobody reads a body here, least of all one that unfolds to gigabytes
+            auto_decompress=False,  # no body is read, least of all one that decompresses to gigabytes
         )
         self.tls, self.group = tls, group_of(wire.get_extra_info("peername"))
         self.answering = False
@@ -136,7 +136,7 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
         early, self._early = self._early or [], None
         if self.tls and not certificate_admitted(self.tls, transport.get_extra_info("peercert")):
-            self.force_close()  # what it has sent already is not looked at
+            self.force_close()  # what it has sent so far is ignored
             self.drop()
             return
         for data in early:
@@ -190,7 +190,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """An error answer that repeats nothing from the request."""
+        """An error response that contains nothing from the request."""
         if exc is not None and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             _log.error("a web answer failed: %s", type(exc).__name__)
         refusal = web.Response(status=status, text=f"{HTTPStatus(status).phrase}.\n")
@@ -201,7 +201,7 @@ class Connection(web.RequestHandler):
     def log_exception(self, *args: object, **kw: object) -> None:
         """Log the type of an error without its text, which may come from the client."""
         error = kw.get("exc_info")
-        if not isinstance(error, HttpProcessingError):  # a client that speaks no HTTP fills no log
+        if not isinstance(error, HttpProcessingError):  # clients that send no HTTP must not fill the log
             _log.error("a web connection failed: %s", type(error).__name__)
 
 
@@ -228,7 +228,7 @@ class Opening(asyncio.Protocol):
 
     async def _secured(self, wire: asyncio.Transport, connection: Connection, tls: TlsRules) -> None:
         secured = None
-        with contextlib.suppress(OSError):  # the client went away, took too long, or speaks no TLS that we do
+        with contextlib.suppress(OSError):  # the client disconnected, took too long, or supports no TLS that we do
             secured = await asyncio.get_running_loop().start_tls(
                 wire,
                 connection,

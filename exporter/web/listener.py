@@ -1,7 +1,7 @@
-"""The web server's event loop: serves its ports, holds clients to the limits, and is replaced when it is dead.
+"""The web server's event loop: serves its ports, enforces the limits for clients, and is replaced if it hangs.
 
-The loop is a selector loop in a thread of its own on every platform: a Proactor listener can die of one client's reset
-(hazard 118), and nothing that the rest of the exporter does may delay a scrape (hazard 122).
+It is a selector loop in its own thread on every platform: a client's reset can close a Proactor listener (hazard 118),
+and the rest of the exporter must not delay a scrape (hazard 122).
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from exporter.web.sockets import (
 )
 
 LAST_TURNS = 20
-"""Turns of 10 ms that the tasks of a loop that ends have at most."""
+"""Cycles of 10 ms that the remaining tasks of a loop have at its end."""
 SPOKEN = (HttpVersion10, HttpVersion11)
 """The versions of HTTP that are answered."""
 
@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class Listener:
-    """The ports, served by one loop in one daemon thread, and a watchdog that replaces both when they are dead."""
+    """The ports, served by one loop in one daemon thread, and a watchdog that replaces both if they hang."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Listener:
                 missed = 0 if self._replaced() else self._limits.knocks_missed
 
     def _answers(self) -> bool:
-        """Whether every port accepts: knock from outside, and ask whether the loop heard it (hazard 118)."""
+        """Whether every port accepts: connect to it, and check that the loop accepted the connection (hazard 118)."""
         loop = self._loop
         if loop is None or not loop.alive:
             return False
@@ -137,7 +137,7 @@ class Listener:
 
 
 class _LoopThread:
-    """One event loop in one daemon thread, with the sockets it accepts from: replaced as a whole when dead."""
+    """One event loop in one daemon thread, with its listening sockets: replaced as a whole if it hangs."""
 
     def __init__(self, sockets: Sequence[socket.socket], handle: Handler, security: Security, limits: Limits) -> None:
         self.accepted = [0] * len(sockets)
@@ -156,11 +156,11 @@ class _LoopThread:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     def stop(self, timeout: float) -> None:
-        """End within `timeout` seconds: answers being made get half of it. A thread that hangs is left behind."""
+        """End within `timeout` seconds, half of which is for answers in progress. A thread that hangs is abandoned."""
         with contextlib.suppress(RuntimeError):  # the loop has ended on its own
             self._loop.call_soon_threadsafe(self._begin_stop, timeout / 2)
         self._thread.join(timeout)
@@ -189,14 +189,14 @@ class _LoopThread:
                 if not asyncio.all_tasks(self._loop):
                     break
         except OSError:
-            pass  # another such socket: what is left ends with the process
+            pass  # another such socket: the rest ends with the process
         finally:
             self._loop.close()
 
     async def _serve(self) -> None:
         for index, listening in enumerate(self._sockets):
             opening = functools.partial(self._opening, index)
-            # A server accepts as many in one turn as its backlog says; what the system keeps is set again.
+            # A server accepts as many per cycle as its backlog; the backlog of the system is set again.
             server = await self._loop.create_server(opening, sock=listening, backlog=self._limits.accepts_per_turn)
             self._servers.append(server)
             listening.listen(self._limits.backlog)
@@ -233,16 +233,16 @@ class _LoopThread:
             return
         for connection in list(self._connections):
             connection.drop()
-        self._loop.call_later(0.02, self._loop.stop)  # one more turn, for the transports to close
+        self._loop.call_later(0.02, self._loop.stop)  # one more cycle, for the transports to close
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast(Connection, request.protocol)
         connection.answer_begins(request.can_read_body)
         if connection.tls is not self._security.current().tls:
-            connection.drop()  # opened under rules that no longer hold; the client comes again
+            connection.drop()  # opened under rules that no longer apply; the client can reconnect
             raise asyncio.CancelledError
         if request._version not in SPOKEN:
-            request._version = HttpVersion11  # else aiohttp repeats in its status line what it was asked for
+            request._version = HttpVersion11  # else aiohttp repeats the version of the request in its status line
             return connection.handle_error(request, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
         if connection.pipelined:  # one of these per cycle of the loop, so that they do not delay other clients
             async with self._turns:

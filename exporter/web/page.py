@@ -1,6 +1,6 @@
-"""The status page: `status.Status` as one HTML document. Pure. No outside resource, and hardly any script.
+"""The status page: `status.Status` as one HTML document. Pure. No external resources, and little script.
 
-Every text goes through `escape`. Colour never says anything alone: a word, a height or a shape says it, too.
+Every text goes through `escape`. Nothing is shown by colour alone, but also by a word, a height or a shape.
 """
 
 import html
@@ -19,7 +19,7 @@ from exporter.wording import ago, brief, count, instant, span
 
 NAME = "qlik-license-exporter"
 PATIENCE = 20
-"""Seconds that a renewal may take."""
+"""Seconds that an update of the page may take."""
 REFRESH = 60
 """Seconds after which the page reloads itself."""
 
@@ -52,7 +52,7 @@ _MARKS = {
 
 
 def escape(text: str) -> str:
-    """`text` as HTML, without characters that a browser obeys."""
+    """`text` as HTML, without control characters."""
     return html.escape(printable(text))
 
 
@@ -130,11 +130,11 @@ def _list(kind: str, items: Iterable[str]) -> str:
 
 
 def _prose(text: str) -> str:
-    """A sentence in which `backticks` mark what is to be typed."""
+    """A sentence in which `backticks` mark code."""
     return _TYPED.sub(r"<code>\1</code>", escape(text))
 
 
-# --- the clock -------------------------------------------------------------------------------------------------------
+# --- the sync clock --------------------------------------------------------------------------------------------------
 
 
 def _clock(status: Status) -> str:
@@ -261,7 +261,7 @@ def _timeline(timeline: Timeline, now: float) -> str:
         title = f"<title>{instant(slot.since)}: {_MARKS.get(slot.sync, '')}</title>"
         if slot.sync in ("failed", "stale"):
             sync_marks.append(f'<g>{title}<rect class="bad" x="{x}" y="2" width="16" height="36"/></g>')
-            if slot.sync == "failed":  # a gap tells it from stale without its colour
+            if slot.sync == "failed":  # a gap distinguishes it from stale without colour
                 sync_marks.append(f'<rect class="gap" x="{x}" y="17" width="16" height="6"/>')
         elif slot.sync == "succeeded":
             sync_marks.append(f'<g>{title}<rect class="good" x="{x}" y="24" width="16" height="14"/></g>')
@@ -381,7 +381,7 @@ def _stages(phases: Mapping[Phase, float]) -> str:
     return ", ".join(f"{phase} {took * 1000:,.0f} ms" for phase, took in phases.items()) or "–"
 
 
-# --- sources, and what was bought ------------------------------------------------------------------------------------
+# --- logs, the Licenses service, seats -------------------------------------------------------------------------------
 
 
 def _sources(status: Status) -> str:

@@ -1,7 +1,7 @@
 """The runbooks as web pages: `/runbooks/` lists them, `/runbooks/NAME` is an alert's. Reads package data only.
 
-They hold nothing of this node or site, so whoever may see the status page may read them. Raw HTML in a page is shown as
-text.
+They contain nothing about this node or site, so everyone who may see the status page may read them. Raw HTML in a page
+is shown as text.
 """
 
 import html
@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from exporter.assets import asset
 
 RUNBOOKS = "/runbooks/"
-"""The path of the list, and what the path of each page begins with."""
+"""The path of the list, and the prefix of each page's path."""
 
 STYLE = files("exporter.web").joinpath("runbooks.css").read_text("utf-8")
 """The whole of the pages' `<style>`; they have no script."""

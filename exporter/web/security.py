@@ -1,4 +1,4 @@
-"""The current rules: those of the web file's newest usable version. It reads the file in a thread of its own."""
+"""The current rules: those of the newest valid version of the web file, which is read in a separate thread."""
 
 import logging
 import threading
@@ -15,9 +15,9 @@ _log = logging.getLogger(__name__)
 
 
 class Security:
-    """The current rules, and the watch over the files that they come from: web file, certificate, key, client CA.
+    """The current rules, and a watch over their files: web file, certificate, key, client CA.
 
-    A new version is taken once it has settled. One that cannot be used, or that protects less, changes nothing.
+    A new version takes effect once it has settled. One that is invalid or protects less changes nothing.
     """
 
     def __init__(self, file: str | None, settled: float = SETTLED, tried_again: float = TRIED_AGAIN) -> None:
@@ -40,7 +40,7 @@ class Security:
         return self._rules
 
     def start(self) -> None:
-        """Watch the files from now on. A share that does not answer blocks nothing but this thread (hazard 122)."""
+        """Watch the files from now on. A share that does not answer blocks only this thread (hazard 122)."""
         if self._file:
             self._thread.start()
 

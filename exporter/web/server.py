@@ -1,4 +1,4 @@
-"""The routes: what may be asked over HTTP, and what is answered. It alone speaks HTTP."""
+"""The routes: requests and their responses. The only module that handles HTTP requests."""
 
 import asyncio
 import base64
@@ -29,9 +29,9 @@ from exporter.web.webfile import DEFAULT_HEADERS, Rules
 
 GZIP_LEVEL = 6
 PROBE_MARGIN = 0.5
-"""Seconds kept back from Prometheus' own time-out for the way there and back (hazard 125)."""
+"""Seconds subtracted from Prometheus' timeout for network and processing (hazard 125)."""
 RETRY_AFTER = 5
-"""Seconds after which one that was refused may ask again."""
+"""Seconds after which a refused client may try again (`Retry-After`)."""
 
 _RELOAD = "/-/reload"
 _TEXT = "text/plain; charset=utf-8"
@@ -43,7 +43,7 @@ _OFFERED = re.compile(
     r"(?:\s*;\s*(?:version=(?:0\.0\.1|0\.0\.4|1\.0\.0)|charset=utf-8|q=[0-9.]+|escaping=[a-z0-9-]+))*\s*",
     re.IGNORECASE,
 )
-"""What an Accept header may ask for; anything else would confuse the client library (hazard 108)."""
+"""The supported media types of an Accept header; others would confuse the client library (hazard 108)."""
 _WEIGHT = re.compile(r";\s*q=(0(?:\.\d*)?|1(?:\.0*)?)\s*(?:;|$)")
 
 DEFAULT_LIMITS = Limits()
@@ -54,30 +54,30 @@ _log = logging.getLogger(__name__)
 
 
 class Application(Protocol):
-    """What the server asks of the exporter.
+    """What the server requires of the exporter.
 
-    Every method is called in the server's own thread and must answer from memory, at once; only `reload` is called in
-    a thread of its own and may read files. Texts come masked: no secret, no person, no path of this machine. Only
-    where `people` is true may they show people, and only if the configuration says so.
+    Every method is called in the server's thread and must return immediately, from memory; only `reload` is called in a
+    separate thread and may read files. Texts are masked: no secrets, no people, no paths of this machine. They may show
+    people only if `people` is true and the configuration allows it.
     """
 
     def registry(self) -> Collector:
         """The metrics; `Isolated` or prometheus_client's registry."""
 
     def ready(self) -> tuple[bool, str]:
-        """Whether every log has been read to the end found at start; and what is amiss, ready or not, else nothing."""
+        """Whether every log has been read to the end found at start; and what is wrong, ready or not, else nothing."""
 
     def config_yaml(self) -> str:
         """The current settings."""
 
     def reload(self) -> str | None:
-        """Read the configuration again; what is wrong with it, in one line, or None."""
+        """Reload the configuration; returns what is wrong with it, in one line, or None."""
 
     def status(self, people: bool) -> dict[str, object]:
-        """What `/api/v1/status` shows."""
+        """The content of `/api/v1/status`, as JSON data."""
 
     def events(self, people: bool) -> dict[str, object]:
-        """What `/api/v1/events` shows."""
+        """The content of `/api/v1/events`, as JSON data."""
 
     def page(self, people: bool) -> str:
         """The status page, as HTML."""
@@ -90,7 +90,7 @@ class Application(Protocol):
         """
 
     async def probe_story(self, target: str, seconds: float) -> str:
-        """The same, told stage by stage for a person."""
+        """The same, described stage by stage for a person."""
 
 
 class Isolated(Collector):
@@ -104,7 +104,7 @@ class Isolated(Collector):
         for collector in self._collectors:
             try:
                 families = list(collector.collect())
-            except Exception as error:  # whatever is wrong with it, the others are to be seen
+            except Exception as error:  # whatever the error, the other collectors must be shown
                 _log.error("the metrics of %s failed: %s", type(collector).__name__, type(error).__name__)
                 self._failed()
                 continue
@@ -130,12 +130,12 @@ class _Restricted(Collector):
 
 
 class _Pending:
-    """What is in progress in one event loop; the loop of a replaced listener starts with none of it."""
+    """The requests in progress in one event loop; after a listener was replaced, the new loop starts empty."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.made: dict[Hashable, asyncio.Task[bytes]] = {}
-        """Bodies being made."""
+        """Response bodies in progress."""
         self.probes: Counter[str] = Counter()
         """Requests waiting for a probe, by group of addresses."""
 
@@ -152,7 +152,7 @@ class WebServer:
         scripts: Sequence[str] = (),
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        """`styles` and `scripts`: the texts of the page's `<style>` and `<script>` elements, all that it may use."""
+        """`styles` and `scripts`: the contents of the page's `<style>` and `<script>` elements, all that it may use."""
         self._application, self._security, self._limits = application, security, limits
         self._listener = Listener(self._answer, security, failed, limits)
         self._logins, self._rate = Logins(limits), RateLimit()
@@ -178,7 +178,7 @@ class WebServer:
         return self._listener.bound
 
     def start(self, addresses: Sequence[str]) -> None:
-        """Listen on every address, and answer. Raises ListenError."""
+        """Listen on every address, and answer requests. Raises ListenError."""
         self._listener.start(addresses)
         self._security.start()
 
@@ -279,7 +279,7 @@ class WebServer:
     async def _exposed(
         self, request: web.BaseRequest, what: Hashable, metrics: Callable[[], Collector]
     ) -> web.StreamResponse:
-        """Metrics in the format and coding that the client wants most, of which the client library sees no other."""
+        """Metrics in the format and encoding that the client prefers; only these are passed to the client library."""
         kind = next((kind for kind in _wanted(request, "Accept") if _OFFERED.fullmatch(kind)), "")
         codings = [coding.partition(";")[0].strip() for coding in _wanted(request, "Accept-Encoding")]
         zipped = "gzip" in codings
@@ -310,7 +310,7 @@ class WebServer:
         except KeyError:
             return _refusal(HTTPStatus.FORBIDDEN, "Only configured targets can be probed.")
         finally:
-            waiting -= Counter((group,))  # which also forgets those of whom none is left
+            waiting -= Counter((group,))  # this also removes counts of 0
 
     async def _probed(self, request: web.BaseRequest, target: str) -> web.StreamResponse:
         timeout = probe_timeout(request.headers, self._limits.probe)
@@ -345,7 +345,7 @@ class WebServer:
             return _refusal(HTTPStatus.CONFLICT, "A reload is in progress.")
         outcome: Future[str | None] = Future()
         outcome.set_running_or_notify_cancel()  # a client that goes away does not undo it
-        # A thread that hangs on a dead share may hold up neither the loop nor the end of the process (hazard 121).
+        # A thread that hangs on a dead share must block neither the loop nor the end of the process (hazard 121).
         self._reloading = threading.Thread(target=_settle, args=(outcome, self._application.reload), daemon=True)
         self._reloading.start()
         try:
@@ -393,7 +393,7 @@ def _asked_locally(request: web.BaseRequest) -> bool:
 
 
 def _wanted(request: web.BaseRequest, field: str) -> list[str]:
-    """What the client accepts, in lower case, the most wanted first; a weight of 0 is a refusal (RFC 9110, 12.4.2)."""
+    """What the client accepts, in lower case, by preference; a weight of 0 is a refusal (RFC 9110, 12.4.2)."""
     weighed = []
     for choice in ",".join(request.headers.getall(field, [])).lower().split(","):
         weight = _WEIGHT.search(choice)
@@ -410,7 +410,7 @@ def _encoded(text: str) -> bytes:
 
 
 def _refusal(status: HTTPStatus, text: str = "", headers: Mapping[str, str] | None = None) -> web.Response:
-    """A refusal in plain words: nothing of what was asked is repeated."""
+    """A refusal as plain text, without anything from the request."""
     answer = _plain(f"{text or status.phrase + '.'}\n", _TEXT, status)
     answer.headers.update(headers or {})
     return answer
@@ -421,7 +421,7 @@ def _json(tree: dict[str, Any]) -> str:
 
 
 def _known(path: str, routes: Mapping[str, object]) -> str:
-    """The path for our log, if it is one of ours: what a stranger writes does not belong there."""
+    """The path for our log, if it is one of ours: text of clients must not appear there."""
     return path if path in routes else "an unknown path"
 
 

@@ -1,4 +1,4 @@
-"""Listening sockets: from an address as it is configured to sockets that are bound, on every platform."""
+"""Listening sockets: from a configured address to bound sockets, on every platform."""
 
 import errno
 import logging
@@ -10,7 +10,7 @@ from typing import Any
 from exporter.web.limits import Limits
 
 PORT_TRIES = 20
-"""Tries to find a port that is free in both families, when asked for any."""
+"""Attempts to find a port that is free in both families, for port 0."""
 
 _TAKEN = {errno.EADDRINUSE, 10048, 10013}  # Windows' own numbers for a port that is taken, or taken exclusively
 _FAMILY_MISSING = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT, errno.EINVAL}
@@ -73,7 +73,7 @@ def _bound(address: str, host: str, port: int, limits: Limits) -> list[socket.so
 
 
 def _freed(family: int, place: tuple[Any, ...], only_v6: bool, limits: Limits) -> socket.socket:
-    """The listening socket, waited for where the port may still be held by connections of a program that was killed."""
+    """The listening socket; waits if connections of a killed program may still occupy the port."""
     for left in range(limits.taken_tries - 1, 0, -1):
         try:
             return listening_socket(family, place, only_v6, limits)
@@ -123,10 +123,10 @@ def shown_address(place: tuple[Any, ...]) -> str:
 
 
 def is_only_v6(opened: socket.socket) -> bool:
-    """Whether an IPv6 socket leaves IPv4 to others."""
+    """Whether an IPv6 socket does not accept IPv4."""
     return opened.family == socket.AF_INET6 and bool(opened.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
 
 
 def reachable(host: str) -> str:
-    """Where a socket that is bound to `host` can be reached from this machine."""
+    """The address at which a socket bound to `host` can be reached from this machine."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

@@ -1,7 +1,7 @@
 """The web file: TLS, users, headers and rate, in the format of Prometheus' exporter-toolkit.
 
-One file can so serve all exporters of a machine. What would weaken security if it were ignored is refused with a
-sentence: unknown keys, and keys with nothing behind them, which is what a template leaves whose variable was empty.
+So one file can serve all exporters of a machine. What would weaken security if it were ignored is rejected with an
+error: unknown keys, and keys without a value, which a template with an empty variable leaves.
 """
 
 import logging
@@ -29,7 +29,7 @@ DEFAULT_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "deny",
 }
-"""Header fields of every answer; the web file may set some of them otherwise."""
+"""Header fields of every response; the web file may override some of them."""
 
 _OPENABLE_PATHS = frozenset({"/", "/-/healthy", "/-/ready", "/metrics", "/probe", "/api/v1/status"})
 _OF_LINES = frozenset({"cert", "key", "client_ca"})
@@ -114,43 +114,43 @@ class _FileKeys(_Keys, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class TlsRules:
-    """How connections are encrypted, and which client certificates are let in."""
+    """How connections are encrypted, and which client certificates are accepted."""
 
     context: ssl.SSLContext
     allowed_names: frozenset[str] | None
-    """Subject alternative names of which a client's certificate must have one; None: no such demand."""
+    """Subject alternative names of which a client's certificate must have one; None: any."""
     curves: tuple[str, ...]
-    """The only elliptic curves, if there is such a demand."""
+    """The only elliptic curves, if they are restricted."""
     made_from: object
-    """What it was read from: equal for equal rules."""
+    """The settings that it was made from: equal for equal rules."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the web file says, checked. `Rules()` is what holds without one."""
+    """The validated content of the web file. `Rules()` applies without one."""
 
     tls: TlsRules | None = None
     users: Mapping[str, str] = field(default_factory=dict)
-    """bcrypt hash by user name; empty: nobody has to log in."""
+    """bcrypt hash by user name; empty: no login is required."""
     open_paths: frozenset[str] = frozenset()
     """Paths that need no login."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Header fields for every answer, instead of our own of the same name."""
+    """Header fields for every response, which replace our own of the same name."""
     burst: int = 0
     interval: float = 0.0
-    """Seconds for one more request to be allowed, `burst` being allowed at once; 0: no limit."""
+    """Seconds until one more request is allowed, after a burst of `burst`; 0: no limit."""
     read_from: tuple[Stamp, ...] = ()
-    """The files, as they were before they were read."""
+    """The stamps of the files before they were read."""
 
     def summary(self) -> str:
-        """Who gets in, in a few words for the log."""
+        """Who has access, in a few words for the log."""
         client = self.tls is not None and self.tls.context.verify_mode is ssl.CERT_REQUIRED
         tls = "with TLS and client certificates" if client else "with TLS" if self.tls else "without TLS"
         return f"{tls}, {'with' if self.users else 'without'} users"
 
 
 def load(file: str | None, previous: Rules | None = None) -> Rules:
-    """The rules in the web file, `previous` being those that it replaces. Raises ConfigError."""
+    """The rules in the web file, which replace `previous`. Raises ConfigError."""
     if file is None:
         return Rules()
     seen = stamps([file])
@@ -196,7 +196,7 @@ def _texts_as_keys(node: Any) -> Any:
 
 
 def _refuse_gaps(node: Any, key: str, file: str) -> None:
-    """Refuse every key that has nothing behind it, and a file that has no key."""
+    """Reject every key without a value, and a file without any key."""
     if node is None or node in ("", [], {}) or (isinstance(node, str) and not node.strip()):
         expected = "a value; omit the key for its default" if key else "tls_server_config, basic_auth_users or both"
         raise ConfigError(file, key, f"found nothing, expected {expected}")
@@ -347,7 +347,7 @@ def _choose_clients(context: ssl.SSLContext, keys: _TlsKeys, refuse: Any) -> Non
 
 
 def weakened(before: Rules, after: Rules) -> list[str]:
-    """What protects less in `after` than in `before`, in words; empty where nothing does."""
+    """What protects less in `after` than in `before`, in words; empty if nothing does."""
     found = [] if not before.tls else _weakened_tls(before.tls, after.tls) if after.tls else ["TLS is gone"]
     if before.users and not after.users:
         found.append("no user is left")
