@@ -391,7 +391,7 @@ class WindowsProcessCollector(Collector):
 def families(seen: Observation) -> Iterator[Family]:
     """The metric families of one observation, in the order of the catalogue."""
     for family in (
-        *_license_families(seen),
+        *license_families(seen),
         *probe_gauges(seen.probes, seen.state.probe_success),
         *_probe_counters(seen.probes),
         *_qrs_families(seen.qrs, seen.now),
@@ -401,8 +401,18 @@ def families(seen: Observation) -> Iterator[Family]:
             yield family
 
 
+def history_families(seen: Observation) -> Iterator[Family]:
+    """The families that log records alone determine: what `backfill` writes."""
+    yield from license_families(seen)
+    yield from (family for family in _exporter_families(seen) if family.name in _OF_RECORDS)
+
+
 _DURABLE = {metric.name.removesuffix("_total") for metric in METRICS.values() if metric.durable}
 """The families that are unknown until the state file is open."""
+_OF_RECORDS = {
+    metric.name.removesuffix("_total") for metric in (LOG_RECORDS, LOG_MALFORMED, LOG_FUTURE, LOG_LAST_ENTRY)
+}
+"""The families about the exporter itself that log records determine."""
 
 
 def _family(metric: Metric, *samples: tuple[Sequence[str], float | None]) -> Iterator[Family]:
@@ -421,7 +431,8 @@ def _family(metric: Metric, *samples: tuple[Sequence[str], float | None]) -> Ite
     yield family
 
 
-def _license_families(seen: Observation) -> Iterator[Family]:
+def license_families(seen: Observation) -> Iterator[Family]:
+    """The families about the license: syncs, refusals, errors, messages and the verdict."""
     state, rules, counted = seen.state, seen.rules, seen.counted or seen.state
     counters = counted.counters
     yield from _family(GRACE, ((), rules.grace))

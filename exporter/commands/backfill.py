@@ -27,34 +27,7 @@ from exporter.logs.files import open_shared, read_at
 from exporter.logs.formats import Record
 from exporter.logs.messages import catalogue_of
 from exporter.logs.numbered import UnknownLogError, lines_of
-from exporter.metrics import (
-    ACCESS_DENIALS,
-    ACCESS_DENIED_USERS,
-    ERRORS,
-    GRACE,
-    LOCKOUT,
-    LOG_FUTURE,
-    LOG_LAST_ENTRY,
-    LOG_MALFORMED,
-    LOG_MESSAGES,
-    LOG_RECORDS,
-    LOG_SEVERE,
-    METRICS,
-    STALE,
-    STALE_LAST_VERDICT,
-    SYNC_AGE,
-    SYNC_ATTEMPTS,
-    SYNC_CONSECUTIVE_FAILURES,
-    SYNC_EXPECTED,
-    SYNC_FAILURES,
-    SYNC_LAST_ATTEMPT,
-    SYNC_LAST_FAILURE,
-    SYNC_LAST_SUCCESS,
-    SYNC_SUCCESS_SOURCE,
-    SYNC_UNCLEAR,
-    VERDICT,
-    families,
-)
+from exporter.metrics import METRICS, history_families
 from exporter.observation import LogFigures, Observation
 from exporter.sources import Source, given_sources
 from exporter.sync_clock import DISORDER
@@ -72,14 +45,6 @@ LOOK_AHEAD = 20_000
 """Records within which a clock that was set ahead by mistake is corrected."""
 GLANCE = 256 << 10
 """Bytes at both ends of a file from which its time span is determined."""
-
-HISTORY = (
-    SYNC_AGE, SYNC_LAST_SUCCESS, SYNC_SUCCESS_SOURCE, SYNC_LAST_ATTEMPT, SYNC_LAST_FAILURE, SYNC_ATTEMPTS,
-    SYNC_FAILURES, SYNC_CONSECUTIVE_FAILURES, SYNC_UNCLEAR, SYNC_EXPECTED, STALE, STALE_LAST_VERDICT, GRACE, LOCKOUT,
-    ERRORS, ACCESS_DENIALS, ACCESS_DENIED_USERS, LOG_MESSAGES, LOG_SEVERE, VERDICT, LOG_RECORDS, LOG_MALFORMED,
-    LOG_FUTURE, LOG_LAST_ENTRY,
-)  # fmt: skip
-"""The metrics that follow from the logs alone."""
 
 _LABEL = re.compile(r"([a-zA-Z_][a-zA-Z0-9_]*)=(.*)", re.DOTALL)
 _TAKEN = frozenset(label for metric in METRICS.values() for label in metric.labels)
@@ -346,19 +311,16 @@ class _Spool:
     def __init__(self, folder: Path, labels: dict[str, str]) -> None:
         self.samples = 0
         self._folder, self._labels = folder, labels
-        self._series: dict[str, dict[tuple[str, ...], _Series]] = {metric.name: {} for metric in HISTORY}
+        self._series: dict[str, dict[tuple[str, ...], _Series]] = {name: {} for name in METRICS}
         """By the metric's name and the label values."""
 
     def write(self, seen: Observation) -> None:
         """Write the samples of one step."""
         at = _number(seen.now)
-        for family in families(replace(seen, judgement=judge(seen))):
+        for family in history_families(replace(seen, judgement=judge(seen))):
             for sample in family.samples:
-                known = self._series.get(sample.name)
-                if known is None:
-                    break
                 values = tuple(sample.labels.values())
-                series = known.get(values) or self._opened(sample.name, sample.labels, values)
+                series = self._series[sample.name].get(values) or self._opened(sample.name, sample.labels, values)
                 series.file.write(f"{series.beginning} {_number(sample.value)} {at}\n")
                 self.samples += 1
 
@@ -377,7 +339,7 @@ class _Spool:
     def join(self, output: Path) -> None:
         """Write all of it as one file."""
         with output.open("w", encoding="utf-8", newline="\n") as joined:
-            for metric in HISTORY:
+            for metric in METRICS.values():
                 if known := self._series[metric.name]:
                     name = metric.name.removesuffix("_total")
                     joined.write(f"# HELP {name} {_escaped(metric.meaning)}\n# TYPE {name} {metric.kind}\n")

@@ -13,11 +13,7 @@ from exporter.commands.terminal import Paint, ProgressBar, complain
 from exporter.config import Config
 from exporter.config.settings import MessageMeaning
 from exporter.events import (
-    DENIAL_REASONS,
-    ERROR_CLASSES,
     LOG_NAMES,
-    SEVERE_LEVELS,
-    USER_DENIAL_REASONS,
     AccessDenied,
     AccessGranted,
     LicenseError,
@@ -33,35 +29,22 @@ from exporter.events import (
 )
 from exporter.examination import rules_of
 from exporter.journal import meaning_of, text_of
-from exporter.license import FUTURE, SUCCESS_SOURCES, LicenseState, Rules, new_state
+from exporter.license import FUTURE, LicenseState, Rules, new_state
 from exporter.logs.files import open_shared
 from exporter.logs.formats import Record
 from exporter.logs.messages import MESSAGES, UNKNOWN, catalogue_of
 from exporter.logs.numbered import Line, UnknownLogError, lines_of
 from exporter.masking import Templates, masked, masked_name
 from exporter.metrics import (
-    ACCESS_DENIALS,
-    ACCESS_DENIED_USERS,
-    ERRORS,
-    LOCKOUT,
     LOG_FUTURE,
     LOG_MALFORMED,
     LOG_MESSAGES,
     LOG_RECORDS,
-    LOG_SEVERE,
-    STALE,
-    STALE_LAST_VERDICT,
-    SYNC_ATTEMPTS,
-    SYNC_CONSECUTIVE_FAILURES,
-    SYNC_EXPECTED,
-    SYNC_FAILURES,
-    SYNC_LAST_ATTEMPT,
-    SYNC_LAST_FAILURE,
-    SYNC_LAST_SUCCESS,
-    SYNC_SUCCESS_SOURCE,
-    SYNC_UNCLEAR,
+    SYNC_AGE,
     Metric,
+    license_families,
 )
+from exporter.observation import Observation
 from exporter.printable import printable
 from exporter.sources import given_sources
 from exporter.wording import count, instant, span
@@ -144,6 +127,7 @@ class Explainer:
     def __init__(self, rules: Rules, show_people: bool = False) -> None:
         self._rules, self._show_people = rules, show_people
         self._state = new_state()
+        self._state.caught_up.update(LOG_NAMES)  # else gauges are not known yet
         self._now: float | None = None
         self._before = _series(self._state, rules, 0.0)
         self._last_at: dict[LogName, float] = {}
@@ -287,35 +271,22 @@ def _told(
 
 def _series(state: LicenseState, rules: Rules, now: float) -> dict[str, float]:
     """The series that an event can change, with their values; unknown ones are left out."""
-    counters = state.counters
-    success = state.last_success()
-    known: dict[str, float | None] = {
-        SYNC_EXPECTED.name: state.sync_expected(rules),
-        SYNC_ATTEMPTS.name: counters.sync_attempts,
-        SYNC_FAILURES.name: counters.sync_failures,
-        SYNC_CONSECUTIVE_FAILURES.name: state.consecutive_failures,
-        SYNC_UNCLEAR.name: state.unclear_attempts,
-        SYNC_LAST_ATTEMPT.name: state.last_attempt,
-        SYNC_LAST_FAILURE.name: state.last_failure,
-        SYNC_LAST_SUCCESS.name: success[0] if success else None,
-        STALE.name: state.stale(),
-        STALE_LAST_VERDICT.name: state.stale_verdict,
-        LOCKOUT.name: state.lockout(rules),
+    seen = Observation(now=now, rules=rules, state=state, counted=state, messages=dict.fromkeys(LOG_NAMES, ()), logs={})
+    return {
+        _spelled(sample.name, sample.labels): sample.value
+        for family in license_families(seen)
+        if family.name != SYNC_AGE.name  # it changes with every record
+        for sample in family.samples
     }
-    known |= {
-        _name(SYNC_SUCCESS_SOURCE, source): success is not None and success[1] == source for source in SUCCESS_SOURCES
-    }
-    known |= {_name(ERRORS, error): counters.errors.get(error, 0) for error in ERROR_CLASSES}
-    known |= {_name(ACCESS_DENIALS, reason): counters.denials.get(reason, 0) for reason in DENIAL_REASONS}
-    known |= {_name(ACCESS_DENIED_USERS, reason): state.refused_users(reason, now) for reason in USER_DENIAL_REASONS}
-    severe = state.log_counters("repository_trace").severe
-    known |= {_name(LOG_SEVERE, "repository_trace", level): severe.get(level, 0) for level in SEVERE_LEVELS}
-    return {name: float(value) for name, value in known.items() if value is not None}
 
 
 def _name(metric: Metric, *values: str) -> str:
-    labels = ",".join(f'{label}="{value}"' for label, value in zip(metric.labels, values, strict=True))
-    return f"{metric.name}{{{labels}}}"
+    return _spelled(metric.name, dict(zip(metric.labels, values, strict=True)))
+
+
+def _spelled(name: str, labels: Mapping[str, str]) -> str:
+    inner = ",".join(f'{label}="{value}"' for label, value in labels.items())
+    return f"{name}{{{inner}}}" if inner else name
 
 
 # --- for a person ----------------------------------------------------------------------------------------------------
