@@ -308,7 +308,7 @@ def _add_logs(board: dashboard.Dashboard) -> None:
 def _add_process(board: dashboard.Dashboard) -> None:
     board.with_panel(
         style.lines(
-            About("Memory", "Resident memory of each exporter.", "bytes", "Not told on this system"),
+            About("Memory", "Resident memory of each exporter.", "bytes", "Not available on this system"),
             6,
             7,
             query(by_target("max", selector(MEMORY)), "{{instance}}"),
@@ -320,7 +320,7 @@ def _add_process(board: dashboard.Dashboard) -> None:
                 "Processor",
                 "Share of one processor core that each exporter uses.",
                 "percentunit",
-                "Not told on this system",
+                "Not available on this system",
             ),
             6,
             7,

@@ -206,7 +206,7 @@ def _add_history(board: dashboard.Dashboard) -> None:
         About(
             "Refusals by reason",
             "Refusals in the audit log, in each interval. A short burst of parallel sessions is normal; many "
-            "`no access pass` at once are an outage.",
+            "`no access pass` in a short time indicate an outage.",
             "none",
             "No audit log read",
             ("QlikLicenseAccessDenied", "QlikLicenseParallelSessions", "QlikLicenseAllocationRefused"),
@@ -428,7 +428,7 @@ def _add_seats(board: dashboard.Dashboard) -> None:
         style.lines(
             About(
                 "Seats left",
-                "Seats, or tokens, that can still be given. Quarantined ones come back after seven days.",
+                "Seats, or tokens, that can still be allocated. Quarantined ones are available again after seven days.",
                 "none",
                 NO_REPOSITORY_API,
                 ("QlikLicenseSeatsExhausted", "QlikLicenseSeatsExceeded", "QlikLicenseSeatsRunningOut"),
@@ -448,7 +448,7 @@ def _add_seats(board: dashboard.Dashboard) -> None:
             query(by_site("max", selector(metrics.TOKENS_AVAILABLE)), "tokens left", name="C"),
             query(
                 by_site("max", selector(metrics.ACCESS["excess"]), "access_type"),
-                "{{access_type}} given beyond what was bought",
+                "{{access_type}} allocated beyond what is owned",
                 name="D",
             ),
         )
@@ -460,7 +460,7 @@ def _add_seats(board: dashboard.Dashboard) -> None:
             About(
                 "Analyzer minutes against the month",
                 "When the used line runs above the month's, the minutes end before the month does. Minutes that cannot "
-                "be used are told by the Repository.",
+                "be used are reported by the Repository.",
                 "percentunit",
                 NO_REPOSITORY_API,
                 ("QlikLicenseCapacityBurningFast", "QlikLicenseCapacityRunningOut"),

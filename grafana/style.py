@@ -335,8 +335,8 @@ def firing_alerts(height: int, *, many_sites: bool = False) -> table.Panel:
     panel = rows(
         About(
             "Alerts firing now",
-            "What Prometheus' rules say of the chosen sites and nodes, the worst first. Info is shown here and nowhere "
-            "else. A click on an alert opens its runbook.",
+            "What Prometheus' rules report about the chosen sites and nodes, the worst first. Alerts of "
+            "severity info appear only here. A click on an alert opens its runbook.",
             "none",
             "No alert is firing, or Prometheus has no rules",
         ),
