@@ -9,12 +9,15 @@ from exporter.verdict import LIMITS
 from exporter.verdict.limits import DAY
 from grafana import limits, style
 from grafana.queries import (
+    MINUTES_RUN_OUT,
+    SEATS_RUN_OUT,
     SECONDS_SINCE_SYNC,
     SECONDS_UNTIL_LOCKOUT,
     SITE_LABELS,
     by_site,
     by_target,
     gone_up,
+    recorded,
     selector,
     syncing,
 )
@@ -39,6 +42,7 @@ MINUTES_USED = selector(metrics.CAPACITY["used"])
 FAILURES = selector(metrics.SYNC_CONSECUTIVE_FAILURES)
 FIRST_FAILURE = f"{by_site('sum', FAILURES)} > 0 unless {by_site('sum', f'{FAILURES} offset $__interval')} > 0"
 """The first failed sync of a row: marking each of them would paint the whole graph."""
+UNUSED_COLUMNS = {"Month": "30d", "Two": "60d", "Three": "90d", "Never": "never"}
 SHARE_OF_MONTH_GONE = "(day_of_month() - 1 + hour() / 24) / days_in_month()"
 
 
@@ -492,5 +496,58 @@ def _add_seats(board: dashboard.Dashboard) -> None:
             7,
             query(f"max({selector(metrics.SESSIONS_PER_USER)})", "Sessions"),
             thresholds=((None, "green"), (PARALLEL_SESSIONS, "orange")),
+        )
+    )
+    _add_days_and_idle_seats(board)
+
+
+def _add_days_and_idle_seats(board: dashboard.Dashboard) -> None:
+    board.with_panel(
+        style.number(
+            About(
+                "Runs out on",
+                "The day (UTC) on which no seat, token or analyzer minute is left, at the pace of the last 14 days "
+                "(minutes: 7 days), and the day on which the license ends, as the Repository reports it. A forecast "
+                "needs the recordings of the shipped rules, nearly two weeks of data and a steady pace.",
+                style.DAY_UNIT,
+                "No end date, and no forecast",
+                ("QlikLicenseSeatsRunningOut", "QlikLicenseCapacityRunningOut", "QlikLicenseExpiringSoon"),
+            ),
+            12,
+            7,
+            query(f"1000 * {by_site('max', recorded(SEATS_RUN_OUT), 'access_type')}", "{{access_type}}", name="A"),
+            query(f"1000 * {by_site('max', recorded(MINUTES_RUN_OUT))}", "analyzer minutes", name="B"),
+            query(f"1000 * {by_site('min', selector(metrics.EXPIRY))}", "license", name="C"),
+            thresholds=style.NO_LIMIT,
+        )
+    )
+    board.with_panel(
+        style.columns(
+            style.rows(
+                About(
+                    "Seats that nobody uses",
+                    "Allocated seats by the time since their last use, counted with `qrs.seats_interval`. One not used "
+                    "for 90 days is among those of 60 and 30 days, too.",
+                    "none",
+                    "Not counted: `qrs.seats_interval` is off, or the user has no right to read seats",
+                    ("QlikLicenseSeatsNearlyExhausted", "QlikLicenseSeatsQuarantined"),
+                ),
+                12,
+                7,
+                *(
+                    style.query_rows(
+                        by_site("max", selector(metrics.ACCESS_UNUSED, unused=unused), "access_type"), name=name
+                    )
+                    for name, unused in UNUSED_COLUMNS.items()
+                ),
+            ),
+            {
+                "access_type": style.Column("Seats", width=140),
+                "Value #Month": style.Column("Not for 30 days"),
+                "Value #Two": style.Column("60 days"),
+                "Value #Three": style.Column("90 days"),
+                "Value #Never": style.Column("Never used"),
+            },
+            hidden=("site",),
         )
     )

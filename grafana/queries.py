@@ -7,6 +7,17 @@ UP = Metric("up", "gauge", "Prometheus's own: 1 if the last scrape succeeded.")
 SCRAPE_DURATION = Metric("scrape_duration_seconds", "gauge", "Prometheus's own: how long the last scrape took.")
 MEMORY = Metric("process_resident_memory_bytes", "gauge", "Of the process, where the system tells of it.")
 ALERTS = Metric("ALERTS", "gauge", "Prometheus's own: 1 for each alert that is pending or firing.")
+SEATS_RUN_OUT = Metric(
+    "job_site:qlik_license_access_exhausted_timestamp_seconds:forecast14d",
+    "gauge",
+    "A recording of the shipped rules: when no seat is left, at the pace of the last 14 days.",
+    {"access_type": None},
+)
+MINUTES_RUN_OUT = Metric(
+    "job_site:qlik_license_analyzer_capacity_exhausted_timestamp_seconds:forecast7d",
+    "gauge",
+    "A recording of the shipped rules: when this month's minutes are used up, at the pace of the last 7 days.",
+)
 PROCESSOR = Metric("process_cpu_seconds_total", "counter", "Of the process, where the system tells of it.")
 
 TARGET_LABELS = "job, site, instance"
@@ -31,6 +42,11 @@ def firing(severity: str) -> str:
     """The firing alerts of a severity: of the chosen nodes, and of their whole site, which have no `instance`."""
     chosen = 'job=~"$job", site=~"$site", instance=~"$instance|"'
     return f'{ALERTS.name}{{alertname=~"QlikLicense.+", alertstate="firing", severity="{severity}", {chosen}}}'
+
+
+def recorded(metric: Metric) -> str:
+    """A recording of a whole site, which has no `instance` if its targets have the label `site`."""
+    return f'{metric.name}{{job=~"$job", site=~"$site", instance=~"$instance|"}}'
 
 
 def by_target(aggregation: str, expression: str) -> str:

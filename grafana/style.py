@@ -44,6 +44,10 @@ REACHED: Words = {0: ("Cut off", "red"), 1: ("Reachable", "green")}
 NO_LIMIT: Steps = ((None, "blue"),)
 
 
+DAY_UNIT = "time:YYYY-MM-DD"
+"""Grafana's unit for a date, of milliseconds since 1970."""
+
+
 def query(expression: str, legend: str = "__auto", *, name: str = "A") -> prometheus.Dataquery:
     """A query over the board's time range."""
     return prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(name).datasource(DATA_SOURCE).range()

@@ -349,6 +349,10 @@ def _seats(node: Node, at: float) -> Iterator[Sample]:
         yield "qlik_license_access_excess", labels, 0
         for unused, number in (("30d", 4), ("60d", 2), ("90d", 1), ("never", 0)):
             yield "qlik_license_access_unused", {**labels, "unused": unused}, number
+    seats_end = NOW + {"zurich": 52, "lyon": 37}.get(node.site, 44) * DAY  # as the rules record it
+    yield "job_site:qlik_license_access_exhausted_timestamp_seconds:forecast14d", {"access_type": "analyzer"}, seats_end
+    if node.site != "zurich":
+        yield "job_site:qlik_license_analyzer_capacity_exhausted_timestamp_seconds:forecast7d", {}, NOW + 3 * DAY
     date = datetime.fromtimestamp(at, UTC)
     month = (date.day - 1 + date.hour / 24) / 30
     yield "qlik_license_analyzer_capacity_allocated_seconds", {}, 5000 * MINUTE
@@ -431,7 +435,8 @@ def write_openmetrics(out: TextIO, seconds: float, step: float) -> None:
             for name, labels, value in samples(node, at):
                 own = "".join(f',{key}="{text}"' for key, text in labels.items())
                 where = place
-                if labels.get("alertname", "").removeprefix("QlikLicense") in ALERTS_OF_A_SITE:
+                of_a_site = labels.get("alertname", "").removeprefix("QlikLicense") in ALERTS_OF_A_SITE
+                if of_a_site or name.startswith("job_site:"):
                     where = place.partition(",")[2]
                 out.write(f"{name}{{{where}{own}}} {value} {at:.0f}\n")
     out.write("# EOF\n")

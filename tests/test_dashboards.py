@@ -18,7 +18,7 @@ import jsonschema
 import promql_parser
 import pytest
 import yaml
-from shipped import conditions
+from shipped import conditions, rules
 
 from exporter.metrics import METRICS
 from exporter.verdict import LIMITS, VERDICTS
@@ -47,7 +47,7 @@ def shipped_alerts() -> dict[str, list[dict[str, Any]]]:
 
 
 ALERTS = shipped_alerts()
-KNOWN_UNITS = {"none", "short", "percentunit", "s", "d", "bytes", "string"}
+KNOWN_UNITS = {"none", "short", "percentunit", "s", "d", "bytes", "string", style.DAY_UNIT}
 """Those of Grafana's unit names that the boards use: a misspelt one would show as text."""
 
 every_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
@@ -200,7 +200,8 @@ def test_every_selector_follows_job_site_and_instance(board: dict[str, Any]) -> 
             matchers = {matcher.name: matcher.value for matcher in selector.matchers.matchers}
             assert matchers.get("job") == believable_site.JOB, f"{title}: {selector}"
             assert matchers.get("site") == ".*", f"{title}: {selector}"
-            everyone = ".+|" if selector.name == "ALERTS" else ".+"  # an alert of a whole site has no instance
+            of_a_site = selector.name == "ALERTS" or selector.name.startswith("job_site:")  # these have no instance
+            everyone = ".+|" if of_a_site else ".+"
             assert matchers.get("instance") == everyone, f"{title}: {selector}"
 
 
@@ -308,8 +309,8 @@ def test_every_metric_is_used_by_a_rule_a_board_or_a_runbook_or_has_a_reason() -
 
 def test_every_alert_leads_to_a_board_that_tells_of_it() -> None:
     uids = {board["uid"]: board for board in BOARDS.values()}
-    for name, rules in ALERTS.items():
-        for rule in rules:
+    for name, same in ALERTS.items():
+        for rule in same:
             path = urllib.parse.urlsplit(rule["annotations"]["dashboard_url"].partition("?")[0]).path
             board = uids[path.removeprefix("/d/")]
             links = {link["url"] for panel in panels(board) for link in panel["links"]}
@@ -380,7 +381,16 @@ def test_the_pictures_are_small_and_shown_in_the_documentation() -> None:
 
 
 PROMETHEUS_OWN = {
-    metric.name for metric in (queries.UP, queries.ALERTS, queries.SCRAPE_DURATION, queries.MEMORY, queries.PROCESSOR)
+    metric.name
+    for metric in (
+        queries.UP,
+        queries.ALERTS,
+        queries.SCRAPE_DURATION,
+        queries.MEMORY,
+        queries.PROCESSOR,
+        queries.SEATS_RUN_OUT,
+        queries.MINUTES_RUN_OUT,
+    )
 }
 
 
@@ -395,6 +405,17 @@ def test_every_metric_and_label_of_a_board_is_one_that_the_exporter_promises(boa
                 if matcher.name not in {"job", "site", "instance"}:
                     values = labels[matcher.name]
                     assert values is None or matcher.value in values, f"{title}: {selector}"
+
+
+def test_every_recording_of_a_board_is_one_of_the_shipped_rules() -> None:
+    used = {
+        name
+        for board in BOARDS.values()
+        for _, text in expressions(board)
+        for name in re.findall(r"job_site:[\w:]+", text)
+    }
+    assert used
+    assert used <= {rule.get("record") for rule in rules()}
 
 
 def test_a_selector_of_what_never_exists_is_refused() -> None:
