@@ -238,6 +238,12 @@ ACCESS_UNUSED = _gauge(
     access_type=ACCESS_TYPES,
     unused=("30d", "60d", "90d", "never"),
 )
+ACCESS_HELD_BY = _gauge(
+    "qlik_license_access_held_by",
+    "Allocated licenses held by users who were removed from their directory, are inactive, or are blocked.",
+    access_type=ACCESS_TYPES,
+    holder=("removed", "inactive", "blocked"),
+)
 CAPACITY = {
     part: _gauge(f"qlik_license_analyzer_capacity_{part}_seconds", meaning)
     for part, meaning in {
@@ -540,6 +546,10 @@ def _qrs_families(board: QrsBoard | None, now: float) -> Iterator[Family]:
         yield from _family(
             ACCESS_UNUSED,
             *(((name, unused), n) for name, seats in found.access.items() for unused, n in seats.unused.items()),
+        )
+        yield from _family(
+            ACCESS_HELD_BY,
+            *(((name, holder), n) for name, holders in found.holders.items() for holder, n in holders.items()),
         )
 
 

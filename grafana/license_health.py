@@ -43,6 +43,7 @@ FAILURES = selector(metrics.SYNC_CONSECUTIVE_FAILURES)
 FIRST_FAILURE = f"{by_site('sum', FAILURES)} > 0 unless {by_site('sum', f'{FAILURES} offset $__interval')} > 0"
 """The first failed sync of a row: marking each of them would paint the whole graph."""
 UNUSED_COLUMNS = {"Month": "30d", "Two": "60d", "Three": "90d", "Never": "never"}
+HOLDER_COLUMNS = {"Removed": "removed", "Inactive": "inactive", "Blocked": "blocked"}
 SHARE_OF_MONTH_GONE = "(day_of_month() - 1 + hour() / 24) / days_in_month()"
 
 
@@ -540,6 +541,12 @@ def _add_days_and_idle_seats(board: dashboard.Dashboard) -> None:
                     )
                     for name, unused in UNUSED_COLUMNS.items()
                 ),
+                *(
+                    style.query_rows(
+                        by_site("max", selector(metrics.ACCESS_HELD_BY, holder=holder), "access_type"), name=name
+                    )
+                    for name, holder in HOLDER_COLUMNS.items()
+                ),
             ),
             {
                 "access_type": style.Column("Seats", width=140),
@@ -547,6 +554,9 @@ def _add_days_and_idle_seats(board: dashboard.Dashboard) -> None:
                 "Value #Two": style.Column("60 days"),
                 "Value #Three": style.Column("90 days"),
                 "Value #Never": style.Column("Never used"),
+                "Value #Removed": style.Column("Removed users"),
+                "Value #Inactive": style.Column("Inactive users"),
+                "Value #Blocked": style.Column("Blocked users"),
             },
             hidden=("site",),
         )

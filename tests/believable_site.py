@@ -349,6 +349,8 @@ def _seats(node: Node, at: float) -> Iterator[Sample]:
         yield "qlik_license_access_excess", labels, 0
         for unused, number in (("30d", 4), ("60d", 2), ("90d", 1), ("never", 0)):
             yield "qlik_license_access_unused", {**labels, "unused": unused}, number
+        for holder, number in (("removed", 2), ("inactive", 1), ("blocked", 0)):
+            yield "qlik_license_access_held_by", {**labels, "holder": holder}, number
     seats_end = NOW + {"zurich": 52, "lyon": 37}.get(node.site, 44) * DAY  # as the rules record it
     yield "job_site:qlik_license_access_exhausted_timestamp_seconds:forecast14d", {"access_type": "analyzer"}, seats_end
     if node.site != "zurich":

@@ -300,13 +300,25 @@ class Seats:
     A seat that was never used has the date of year 1753, or none at all: which of them is unknown, so both are played.
     """
 
-    def __init__(self, last_used: Iterable[float | str | None], *, visible: bool = True) -> None:
+    def __init__(
+        self,
+        last_used: Iterable[float | str | None],
+        *,
+        visible: bool = True,
+        gone: dict[str, int] | None = None,
+        deleted: int = 0,
+    ) -> None:
+        """`gone`: how many holders have a field of the user set; `deleted`: seats whose user was deleted."""
+        self._gone, self._deleted = {"removedExternally": 0, "inactive": 0, "blacklisted": 0} | (gone or {}), deleted
         self._dates = [_iso(at) if isinstance(at, float | int) else at for at in last_used] if visible else []
 
     def count(self, wanted: str) -> Answer:
         """`{"value": N}`, or 400 for a filter that is none."""
         selected = len(self._dates)
-        if wanted:
+        if by_user := re.fullmatch(r"user\.(removedExternally|inactive|blacklisted) eq (true|false)", wanted):
+            yes = self._gone[by_user[1]]
+            selected = yes if by_user[2] == "true" else selected - yes - self._deleted
+        elif wanted:
             found = re.fullmatch(r"lastUsed le '(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)'", wanted)
             if not found:
                 return Answer(400, b"Bad Request")

@@ -55,6 +55,7 @@ access_available gauge access_type=professional,analyzer
 access_quarantined gauge access_type=professional,analyzer
 access_excess gauge access_type=professional,analyzer
 access_unused gauge access_type=professional,analyzer unused=30d,60d,90d,never
+access_held_by gauge access_type=professional,analyzer holder=removed,inactive,blocked
 analyzer_capacity_allocated_seconds gauge
 analyzer_capacity_used_seconds gauge
 analyzer_capacity_unavailable_seconds gauge

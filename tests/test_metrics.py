@@ -133,7 +133,9 @@ def probed() -> ProbeHistory:
 
 def unused(read_at: float) -> UnusedOverview:
     seats = UnusedSeats(40, {"30d": 12, "60d": 11, "90d": 8, "never": 3})
-    return UnusedOverview(read_at=read_at, access={"professional": seats})
+    return UnusedOverview(
+        read_at=read_at, access={"professional": seats}, holders={"professional": {"removed": 2, "inactive": 1}}
+    )
 
 
 def overview(**more: object) -> QrsBoard:
@@ -177,6 +179,14 @@ def test_everything_promised_is_exposed_once_it_is_known_and_lints() -> None:
     assert exposed == set(METRICS)
     lint = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
     assert (lint.returncode, lint.stdout + lint.stderr) == (0, "")
+
+
+def test_seats_held_by_people_who_are_gone_are_exposed_and_a_count_that_is_not_known_is_absent() -> None:
+    exposed = samples(exposition(everything()))
+    assert {name: value for name, value in exposed.items() if "access_held_by" in name} == {
+        'qlik_license_access_held_by{access_type="professional",holder="removed"}': 2,
+        'qlik_license_access_held_by{access_type="professional",holder="inactive"}': 1,
+    }
 
 
 def test_seats_that_nobody_uses_are_exposed_by_time_since_use_and_a_kind_not_counted_is_absent() -> None:

@@ -89,7 +89,7 @@ def test_only_numbers_are_asked_for_and_by_the_one_filter_that_is_known_from_pro
     qrs: FakeQrs, site: Site
 ) -> None:
     counted(site.settings(qrs.url))
-    asked = qrs.requests[2:]
+    asked = [request for request in qrs.requests[2:] if "user." not in request.query.get("filter", "")]
     assert len(asked) == 12
     assert {(request.method, request.path) for request in asked} == {("GET", PROFESSIONALS), ("GET", ANALYZERS)}
     filters = [request.query.get("filter", "") for request in asked]
@@ -217,7 +217,7 @@ def test_seats_are_not_counted_unless_an_interval_is_set(qrs: FakeQrs, site: Sit
 def test_seats_are_counted_at_once_and_then_at_their_own_interval(qrs: FakeQrs, site: Site) -> None:
     board = QrsBoard(site.settings(qrs.url, seats_interval=3600.0))
     while_running(board, lambda: paths(qrs).count(LICENSE) > 3)
-    assert paths(qrs).count(PROFESSIONALS) == 6
+    assert paths(qrs).count(PROFESSIONALS) == 12
     assert paths(qrs)[:3] == [LICENSE, "/qrs/license/accesstypeoverview", PROFESSIONALS]
     assert board.problems == 0
 
@@ -269,3 +269,51 @@ def test_a_certificate_that_is_gone_is_a_problem_of_the_count_too(qrs: FakeQrs, 
     found = asyncio.run(count_into(board, overview))
     assert (found.problems, board.problems) == (1, 1)
     assert found.notes[0].startswith("seats: certificate: ")
+
+
+def test_seats_held_by_people_who_are_gone_are_counted_without_a_name(qrs: FakeQrs, site: Site) -> None:
+    gone = {"removedExternally": 2, "inactive": 1}
+    qrs.answers[PROFESSIONALS] = Seats(used(*range(7)), gone=gone, deleted=1)
+    found = counted(site.settings(qrs.url))
+    assert found.holders == {
+        "professional": {"removed": 2, "inactive": 1, "blocked": 0},
+        "analyzer": {"removed": 0, "inactive": 0, "blocked": 0},
+    }
+    asked = [request for request in qrs.requests if "user." in request.query.get("filter", "")]
+    assert {request.method for request in asked} == {"GET"}
+    assert all(request.path.endswith("/count") for request in asked), "numbers only"
+    assert (found.notes, found.problems) == ((), 0)
+
+
+class OtherFilters(Seats):
+    """A Repository that treats a filter by a field of the user in its own way."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(used(*range(7)))
+        self._answer = answer
+
+    def count(self, wanted: str) -> Answer:
+        return self._answer if "user." in wanted else super().count(wanted)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(200, b'{"value": 7}'),  # ignored
+        Answer(200, b'{"value": 0}'),  # selects nothing, or users may not be seen
+        Answer(200, b"{}"),
+        Answer(200, b"7"),
+        Answer(400, b"Bad Request"),
+        Answer(403, b"Forbidden"),
+    ],
+)
+def test_a_filter_by_user_that_is_not_understood_takes_nothing_else_and_never_becomes_zero(
+    qrs: FakeQrs, site: Site, answer: Answer
+) -> None:
+    qrs.answers[PROFESSIONALS] = OtherFilters(answer)
+    found = counted(site.settings(qrs.url))
+    assert not found.holders.get("professional")
+    assert found.access["professional"].allocated == 7
+    assert found.problems == 0, "its filter is documented nowhere"
+    assert found.notes
+    assert all(note.startswith("holders: ") for note in found.notes)

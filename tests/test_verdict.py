@@ -549,6 +549,20 @@ def idle(**unused: float) -> UnusedOverview:
     return UnusedOverview(read_at=NOON - 60, access={"professional": UnusedSeats(50, counts)})
 
 
+def test_seats_held_by_people_who_are_gone_are_told():
+    seen = UnusedOverview(
+        read_at=NOON - 60,
+        access=idle().access,
+        holders={"professional": {"removed": 3, "inactive": 0, "blocked": 1}},
+    )
+    told = judge(observation(GOOD, qrs=board(overview(access=seats(3)), seen)))
+    sentence = (
+        "Of 50 professional seats, some are held by people who are gone: "
+        "3 by users removed from their directory and 1 by blocked users."
+    )
+    assert sentence in told.evidence
+
+
 @pytest.mark.parametrize(
     ("counts", "sentence"),
     [

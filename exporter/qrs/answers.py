@@ -19,6 +19,7 @@ from exporter.qrs.overview import (
     AccessType,
     AccessTypeName,
     DaysUnused,
+    Holder,
     LicenseKind,
     LicenseOverview,
     Unused,
@@ -36,6 +37,9 @@ SEATS: dict[AccessTypeName, str] = {
     "analyzer": "/qrs/license/analyzeraccesstype/count",
 }
 """Where the allocated seats of a kind are counted: the answer is a number and names nobody."""
+
+HOLDERS: dict[Holder, str] = {"removed": "removedExternally", "inactive": "inactive", "blocked": "blacklisted"}
+"""The fields of a user (seen) that tell why the holder of a seat does not use it."""
 
 DAYS_UNUSED: dict[DaysUnused, int] = {"90d": 90, "60d": 60, "30d": 30}
 LONG_AGO, FAR_AHEAD = datetime(1900, 1, 1, tzinfo=UTC), datetime(2199, 12, 31, tzinfo=UTC)
@@ -349,11 +353,28 @@ def filters_at(now: float) -> dict[CountName, str]:
     return {**said, "all": ""}
 
 
+HolderCount = tuple[Holder, bool]
+"""Who is counted, and whether it is those for whom it is true, or the others."""
+
+
+def holder_filters() -> dict[HolderCount, str]:
+    """The counts that tell how many seats are held by people who are gone, each with its filter.
+
+    That a filter may name a field of the user is inferred, so both halves are counted: they prove each other.
+    """
+    return {
+        (holder, value): f"user.{name} eq {str(value).lower()}"
+        for holder, name in HOLDERS.items()
+        for value in (True, False)
+    }
+
+
 def unused_of(
     answers: Mapping[AccessTypeName, Mapping[CountName, object] | QrsError],
     overview: LicenseOverview,
     *,
     read_at: float,
+    holders: Mapping[AccessTypeName, Mapping[HolderCount, object] | QrsError] | None = None,
 ) -> UnusedOverview:
     """What the decoded counts of each kind of seat say, beside the `overview` of the same minute. Pure.
 
@@ -368,7 +389,35 @@ def unused_of(
             findings.problem(f"seats: {answer}")
         elif seats := _unused(answer, overview.access[name], path, findings):
             access[name] = seats
-    return UnusedOverview(read_at=read_at, access=access, notes=tuple(findings.notes), problems=findings.problems)
+    held = {}
+    for name, counts in (holders or {}).items():
+        if isinstance(counts, QrsError):
+            findings.note(f"holders: {counts}")
+        elif name in access:
+            path = SEATS[name].removeprefix("/qrs/license/")
+            held[name] = _holders(counts, access[name].allocated, path, findings)
+    return UnusedOverview(
+        read_at=read_at, access=access, holders=held, notes=tuple(findings.notes), problems=findings.problems
+    )
+
+
+def _holders(
+    answers: Mapping[HolderCount, object], total: float, path: str, findings: _Findings
+) -> dict[Holder, float]:
+    found: dict[Holder, float] = {}
+    for holder, name in HOLDERS.items():
+        numbers = []
+        for value in (True, False):
+            answer = answers[holder, value]
+            part = _Part(answer if isinstance(answer, dict) else {}, path, _Findings())
+            numbers.append(part.number("value"))
+        yes, no = numbers
+        # A deleted user's seat is in neither half. An ignored filter gives all twice, one that selects nothing 0.
+        if yes is not None and no is not None and yes + no <= total and (yes + no > 0 or total == 0):
+            found[holder] = yes
+        else:
+            findings.note(f"holders: {path} does not understand a filter by user.{name}, or may not see users")
+    return found
 
 
 def _unused(

@@ -19,7 +19,17 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from exporter.config import QrsConfig
-from exporter.qrs.answers import ACCESS, LICENSE, SEATS, CountName, filters_at, overview_of, unused_of
+from exporter.qrs.answers import (
+    ACCESS,
+    LICENSE,
+    SEATS,
+    CountName,
+    HolderCount,
+    filters_at,
+    holder_filters,
+    overview_of,
+    unused_of,
+)
 from exporter.qrs.certificates import server_name_of, tls_context
 from exporter.qrs.endpoint import Endpoint, repository, sessions
 from exporter.qrs.failure import QrsError, connection_failure, no_json, unwanted_status
@@ -64,6 +74,7 @@ async def read_unused(
     """
     now = time.time()
     answers: dict[AccessTypeName, dict[CountName, object] | QrsError] = {}
+    holders: dict[AccessTypeName, dict[HolderCount, object] | QrsError] = {}
     async with _asking(settings, timeout) as get:
         for name in overview.access:
             asked = repository(settings.url, SEATS[name])
@@ -72,7 +83,13 @@ async def read_unused(
                     answers[name] = {each: await get(asked, wanted) for each, wanted in filters_at(now).items()}
             except QrsError as error:
                 answers[name] = error
-    return unused_of(answers, overview, read_at=now)
+                continue
+            try:
+                async with _within(timeout, asked):
+                    holders[name] = {each: await get(asked, wanted) for each, wanted in holder_filters().items()}
+            except QrsError as error:
+                holders[name] = error
+    return unused_of(answers, overview, read_at=now, holders=holders)
 
 
 async def _read(settings: QrsConfig, seconds: float) -> LicenseOverview:

@@ -8,6 +8,7 @@ LicenseKind = Literal["signed_key", "lef"]
 AccessTypeName = Literal["professional", "analyzer"]
 DaysUnused = Literal["30d", "60d", "90d"]
 Unused = DaysUnused | Literal["never"]
+Holder = Literal["removed", "inactive", "blocked"]
 
 
 class AccessType(msgspec.Struct, frozen=True):
@@ -38,10 +39,14 @@ class UnusedOverview(msgspec.Struct, frozen=True, kw_only=True):
     read_at: float
     access: dict[AccessTypeName, UnusedSeats] = {}
     """Only the kinds of seat whose count can be trusted."""
+    holders: dict[AccessTypeName, dict[Holder, float]] = {}
+    """Seats held by users who were removed from their directory, are inactive, or are blocked. Only the counts that can
+    be trusted; one user may be in several.
+    """
     notes: tuple[str, ...] = ()
-    """Sentences: which kind could not be counted, and why. No secrets."""
+    """Sentences: which kind could not be counted, and why; about holders, they start with `holders: `. No secrets."""
     problems: int = 0
-    """How many kinds could not be counted."""
+    """How many kinds could not be counted. A count of holders that is missing is none: its filter is not documented."""
 
 
 class LicenseOverview(msgspec.Struct, frozen=True, kw_only=True):

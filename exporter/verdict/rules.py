@@ -6,6 +6,7 @@ from exporter.events import LogName
 from exporter.license import INVALID_PAUSE
 from exporter.masking import masked
 from exporter.probes import CURES
+from exporter.qrs.overview import Holder
 from exporter.verdict.evidence import Evidence, failed_probe, were
 from exporter.verdict.finding import Finding
 from exporter.verdict.limits import DAY
@@ -331,7 +332,18 @@ def _unused_sentences(seen: Evidence) -> list[str]:
             said.append(f"{never:,.0f} {f'of {allocated} ' if not said else ''}{were(never)} never used")
         if said:
             sentences.append(f"{', '.join(said)}.")
+        holders = seen.unused.holders.get(name, {}) if seen.unused else {}
+        gone = [f"{held:,.0f} by {words}" for holder, words in _HOLDERS.items() if (held := holders.get(holder))]
+        if gone:
+            sentences.append(f"Of {allocated}, some are held by people who are gone: {listed(gone)}.")
     return sentences
+
+
+_HOLDERS: dict[Holder, str] = {
+    "removed": "users removed from their directory",
+    "inactive": "inactive users",
+    "blocked": "blocked users",
+}
 
 
 def _seats_exhausted(seen: Evidence) -> list[Finding]:
