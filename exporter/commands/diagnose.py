@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from exporter.commands.idle_seats import print_idle_seats
 from exporter.commands.terminal import NO_JUDGEMENT, Colour, Paint, ProgressBar, complain
 from exporter.config import Config
 from exporter.examination import examine
@@ -73,6 +74,9 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         print(json.dumps(printable_tree(as_json(judgement)), ensure_ascii=False, indent=2))
     else:
         print(told(judgement, seen, given, Paint(sys.stdout)))
+        overview = seen.qrs.overview(seen.now) if seen.qrs else None
+        if arguments.show_people and overview is not None:
+            print_idle_seats(config.qrs, overview)
     return EXIT_CODES[judgement.severity]
 
 

@@ -11,7 +11,8 @@ import socket
 import ssl
 import string
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
@@ -34,6 +35,7 @@ from exporter.qrs.certificates import server_name_of, tls_context
 from exporter.qrs.endpoint import Endpoint, repository, sessions
 from exporter.qrs.failure import QrsError, connection_failure, no_json, unwanted_status
 from exporter.qrs.overview import AccessTypeName, LicenseOverview, UnusedOverview
+from exporter.qrs.people import FULL, Holder, Rows, holder_of
 from exporter.threads import in_thread
 
 READ_TIMEOUT = 15.0
@@ -42,6 +44,10 @@ CLOSE_TIMEOUT = 1.0
 """Seconds that the event loop has after a read to close its connections, which are already shut down."""
 LARGEST_ANSWER = 4 << 20
 """Bytes of one answer. The longest is the list of sessions, some 500 bytes each."""
+LIST_TIMEOUT = 120.0
+"""Seconds for a list of all seats of one kind: the Repository needs several for tens of thousands."""
+LONGEST_LIST = 256 << 20
+"""Bytes of such a list, which is never in memory as a whole."""
 
 _KEY_CHARACTERS = string.ascii_letters + string.digits
 
@@ -75,7 +81,8 @@ async def read_unused(
     now = time.time()
     answers: dict[AccessTypeName, dict[CountName, object] | QrsError] = {}
     holders: dict[AccessTypeName, dict[HolderCount, object] | QrsError] = {}
-    async with _asking(settings, timeout) as get:
+    async with _asking(settings, timeout) as ask:
+        get = ask.get
         for name in overview.access:
             asked = repository(settings.url, SEATS[name])
             try:
@@ -92,9 +99,36 @@ async def read_unused(
     return unused_of(answers, overview, read_at=now, holders=holders)
 
 
+async def read_holders(
+    settings: QrsConfig,
+    name: AccessTypeName,
+    on_holder: Callable[[Holder], None],
+    timeout: float = LIST_TIMEOUT,  # noqa: ASYNC109  # tests shorten it
+) -> int:
+    """Every allocated seat of one kind with its user, handed over as it arrives; returns how many there were. For a
+    person at a terminal only. Raises QrsError.
+    """
+    asked = repository(settings.url, FULL[name])
+    rows, number = Rows(), 0
+    async with _asking(settings, timeout) as ask, _within(timeout, asked):
+        pieces = ask.pieces(asked)
+        try:
+            async with contextlib.aclosing(pieces):
+                async for piece in pieces:
+                    for row in rows.add(piece):
+                        number += 1
+                        on_holder(holder_of(row))
+        except ValueError:
+            raise no_json(asked, "something that is not a JSON list") from None
+    if not rows.complete:
+        raise no_json(asked, "a JSON list that has no end")
+    return number
+
+
 async def _read(settings: QrsConfig, seconds: float) -> LicenseOverview:
     license_, access = repository(settings.url, LICENSE), repository(settings.url, ACCESS)
-    async with _asking(settings, seconds) as get:
+    async with _asking(settings, seconds) as ask:
+        get = ask.get
         async with _within(seconds, license_):
             license_answer = await get(license_)
             access_answer = None if license_answer is None else await get(access)
@@ -116,8 +150,15 @@ class _Get(Protocol):
         """The JSON answer; `wanted` is the filter. Raises QrsError."""
 
 
+@dataclass(frozen=True)
+class _Asking:
+    get: _Get
+    pieces: Callable[[Endpoint], AsyncGenerator[bytes]]
+    """The answer as it arrives, up to `LONGEST_LIST`. Raises QrsError."""
+
+
 @contextlib.asynccontextmanager
-async def _asking(settings: QrsConfig, seconds: float) -> AsyncIterator[_Get]:
+async def _asking(settings: QrsConfig, seconds: float) -> AsyncIterator[_Asking]:
     """A function for requests one after another, over connections that end with the block. Raises QrsError."""
     async with _within(seconds, repository(settings.url, LICENSE)):
         context = await in_thread(("file", settings.certificate), tls_context, settings)
@@ -145,7 +186,14 @@ async def _asking(settings: QrsConfig, seconds: float) -> AsyncIterator[_Get]:
             query = {"xrfkey": xrfkey} | ({"filter": wanted} if wanted else {})
             return await _get(session, asked, query, context, name, settings)
 
-        yield get
+        async def pieces(asked: Endpoint) -> AsyncGenerator[bytes]:
+            name = await in_thread(("file", "Host.cfg"), server_name_of, settings, asked.url)
+            answer = _pieces(session, asked, {"xrfkey": xrfkey}, context, name, settings, LONGEST_LIST)
+            async with contextlib.aclosing(answer):
+                async for piece in answer:
+                    yield piece
+
+        yield _Asking(get, pieces)
 
 
 class _Resolver(AbstractResolver):
@@ -200,6 +248,28 @@ async def _get(
     settings: QrsConfig,
 ) -> object:
     """The JSON answer. Raises QrsError."""
+    body = bytearray()
+    pieces = _pieces(session, asked, query, context, server_name, settings, LARGEST_ANSWER)
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
+            body += piece
+    try:
+        return json.loads(body.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        raise no_json(asked, "something that is not JSON") from None
+
+
+async def _pieces(
+    session: aiohttp.ClientSession,
+    asked: Endpoint,
+    query: Mapping[str, str],
+    context: ssl.SSLContext,
+    server_name: str,
+    settings: QrsConfig,
+    largest: int,
+) -> AsyncGenerator[bytes]:
+    """The answer as it arrives, at most `largest` bytes of it. Raises QrsError."""
+    received = 0
     try:
         async with session.get(
             f"{asked.url}?{urlencode(query, quote_via=quote)}",  # a space as %20: `+` is not one everywhere
@@ -209,14 +279,10 @@ async def _get(
         ) as response:
             if response.status != 200:
                 raise unwanted_status(asked, response.status)
-            body = bytearray()
             async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > LARGEST_ANSWER:
-                    raise QrsError("too_large", f"{asked} answered with more than {LARGEST_ANSWER} bytes")
+                received += len(chunk)
+                if received > largest:
+                    raise QrsError("too_large", f"{asked} answered with more than {largest} bytes")
+                yield chunk
     except (aiohttp.ClientError, OSError) as error:
         raise connection_failure(asked, error, settings) from None
-    try:
-        return json.loads(body.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        raise no_json(asked, "something that is not JSON") from None
