@@ -251,6 +251,32 @@ def test_seats_that_nobody_uses_come_from_the_answers_and_from_diagnose(
     assert "11 of 20 professional seats were not used for 90 days." in said
 
 
+def test_who_holds_an_idle_seat_is_asked_for_and_told_at_a_terminal_only(
+    qrs: FakeQrs, site: Site, tmp_path: Path
+) -> None:
+    row = {
+        "user": {"userDirectory": "EXAMPLE", "userId": "idle", "name": "Ida"},
+        "lastUsed": "2020-01-01T00:00:00.000Z",
+    }
+    for kind in ("professional", "analyzer"):
+        qrs.answers[f"/qrs/license/{kind}accesstype/full"] = [row]
+    config = configuration(tmp_path, site, url=qrs.url)
+    at_terminal = [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])"]
+    command = [sys.executable, "-m", "exporter", "diagnose", f"--config.file={config}"]
+
+    def said(*words: str) -> str:
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout
+
+    for words in (command, [*command, "--show-people"], [*at_terminal, *command]):
+        assert "idle" not in said(*words)
+    assert not [request for request in qrs.requests if request.path.endswith("/full")]
+    told = said(*at_terminal, *command, "--show-people")
+    assert "2020-01-01  EXAMPLE\\idle (Ida)" in told
+    assert "EXAMPLE\\idle (Ida), also holds a professional seat" in told
+    assert "The list is not complete: 20 are allocated." in told
+
+
 def test_a_protected_key_never_makes_a_program_at_a_terminal_ask_for_its_password(
     qrs: FakeQrs, site: Site, tmp_path: Path
 ) -> None:
