@@ -12,8 +12,8 @@ from exporter.config import Config, ProbeConfig, probes_of
 from exporter.events import LOG_NAMES, LogName, SettleDue
 from exporter.journal import Journal
 from exporter.license import FUTURE, LicenseState, Rules, new_state
-from exporter.logs.formats import Record
 from exporter.logs.messages import Catalogue
+from exporter.logs.records import Record, times_of
 from exporter.masking import masked_name
 from exporter.observation import LogFigures, Observation
 from exporter.probes import ProbeHistory, ProbeResult, ServiceBoard, look_at_service, probe
@@ -132,11 +132,11 @@ class _Reading:
             now = until
         elif self._as_of_newest:  # refused users are kept for an hour of the log's own time
             horizon = now + FUTURE
-            times = [record.at for record in records if record.at is not None and record.at <= horizon]
+            times = [at for at in times_of(records) if at is not None and at <= horizon]
             believed = list(self.state.last_entry.values())
             now = max([*times, *believed], default=now)
         if self.oldest is None and log == "licenses":
-            self.oldest = next((record.at for record in records if record.at is not None), None)
+            self.oldest = next((at for at in times_of(records) if at is not None), None)
         recognised = self.state.fold_records(log, records, now, self.rules)
         if self._journal is not None:
             self._journal.note(log, records, recognised)

@@ -4,9 +4,9 @@ Written where records are folded, read by the status page, the verdict, and the 
 """
 
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -27,8 +27,9 @@ from exporter.events import (
     SyncTrouble,
 )
 from exporter.license import FUTURE, Recognised, RecordLike
-from exporter.logs.formats import AuditRecord, LicensesRecord, Record, TraceRecord, texts_of
 from exporter.logs.messages import UNKNOWN
+from exporter.logs.records import AuditRecord, Columns, LicensesRecord, Record, TraceRecord, texts_of, times_of
+from exporter.logs.times import Times
 from exporter.masking import Templates, masked, without_logins
 from exporter.printable import printable
 
@@ -81,8 +82,9 @@ class Journal:
         `recognised`: what they mean.
         """
         found: dict[str, list[int]] = {}
-        for index, (message, event) in enumerate(recognised):
-            if event is not None and not isinstance(event, AccessGranted):
+        for index in [index for index, (_, event) in enumerate(recognised) if event is not None]:
+            message, event = recognised[index]
+            if not isinstance(event, AccessGranted):
                 found.setdefault(message, []).append(index)
         newest = sorted(index for indices in found.values() for index in indices[-KEPT_PER_MESSAGE:])
         with self._lock:
@@ -99,19 +101,29 @@ class Journal:
 
     def _note_unknown(self, records: Sequence[RecordLike], recognised: Recognised) -> None:
         """Count unknown wordings: each distinct one is masked once, however many records hold it."""
-        times: dict[tuple[str, ...], list[float | None]] = {}
-        one: dict[tuple[str, ...], LicensesRecord] = {}
-        for record, (message, _) in zip(records, recognised, strict=True):
-            if message == UNKNOWN and isinstance(record, LicensesRecord):
-                texts = texts_of(record)
-                known = times.get(texts)
-                if known is None:
-                    known, one[texts] = times.setdefault(texts, []), record
-                known.append(record.at)
+        places: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        if isinstance(records, Columns):
+            keys = list(records.keys)
+            for index in records.doubtful:  # these may say more than their keys tell
+                keys[index] = (index,)
+            for index, key in enumerate(keys):
+                places[key].append(index)
+        else:
+            for index, record in enumerate(records):
+                if recognised[index][0] == UNKNOWN and isinstance(record, LicensesRecord):
+                    places[texts_of(record)].append(index)
+        times = times_of(records)
+        in_order = isinstance(times, Times) and times.in_order
         with self._lock:
-            for texts, record in one.items():
-                for templates in self._unknown.values():
-                    templates.add("licenses", text_of(record), times[texts])
+            for indices in places.values():
+                first = indices[0]
+                record = records[first]
+                if recognised[first][0] == UNKNOWN and isinstance(record, Record):
+                    ends = (first, indices[-1]) if in_order else indices
+                    known = [at for index in ends if (at := times[index]) is not None]
+                    text = text_of(record)
+                    for templates in self._unknown.values():
+                        templates.add("licenses", text, len(indices), known)
 
     def clear(self) -> None:
         """Forget everything: the logs are read again."""
@@ -207,5 +219,5 @@ def _words_of(record: Record) -> str:
         message = "" if record.malformed else record.message
         return " | ".join(text for text in (record.description, message) if text)
     if isinstance(record, TraceRecord):
-        return f"{record.level} {record.logger.rpartition('.')[2]}: {record.field(record.columns.message)}"
+        return f"{record.level} {record.logger.rpartition('.')[2]}: {record.field(record.places.message)}"
     return ""

@@ -10,7 +10,7 @@ Which reader reads what is `placement`'s affair, what the state's values mean in
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +70,7 @@ class Ledger:
         self,
         path: Path,
         rules: Rules,
-        noted: Callable[[LogName, list[Any], Recognised], None] = lambda log, records, recognised: None,
+        noted: Callable[[LogName, Sequence[Any], Recognised], None] = lambda log, records, recognised: None,
         begun_anew: Callable[[], None] = lambda: None,
         *,
         clock: Clock | None = None,

@@ -9,7 +9,7 @@ import operator
 import secrets
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, compress, takewhile
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -38,6 +38,8 @@ from exporter.events import (
     SyncSucceeded,
     SyncTrouble,
 )
+from exporter.logs.records import Columns, times_of
+from exporter.logs.times import Times
 from exporter.sync_clock import DISORDER, Attempt, ClockRules, Mark, SyncClock
 
 FUTURE = 300.0
@@ -58,7 +60,7 @@ SUCCESS_SOURCES: tuple[SuccessSource, ...] = ("message", "qrs", "inferred")
 
 
 class RecordLike(Protocol):
-    """What the fold needs of a log record; see `exporter.logs.formats.Record`."""
+    """What the fold needs of a log record; see `exporter.logs.records.Record`."""
 
     at: float | None
     counts: bool
@@ -73,6 +75,35 @@ Recognised = Sequence[tuple[str, LogEvent | None]]
 
 _message_of = operator.itemgetter(0)
 _is_dated = operator.attrgetter("dated")
+
+
+class _Peaks(NamedTuple):
+    """For each of some records the latest time so far; the largest step from one to the next, and how far a record's
+    own time stays behind at most, in seconds."""
+
+    values: Sequence[float]
+    tallest_step: float
+    lateness: float
+
+
+def _peaks(records: Sequence[RecordLike], newest: float, horizon: float) -> _Peaks | None:
+    """None where not each of `records` has a time from shortly before `newest` to `horizon`."""
+    times = times_of(records)
+    if not times:
+        return None
+    if isinstance(times, Times) and times.in_order and newest <= times[0] and times[-1] - newest <= JUMP:
+        return _Peaks(times, times[-1] - newest, 0.0) if times[-1] <= horizon else None
+    known = times.all() if isinstance(times, Times) else [at for at in times if at is not None]
+    if len(known) < len(times) or not newest - DISORDER <= min(known) <= max(known) <= horizon:
+        return None
+    peaks = list(accumulate(known, max, initial=newest))
+    after = peaks[1:]
+    return _Peaks(after, max(map(operator.sub, after, peaks)), max(map(operator.sub, after, known)))
+
+
+def _all_dated(records: Sequence[RecordLike]) -> bool:
+    """Whether each of `records` has a time of its own."""
+    return isinstance(records, Columns) or all(map(_is_dated, records))
 
 
 class Rules(NamedTuple):
@@ -261,9 +292,15 @@ class LicenseState(msgspec.Struct, kw_only=True):
 
     def _count_messages(self, log: LogName, records: Sequence[RecordLike], recognised: Recognised) -> None:
         counters = self.log_counters(log)
-        counters.malformed += sum([record.counts for record in records if record.malformed])
-        counting = [record.counts and not (record.malformed and record.orphan) for record in records]
-        for message, number in Counter(compress(map(_message_of, recognised), counting)).items():
+        messages: Iterable[str] = map(_message_of, recognised)
+        if not isinstance(records, Columns):
+            counters.malformed += sum([record.counts for record in records if record.malformed])
+            messages = compress(
+                messages, [record.counts and not (record.malformed and record.orphan) for record in records]
+            )
+        elif not records.counts:
+            return
+        for message, number in Counter(messages).items():
             counters.messages[message] = counters.messages.get(message, 0) + number
             counters.records += number
 
@@ -274,50 +311,49 @@ class LicenseState(msgspec.Struct, kw_only=True):
         which on each record matters.
         """
         newest = self.last_entry.get(log)
-        times = [record.at for record in records if record.at is not None]
         clock = self.sync if log == "licenses" else None
         if (
             newest is None
             or newest > now + CLOCK_WRONG
-            or not times
-            or len(times) < len(records)
             or self.sync.doubted
-            or not all(map(_is_dated, records))
-            or not newest - DISORDER <= min(times) <= max(times) <= now + FUTURE
             or (clock is not None and clock.torn_attempt is not None)
+            or not _all_dated(records)
+            or (peaks := _peaks(records, newest, now + FUTURE)) is None
         ):
             return 0
-        peaks = list(accumulate(times, max, initial=newest))
         if clock is not None:
-            clock.heard += len(times)
-            clock.lateness = max(clock.lateness, max(map(operator.sub, peaks[1:], times)))
-        if clock is not None and max(map(operator.sub, peaks[1:], peaks)) > JUMP:
-            return 0
+            if peaks.tallest_step > JUMP:
+                return 0
+            clock.heard += len(records)
+            clock.lateness = max(clock.lateness, peaks.lateness)
         heard = 0
-        for index, (message, event) in enumerate(recognised):
-            if event is None:
-                continue
-            at, peak = times[index], peaks[index + 1]
+        for index in [index for index, (_, event) in enumerate(recognised) if event is not None]:
+            record, peak = records[index], peaks.values[index]
+            at, (message, event) = record.at, recognised[index]
+            if at is None or event is None:
+                continue  # never: `peaks` has seen to it
             if clock is not None:
                 if type(event) is ServiceStarted:
-                    heard = self._hear(peaks, heard, index)
+                    heard = self._hear(peaks.values, heard, index)
                     clock.hear(at, new_run=True)
-                heard = self._hear(peaks, heard, index + 1)
+                heard = self._hear(peaks.values, heard, index + 1)
                 clock.latest = peak if clock.latest is None else max(clock.latest, peak)
-            self._fold_event(log, records[index], message, event, at, at >= peak - DISORDER, now)
+            self._fold_event(log, record, message, event, at, at >= peak - DISORDER, now)
             if self.sync.doubted:
                 self.last_entry[log] = peak
                 return index + 1
+        latest = peaks.values[-1]
         if clock is not None:
-            self._hear(peaks, heard, len(records))
-            clock.latest = peaks[-1] if clock.latest is None else max(clock.latest, peaks[-1])
-        self.last_entry[log] = peaks[-1]
+            self._hear(peaks.values, heard, len(records))
+            clock.latest = latest if clock.latest is None else max(clock.latest, latest)
+        self.last_entry[log] = latest
         return len(records)
 
     def _hear(self, peaks: Sequence[float], begin: int, end: int) -> int:
-        """Tell the clock of the records, of the numbers between, by which the service outlived an attempt."""
-        while (begin := bisect_left(peaks, self.sync.hear_from, begin + 1, end + 1)) <= end:
+        """Tell the clock of the records, from `begin` to before `end`, by which the service outlived an attempt."""
+        while (begin := bisect_left(peaks, self.sync.hear_from, begin, end)) < end:
             self.sync.hear(peaks[begin])
+            begin += 1
         return end
 
     def _fold_any(

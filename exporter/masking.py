@@ -82,8 +82,8 @@ class Templates:
         self._show_people = show_people
         self._counts: dict[tuple[str, str], list[float]] = {}
 
-    def add(self, log: str, text: str, times: Sequence[float | None]) -> None:
-        """Count a text of `log`, once for each of its row times."""
+    def add(self, log: str, text: str, count: int, times: Sequence[float]) -> None:
+        """Count a text of `log` so many times; among `times` are the earliest and the latest of its row times."""
         template = (printable(text) if self._show_people else masked(text)) or "(no text)"
         key = (log, template)
         row = self._counts.get(key)
@@ -91,9 +91,9 @@ class Templates:
             if len(self._counts) >= MOST_TEMPLATES:
                 key = (log, OTHERS)
             row = self._counts.setdefault(key, [0, float("inf"), float("-inf")])
-        row[0] += len(times)
-        if known := [at for at in times if at is not None]:
-            row[1], row[2] = min(row[1], *known), max(row[2], *known)
+        row[0] += count
+        if times:
+            row[1], row[2] = min(row[1], *times), max(row[2], *times)
 
     def rows(self) -> list[dict[str, object]]:
         """`log`, `template`, `count`, `first` and `last` (seconds since 1970, or None), the most frequent first."""

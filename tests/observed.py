@@ -18,8 +18,9 @@ from exporter.events import LOG_NAMES, LogName, SettleDue
 from exporter.examination import rules_of as rules_of_site
 from exporter.journal import Journal
 from exporter.license import Rules, new_state
-from exporter.logs.formats import instant, split
+from exporter.logs.formats import split
 from exporter.logs.messages import Catalogue
+from exporter.logs.times import instant
 from exporter.observation import LogFigures, Observation
 from exporter.probes import ProbeHistory, ProbeResult, Reason
 from exporter.qrs import LicenseOverview, QrsBoard, UnusedOverview

@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.events import LOG_NAMES
-from exporter.logs.formats import deeper_texts, instant, record_of, split
+from exporter.logs.entries import deeper_texts
+from exporter.logs.formats import record_of, split
+from exporter.logs.times import instant
 
 AUDIT_HEADER = (
     b"Sequence#\tProductVersion\tTimestamp\tHostName\tId\tDescription\tProxySessionId\tProxyPackageId\t"

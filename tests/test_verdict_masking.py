@@ -284,7 +284,7 @@ def test_numbers_and_times_make_equal_wordings_equal():
     templates = Templates()
     for number in range(30):
         templates.add(
-            "licenses", f"refreshed {number} assignments in {number}.5ms at 2026-11-02T08:15:{number:02}Z", [number]
+            "licenses", f"refreshed {number} assignments in {number}.5ms at 2026-11-02T08:15:{number:02}Z", 1, [number]
         )
     (row,) = templates.rows()
     assert row["count"] == 30
@@ -297,7 +297,7 @@ def test_the_most_frequent_wording_comes_first_and_their_number_is_limited(monke
     templates = Templates()
     for word, times in (("cache", 1), ("queue", 5), ("pool", 3), ("delta", 2)):
         for _ in range(times):
-            templates.add("licenses", f"{word} ready", [None])
+            templates.add("licenses", f"{word} ready", 1, [])
     assert [(row["template"], row["count"]) for row in templates.rows()] == [
         ("queue ready", 5),
         ("pool ready", 3),

@@ -24,9 +24,9 @@ from exporter.events import LOG_NAMES, LogName, SettleDue
 from exporter.examination import rules_of
 from exporter.license import FUTURE, JUMP, Rules, new_state
 from exporter.logs.files import open_shared, read_at
-from exporter.logs.formats import Record
 from exporter.logs.messages import catalogue_of
 from exporter.logs.numbered import UnknownLogError, lines_of
+from exporter.logs.records import Record
 from exporter.metrics import METRICS, history_families
 from exporter.observation import LogFigures, Observation
 from exporter.sources import Source, given_sources
@@ -265,7 +265,7 @@ class _Stream:
         for batch in self._batches:
             self._progress(batch.read_bytes)
             if batch.records:
-                return batch.records
+                return list(batch.records)
         return []
 
 

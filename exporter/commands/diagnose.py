@@ -13,8 +13,8 @@ from exporter.commands.terminal import NO_JUDGEMENT, Colour, Paint, ProgressBar,
 from exporter.config import Config
 from exporter.examination import examine
 from exporter.journal import Journal
-from exporter.logs.formats import instant
 from exporter.logs.messages import catalogue_of
+from exporter.logs.times import instant
 from exporter.observation import Observation
 from exporter.printable import printable, printable_tree
 from exporter.sources import Given, Source, configured_sources, given_sources

@@ -31,9 +31,9 @@ from exporter.examination import rules_of
 from exporter.journal import meaning_of, text_of
 from exporter.license import FUTURE, LicenseState, Rules, new_state
 from exporter.logs.files import open_shared
-from exporter.logs.formats import Record
 from exporter.logs.messages import MESSAGES, UNKNOWN, catalogue_of
 from exporter.logs.numbered import Line, UnknownLogError, lines_of
+from exporter.logs.records import Record
 from exporter.masking import Templates, masked, masked_name
 from exporter.metrics import (
     LOG_FUTURE,
@@ -333,7 +333,7 @@ def _print_unknown(arguments: argparse.Namespace, rules: Rules) -> int:
         for log, records in _batches(arguments):
             for record, (message, event) in zip(records, rules.recognise(log, records), strict=True):
                 if message == UNKNOWN and not record.orphan:
-                    templates.add(log, text_of(record), (record.at,))
+                    templates.add(log, text_of(record), 1, [] if record.at is None else [record.at])
                     if log == "licenses" and event is not None and not record.malformed:
                         troubles.add(masked(text_of(record)))
     except UnknownLogError:

@@ -30,13 +30,13 @@ from exporter.events import (
     SyncTrouble,
 )
 from exporter.logs import trouble
-from exporter.logs.formats import (
+from exporter.logs.entries import deeper_texts, lines_with_errors
+from exporter.logs.records import (
     AuditRecord,
+    Columns,
     LicensesRecord,
     Record,
     TraceRecord,
-    deeper_texts,
-    lines_with_errors,
     meaning_key,
     texts_of,
 )
@@ -414,6 +414,8 @@ class Catalogue:
         self._cache: dict[tuple[Any, ...], Recognised] = {}
         self._callers: dict[str, bool] = {}
         """Whether all that a place in the source logged so far was no matter of the sync."""
+        self._loggers: dict[bytes, Recognised] = {}
+        """What rows of a logger say whose name says that it is about nothing here."""
         self.infers = not any(message.means == "sync_succeeded" for message in taught)
         """Whether successes must be inferred, since no message reports them."""
 
@@ -428,7 +430,31 @@ class Catalogue:
             return self._recognise_entries(records)
         if log == "repository_audit":
             return self._recognise_audit_rows(records)
-        return [self._trace_row(record) if type(record) is TraceRecord else _NOTHING for record in records]
+        return self._recognise_trace_rows(records)
+
+    def _recognise_trace_rows(self, records: Sequence[Record]) -> list[Recognised]:
+        """Loggers repeat, and few are about licenses: of the rows of others only the logger is looked at."""
+        one = records[0] if len(records) else None
+        place = one.places.logger if type(one) is TraceRecord else -1
+        if (
+            not isinstance(records, Columns)
+            or type(one) is not TraceRecord
+            or not 0 <= place <= one.places.tabs
+            or self._taught.get("repository_trace")
+        ):
+            return [self._trace_row(record) if type(record) is TraceRecord else _NOTHING for record in records]
+        found: list[Recognised] = []
+        for index, line in enumerate(records.lines):
+            logger = line.split(b"\t", place + 1)[place]
+            known = self._loggers.get(logger)
+            if known is None:
+                known = self._trace_row(cast("TraceRecord", records[index]))
+                if b"licens" not in logger.lower():
+                    if len(self._loggers) >= CACHED_TEXTS:
+                        self._loggers.clear()
+                    self._loggers[logger] = known
+            found.append(known)
+        return found
 
     def _trace_row(self, record: TraceRecord) -> Recognised:
         """By the logger, and what a license logger says."""
@@ -438,6 +464,8 @@ class Catalogue:
 
     def _recognise_entries(self, records: Sequence[Any]) -> list[Recognised]:
         """Entries repeat their texts: each is searched once. Looking elsewhere is asked for all of them at once."""
+        if isinstance(records, Columns) and not self._taught.get("licenses"):
+            return self._recognise_columns(records)
         keys = list(map(meaning_key, records))
         known = list(map(self._cache.get, keys))
         found = [one or _NOTHING for one in known] if None in known else cast("list[Recognised]", known)
@@ -453,6 +481,19 @@ class Catalogue:
         if not self._taught.get("licenses"):  # a site's pattern may match anything
             deeper = lines_with_errors([record.raw for record in records])
         for index in deeper:
+            if found[index] is _NOTHING:
+                found[index] = self._elsewhere(records[index])
+        return found
+
+    def _recognise_columns(self, records: Columns) -> list[Recognised]:
+        """Only distinct keys of meanings are looked at, and records that may say something elsewhere."""
+        keys = records.keys
+        known = list(map(self._cache.get, keys))
+        found = [one or _NOTHING for one in known] if None in known else cast("list[Recognised]", known)
+        if None in known:
+            for index in [index for index, one in enumerate(known) if one is None]:
+                found[index] = self._cache.get(keys[index]) or self._meaning(keys[index], records[index])  # type: ignore[arg-type]  # keys have only those of the Licenses log
+        for index in records.doubtful:
             if found[index] is _NOTHING:
                 found[index] = self._elsewhere(records[index])
         return found
@@ -585,21 +626,25 @@ class Catalogue:
     def _recognise_audit_rows(self, records: Sequence[Record]) -> list[Recognised]:
         """Few rows matter: many are asked at once, as one text, which of them hold anything that is looked for."""
         found: list[Recognised] = []
+        lines = records.lines if isinstance(records, Columns) else [record.raw for record in records]
         for begin in range(0, len(records), ROWS_AT_ONCE):
-            found += self._recognise_some_audit_rows(records[begin : begin + ROWS_AT_ONCE])
+            found += self._recognise_some_audit_rows(records, begin, lines[begin : begin + ROWS_AT_ONCE])
         return found
 
-    def _recognise_some_audit_rows(self, records: Sequence[Record]) -> list[Recognised]:
+    def _recognise_some_audit_rows(
+        self, records: Sequence[Record], begin: int, lines: Sequence[bytes]
+    ) -> list[Recognised]:
+        """What the records say whose lines these are, from number `begin` on."""
         if self._taught.get("repository_audit"):  # a site's pattern may match anything
-            return [self._audit_row(record) for record in records]
+            return [self._audit_row(records[begin + index]) for index in range(len(lines))]
         # No row holds a NUL: however the letters change their length, as many stand before a place as rows do.
-        text = b"\0".join([record.raw for record in records]).decode("utf-8", "replace").lower()
-        found = [_NOTHING] * len(records)
+        text = b"\0".join(lines).decode("utf-8", "replace").lower()
+        found = [_NOTHING] * len(lines)
         for wanted in self._wanted:
             at = text.find(wanted)
             while at >= 0:
                 index = text.count("\0", 0, at)
-                found[index] = self._audit_row(records[index])
+                found[index] = self._audit_row(records[begin + index])
                 row_end = text.find("\0", at)
                 at = text.find(wanted, row_end) if row_end >= 0 else -1
         return found
@@ -656,10 +701,10 @@ def _row_of_a_person(record: Record) -> str:
     if not isinstance(record, AuditRecord):
         return ""
     directory, user = record.user
-    result = record.field(record.columns.result)
+    result = record.field(record.places.result)
     if directory.casefold() in _MACHINE_USERS or not user or result[:1] in ("4", "5"):
         return ""
-    return trouble.wording_of(f"row {record.field(record.columns.command)}")
+    return trouble.wording_of(f"row {record.field(record.places.command)}")
 
 
 def _names_the_way(text: str) -> bool:

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from exporter.events import LogName
-from exporter.logs.formats import Record, split
+from exporter.logs.formats import split
 from exporter.logs.framing import encoding_of, frame
 from exporter.logs.kinds import log_of_content
+from exporter.logs.records import Record
 
 CHUNK = 1 << 20
 """Bytes asked for at a time."""

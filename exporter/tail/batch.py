@@ -1,7 +1,7 @@
 """Batches: what one step of a tail found, to be folded and saved as one. Data only."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,7 @@ class Batch:
     root: str
     at: float = 0.0
     """The instant when the step began."""
-    records: list[Any] = field(default_factory=list)
+    records: Sequence[Any] = ()
     checkpoints: dict[str, FileCheckpoint] = field(default_factory=dict)
     """Checkpoints to save, by the file's key."""
     forgotten: set[str] = field(default_factory=set)

@@ -6,13 +6,15 @@ A cursor owns the handle and the records read ahead. It does not change a checkp
 import errno
 import os
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
-from operator import attrgetter
 from typing import Any
 
 import msgspec
 
 from exporter.logs import files, formats, framing
+from exporter.logs.records import Columns, times_of
+from exporter.logs.times import Times
 from exporter.tail.checkpoint import FileCheckpoint
 from exporter.tail.fingerprint import ANCHOR, HEAD, digest, holds
 
@@ -28,8 +30,6 @@ OPEN_SECONDS = 5.0
 """Seconds without growth after which an incomplete row is taken as it is."""
 OPEN_BYTES = 64 * 1024
 """Size in bytes from which an incomplete row is taken as it is."""
-
-_time_of = attrgetter("at")
 
 
 class RewrittenError(Exception):
@@ -56,24 +56,26 @@ class Parsed:
         """Bytes after the start's offset that were consumed."""
         self.read_at = read_at
         """When they were read, by the monotonic clock."""
-        self.records: list[Any] = split.records
+        self.records: Sequence[Any] = split.records
         self.header = split.header
         self.skipping = framed.skipping
         self.done = 0
         """How many of the records were handed over."""
         self._line_ends = framed.ends
         self._starts = split.starts
-        self._keys: list[float] = []
+        self._keys: Sequence[float] = ()
 
     def end_of(self, count: int) -> int:
         """How many bytes after the start's offset the first `count` records end."""
         return self.consumed if count == len(self.records) else self._line_ends[self._starts[count] - 1]
 
     @property
-    def keys(self) -> list[float]:
+    def keys(self) -> Sequence[float]:
         """The time by which each record is merged: never earlier than that of the record before it."""
         if not self._keys:
-            self._keys = list(accumulate(map(_time_of, self.records), max))
+            times: Sequence[Any] = times_of(self.records)  # `_parse` has seen to it that each has one
+            in_order = isinstance(times, Times) and times.in_order
+            self._keys = times if in_order else list(accumulate(times, max))
         return self._keys
 
     def up_to(self, horizon: float) -> int:
@@ -194,8 +196,11 @@ class Cursor:
             parsed.start = at = msgspec.structs.replace(at, encoding=encoding)
         if in_history:
             self.behind = self.size > at.offset + len(body) or (self.behind and wanted < to_mark)
-            for record in parsed.records:
-                record.counts = False
+            if isinstance(parsed.records, Columns):
+                parsed.records.counts = False
+            else:
+                for record in parsed.records:
+                    record.counts = False
         if parsed.records:
             self.parsed = parsed
             return at, False
@@ -227,7 +232,7 @@ class Cursor:
                 consumed = opened_at
         # A record without a usable time takes that of its predecessor; the first one was written before the file's last
         # change, and before the records after it.
-        if None in map(_time_of, split.records):
+        if not isinstance(split.records, Columns) and None in times_of(split.records):
             time = at.last_at
             if time is None:
                 known = (record.at for record in split.records if record.at is not None)
@@ -239,7 +244,7 @@ class Cursor:
                     time = record.at
         return Parsed(at, data, framed, split, consumed, now)
 
-    def take(self, at: FileCheckpoint, count: int) -> tuple[list[Any], FileCheckpoint]:
+    def take(self, at: FileCheckpoint, count: int) -> tuple[Sequence[Any], FileCheckpoint]:
         """The first `count` parsed records, and the checkpoint after them."""
         parsed = self.parsed
         assert parsed is not None  # noqa: S101  # asked only of one with parsed records

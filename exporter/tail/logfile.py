@@ -1,6 +1,7 @@
 """One log file: its state, its checkpoint, and the cursor that reads it."""
 
 import os
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from exporter.logs.files import Identity, Rotated, rotated_name
@@ -84,7 +85,7 @@ class LogFile:
         self.mismatches = self.failures = 0
         return self.checkpoint.offset - before
 
-    def take(self, count: int) -> tuple[list[Any], int]:
+    def take(self, count: int) -> tuple[Sequence[Any], int]:
         """Hand over the parsed records up to number `count`. Returns them, and the bytes that were consumed."""
         before = self.checkpoint.offset
         records, self.checkpoint = self.cursor.take(self.checkpoint, count)

@@ -1,6 +1,7 @@
 """Merging: the parsed records of several files in the order of their times."""
 
 import heapq
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from exporter.tail.cursor import Parsed
@@ -10,7 +11,7 @@ from exporter.tail.logfile import LogFile, rotated_as
 class Taken(NamedTuple):
     """The result of `Merge.take`."""
 
-    records: list[Any]
+    records: Sequence[Any]
     read_bytes: int
     history_bytes: int
     """How many of those bytes were history."""
@@ -43,7 +44,7 @@ class Merge:
             heapq.heappop(self._ends)
         horizon = self._ends[0][0] if self._ends else float("inf")
         keys: list[float] = []
-        records: list[Any] = []
+        parts: list[Sequence[Any]] = []
         read = history = 0
         moved: list[LogFile] = []
         while self._heads and self._heads[0][0] <= horizon:
@@ -51,18 +52,19 @@ class Merge:
             if file.cursor.parsed is not parsed:
                 continue  # the file was closed: it will be read again
             count = parsed.up_to(horizon)
-            keys += parsed.keys[parsed.done : count]
+            keys.extend(parsed.keys[parsed.done : count])
             taken, length = file.take(count)
-            records += taken
+            parts.append(taken)
             read += length
             history += 0 if taken[0].counts else length
             moved.append(file)
             if file.cursor.parsed is not None:
                 self._number += 1
                 heapq.heappush(self._heads, (parsed.keys[parsed.done], age_order(file), self._number, file, parsed))
-        if len(moved) > 1:
-            records = [records[index] for index in sorted(range(len(keys)), key=keys.__getitem__)]
-        return Taken(records, read, history, moved)
+        if len(parts) == 1:
+            return Taken(parts[0], read, history, moved)
+        records = [record for part in parts for record in part]
+        return Taken([records[at] for at in sorted(range(len(keys)), key=keys.__getitem__)], read, history, moved)
 
 
 def take_alone(file: LogFile) -> Taken:

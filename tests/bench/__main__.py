@@ -37,7 +37,7 @@ def licenses_lines(count: int) -> Iterator[str]:
     for number in range(count):
         at = (START + timedelta(seconds=number // 10)).strftime(
             "%Y-%m-%dT%H:%M:%S"
-        ) + f".{number * 7919 % 10_000_000:07}Z"
+        ) + f".{number % 10 * 1_000_000 + number * 7919 % 1_000_000:07}Z"
         if number % 600 == 0:
             text = '"licenseNumber":"XXXXXXXX","message":"re-syncing assignments with the backend"'
         elif number % 997 == 0:

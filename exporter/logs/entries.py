@@ -1,0 +1,294 @@
+"""Entries of the Licenses log: one JSON object a line (qlik-facts 1). Total: whatever a line holds, a record comes out.
+
+Nearly all lines of a log have the same few keys. `Shape` decodes these, and these alone; a line with any other key, or
+with a value of another type than usual, is looked at by itself.
+"""
+
+import operator
+import re
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+
+from exporter.logs.records import KEY_FIELDS, LONGEST_TEXT, TEXT_FIELDS, Columns, LicensesRecord, meaning_key, texts_of
+from exporter.logs.times import Times, stamped
+
+MOST_KEYS = 64
+"""Keys that nobody has published, and that a shape knows at most."""
+FEW = 8
+"""Where more than one line in so many is looked at by itself, all of its part of the log are."""
+
+
+def entries_of(lines: list[bytes]) -> tuple[Sequence[Any], Sequence[int]]:
+    """The records that `lines` make, and for each the number of its line."""
+    if (columns := _by_columns(lines)) is not None:
+        return columns, range(len(lines))
+    starts: Sequence[int] = range(len(lines))
+    try:
+        records = list(map(_decode_typed, lines))
+    except _NO_ENTRY:
+        starts = [place for place, line in enumerate(lines) if line.strip()]
+        lines = [lines[place] for place in starts]
+        records = list(map(_entry, lines))
+    for place in [place for place, record in enumerate(records) if record.timestamp is None or not record.message]:
+        records[place] = _entry(lines[place])
+    for record, line, at in zip(records, lines, stamped([record.timestamp for record in records]), strict=True):
+        record.raw, record.at = line, at
+        if at is None:
+            record.malformed, record.dated = True, False
+    return records, starts
+
+
+def _entry(line: bytes) -> LicensesRecord:
+    """The record of a line, without its time."""
+    try:
+        record = _decode_typed(line)
+    except _NO_ENTRY:
+        return _odd_record(line)
+    if record.timestamp is None or not any(texts_of(record)):  # its keys may be written in another case
+        return _odd_record(line)
+    return record
+
+
+_NO_ENTRY = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+
+
+# --- many lines at once ----------------------------------------------------------------------------------------------
+
+
+class Shape:
+    """The keys that entries have, and a decoder for entries that have no others. Never changed, only replaced.
+
+    `fields`: those of `LicensesRecord` that occur, whose values make the key of an entry's meaning. `others`: keys that
+    nobody has published, whose names speak of no error, with a text, a number, a truth or nothing as value.
+    """
+
+    def __init__(self, fields: frozenset[str], others: frozenset[str]) -> None:
+        self.fields, self.others = fields, others
+        kept = [field for field in KEY_FIELDS if field in fields]
+        known = [
+            (field.name, field.type, msgspec.field(name=field.encode_name, default=field.default))
+            for field in msgspec.structs.fields(LicensesRecord)
+            if field.name in fields
+        ]
+        unknown = [
+            (f"other{number}", _Plain, msgspec.field(name=key, default=None))
+            for number, key in enumerate(sorted(others))
+        ]
+        entry = msgspec.defstruct(
+            "Entry", [("timestamp", str), *known, *unknown], kw_only=True, gc=False, forbid_unknown_fields=True
+        )
+        self.decode = msgspec.json.Decoder(entry).decode
+        self.key: Callable[[Any], tuple[Any, ...]] = operator.attrgetter(*kept)
+        self.texts = sum(field in TEXT_FIELDS for field in kept)
+        """How many of a key's values, the first ones, are texts."""
+
+    def with_keys_of(self, line: bytes) -> "Shape":
+        """The shape that also knows the keys of a line, or this one where it cannot."""
+        tree = _tree(line)
+        if not isinstance(tree, dict) or "timestamp" not in tree:
+            return self
+        fields = {_BY_KEY[key] for key in tree if key in _BY_KEY}
+        others = tree.keys() - _BY_KEY.keys() - {"timestamp"}
+        if any(_ERROR_NAME.search(key) or len(key) > LONGEST_KEY for key in others):
+            return self
+        if len(self.others | others) > MOST_KEYS or (fields <= self.fields and others <= self.others):
+            return self
+        return Shape(self.fields | fields, self.others | others)
+
+
+_Plain = str | int | float | bool | None
+LONGEST_KEY = 100
+_BY_KEY = {
+    field.encode_name: field.name for field in msgspec.structs.fields(LicensesRecord) if field.name in KEY_FIELDS
+}
+"""The fields that a meaning depends on, by their keys."""
+
+
+class _Newest:
+    """The shape that all readers share. It only grows: keys of meanings from different shapes are never alike."""
+
+    def __init__(self) -> None:
+        self.shape = Shape(frozenset({"message", "level", "caller"}), frozenset({"corrId"}))
+        self._growing = threading.Lock()
+
+    def learn(self, line: bytes) -> Shape:
+        """The shape after a line that it did not fit."""
+        with self._growing:
+            self.shape = self.shape.with_keys_of(line)
+            return self.shape
+
+
+_newest = _Newest()
+
+
+def _by_columns(lines: list[bytes]) -> Columns | None:
+    """Entries that are all whole and dated; None where any is not, or where too many fit no shape."""
+    shape = _newest.shape
+    found: list[Any] = []
+    odd: dict[int, LicensesRecord] = {}
+    decoded = map(shape.decode, lines)
+    while len(found) < len(lines):
+        try:
+            found.extend(decoded)
+        except _NO_ENTRY:
+            place = len(found)
+            line = lines[place]
+            grown = _newest.learn(line)
+            if grown is not shape:  # from here on by the new one
+                shape = grown
+                return _by_columns(lines)
+            record = _entry(line)
+            if record.malformed or type(record.timestamp) is not str or not any(texts_of(record)):
+                return None
+            odd[place] = record
+            if len(odd) * FEW > len(lines) + FEW:
+                return None
+            found.append(record)
+    keys = list(map(shape.key, found))
+    for place, record in odd.items():
+        keys[place] = meaning_key(record)
+    if "" in map(_first, keys) and not all(any(key[: shape.texts]) for key in keys):
+        return None
+    times = stamped([entry.timestamp for entry in found])
+    if not isinstance(times, Times):
+        return None
+    return Columns(lines, times, _entry, keys, sorted({*odd, *_lines_with(b"LICENSES-", lines)}))
+
+
+_first = operator.itemgetter(0)
+
+
+def _lines_with(mark: bytes, lines: list[bytes]) -> Iterable[int]:
+    """Which of `lines` hold `mark`."""
+    if mark not in b"\n".join(lines):
+        return ()
+    return [place for place, line in enumerate(lines) if mark in line]
+
+
+# --- one line --------------------------------------------------------------------------------------------------------
+
+_decode_typed = msgspec.json.Decoder(LicensesRecord, strict=True).decode
+_decode_any = msgspec.json.Decoder(strict=True).decode
+_PAIR = re.compile(rb'"((?:[^"\\]|\\.){1,64})"\s*:\s*(?:"((?:[^"\\]|\\.)*)(?:"|\Z)|([^\s",{}\[\]]+))')
+"""A pair of a JSON object; the last one of a line that was cut off has no closing quote."""
+_FIELDS = {
+    field.encode_name.casefold(): field.name
+    for field in msgspec.structs.fields(LicensesRecord)
+    if field.encode_name[0] != " "
+}
+"""The fields by their keys in lower case."""
+_TEXTS = frozenset(
+    field.encode_name.casefold() for field in msgspec.structs.fields(LicensesRecord) if field.name in TEXT_FIELDS
+)
+_TELLING = re.compile(r"err|message|msg|reason|cause|detail|code", re.IGNORECASE)
+"""Names of JSON keys whose text may say what went wrong, wherever they stand."""
+
+
+ERROR_KEY = re.compile(
+    rb'"[^"\\:]{0,40}(?:err|xception|fail|fault|panic)[^"\\:]{0,40}"\s*:\s*(?!null\b|""|false\b|0[,}\s])|LICENSES-',
+    re.IGNORECASE,
+)
+"""A key of an error with a value that says something. Only lines with one are looked into more deeply."""
+
+
+_MARKS = (b'"err', b"rror", b"xception", b'"fail', b"ailure", b'"fault', b'"panic', b"LICENSES-")
+"""What a line with a key of an error nearly always holds: looked for first, in many lines at once."""
+
+
+def lines_with_errors(lines: Sequence[bytes]) -> list[int]:
+    """Which of `lines` hold a key of an error with a value that says something, or a code."""
+    text = b"\n".join(lines)
+    ends = list(accumulate([len(line) + 1 for line in lines]))
+    found = set()
+    for mark in _MARKS:
+        at = text.find(mark)
+        while at >= 0:
+            line = bisect_right(ends, at)
+            found.add(line)
+            at = text.find(mark, ends[line]) if line < len(ends) else -1
+    return [line for line in sorted(found) if ERROR_KEY.search(lines[line])]
+
+
+def deeper_texts(record: LicensesRecord) -> tuple[str, tuple[str, ...]]:
+    """What a record says under keys nobody has published, such as `"error": {"message": …}`.
+
+    All telling texts, joined, and the values of keys of errors. Both empty where no such key says anything.
+    """
+    if not ERROR_KEY.search(record.raw):
+        return "", ()
+    tree = _tree(record.raw)
+    errors = tuple(value for key, value in _leaves(tree, "", 8) if _ERROR_NAME.search(key))
+    return "\n".join(_telling_texts(tree))[:LONGEST_TEXT], errors
+
+
+_ERROR_NAME = re.compile(r"err|exception|fail|fault|panic", re.IGNORECASE)
+
+
+def _leaves(value: object, key: str, depth: int) -> list[tuple[str, str]]:
+    """Every value with the names of the keys that lead to it."""
+    if isinstance(value, dict) and depth:
+        return [pair for name, child in value.items() for pair in _leaves(child, f"{key}.{name}", depth - 1)]
+    if isinstance(value, list) and depth:
+        return [pair for child in value for pair in _leaves(child, key, depth - 1)]
+    return [(key, str(value))] if isinstance(value, str | int | float | bool) else []
+
+
+def _telling_texts(tree: object) -> list[str]:
+    return [text for key, text in _strings(tree, "", 8) if _TELLING.search(key)]
+
+
+def _tree(line: bytes) -> object:
+    try:
+        return _decode_any(line)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def _strings(value: object, key: str, depth: int) -> list[tuple[str, str]]:
+    if isinstance(value, str):
+        return [(key, value)]
+    if isinstance(value, dict) and depth:
+        return [pair for name, child in value.items() for pair in _strings(child, f"{key}.{name}", depth - 1)]
+    if isinstance(value, list) and depth:
+        return [pair for child in value for pair in _strings(child, key, depth - 1)]
+    return []
+
+
+def _odd_record(line: bytes) -> LicensesRecord:
+    """A line that is no JSON object of the known types: its pairs are read as far as they can be."""
+    tree = _tree(line)
+    if isinstance(tree, dict):  # JSON, with a type that surprises: `"message": 5`
+        pairs = {name.casefold(): value for name, value in tree.items() if isinstance(value, str | int | float)}
+        pairs["err"] = "\n".join(_telling_texts(tree))
+        malformed = False
+    else:  # the first published line is no valid JSON (qlik-facts 1, trap 2)
+        pairs = {}
+        for name, text, bare in _PAIR.findall(line[:LONGEST_TEXT]):
+            key, said = _unescaped(name).casefold(), _unescaped(text or bare)
+            # Two objects on one line, after a torn write: neither hides what the other says.
+            if key not in pairs:
+                pairs[key] = said
+            elif key in _TEXTS:
+                pairs[key] = f"{pairs[key]}\n{said}"
+        if not pairs.keys() & _TEXTS:
+            pairs["message"] = line[:LONGEST_TEXT].decode("utf-8", "replace")  # no JSON at all
+        malformed = True
+    record = LicensesRecord(malformed=malformed)
+    for key, field in _FIELDS.items():
+        if key in pairs:
+            value = pairs[key]
+            kept = key == "timestamp" or key.endswith("statuscode")
+            setattr(record, field, value if kept else str(value)[:LONGEST_TEXT])
+    return record
+
+
+def _unescaped(text: bytes) -> str:
+    try:
+        return str(_decode_any(b'"' + text + b'"'))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return text.decode("utf-8", "replace")

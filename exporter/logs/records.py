@@ -1,0 +1,216 @@
+"""Records: what one log says at one place, as data. Made by `logs.formats`; most are only ever columns of many."""
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, overload
+
+import msgspec
+
+from exporter.logs.times import Times
+
+LONGEST_TEXT = 16_384
+"""Characters of one record that are searched for a message."""
+
+
+class Record(msgspec.Struct, kw_only=True, gc=False):
+    """One record of a log.
+
+    `at` is the row's own time in seconds since 1970, None where it has no usable one: then `dated` is False, and the
+    tail gives it its predecessor's. `counts` is False for history, which restates but never counts. `malformed` says
+    that the row breaks its format; what can be recognised in it is recognised even so. `orphan` is a line that belongs
+    to no record: counted as malformed, but it is no record. `raw` is the record as it stood in the file.
+    """
+
+    at: float | None = msgspec.field(default=None, name=" at ")
+    dated: bool = msgspec.field(default=True, name=" dated ")
+    counts: bool = msgspec.field(default=True, name=" counts ")
+    malformed: bool = msgspec.field(default=False, name=" malformed ")
+    orphan: bool = msgspec.field(default=False, name=" orphan ")
+    raw: bytes = msgspec.field(default=b"", name=" raw ")
+
+
+class LicensesRecord(Record, gc=False):
+    """A line of the Licenses service: one JSON object (qlik-facts 1). Unknown keys are allowed."""
+
+    timestamp: str | int | float | None = None
+    message: str = ""
+    msg: str = ""
+    error: str = ""
+    err: str = ""
+    error_message: str = msgspec.field(default="", name="errorMessage")
+    error_type: str = msgspec.field(default="", name="errorType")
+    response_error_type: str = msgspec.field(default="", name="res.errorType")
+    response_error_message: str = msgspec.field(default="", name="res.errorMessage")
+    level: str = ""
+    caller: str = ""
+    corr_id: str = msgspec.field(default="", name="corrId")
+    status_code: str | int | float | None = msgspec.field(default=None, name="statusCode")
+    response_status_code: str | int | float | None = msgspec.field(default=None, name="res.statusCode")
+
+
+TEXT_FIELDS = (
+    "message", "error_message", "error_type", "response_error_type", "error", "msg", "err", "response_error_message",
+)  # fmt: skip
+"""Everything in an entry that can say what happened. An `info` says nothing (qlik-facts 1, trap 1)."""
+KEY_FIELDS = (*TEXT_FIELDS, "level", "caller", "status_code", "response_status_code")
+"""All of an entry that its meaning depends on."""
+texts_of: Callable[[LicensesRecord], tuple[str, ...]] = operator.attrgetter(*TEXT_FIELDS)
+meaning_key: Callable[[LicensesRecord], tuple[Any, ...]] = operator.attrgetter(*KEY_FIELDS)
+
+
+class Places(NamedTuple):
+    """Where a table's columns stand, and how many tabs a complete row has at least. -1: there is no such column."""
+
+    tabs: int
+    timestamp: int
+    message: int
+    description: int
+    user_directory: int
+    user_id: int
+    command: int
+    result: int
+    level: int
+    logger: int
+
+
+class TableRecord(Record, gc=False):
+    """A row of a tab-separated log. Its fields are taken out of `raw` only when they are asked for: few rows matter."""
+
+    places: Places
+
+    def field(self, place: int) -> str:
+        """The field at `place`, empty where the row has none."""
+        fields = self.raw.split(b"\t")
+        return fields[place].decode("utf-8", "replace")[:LONGEST_TEXT] if 0 <= place < len(fields) else ""
+
+
+class AuditRecord(TableRecord, gc=False):
+    """A row of the security audit log (qlik-facts 2)."""
+
+    @property
+    def description(self) -> str:
+        """`Command=<name>;Result=<code>;ResultText=<text>`, put together where the row has only the parts."""
+        places = self.places
+        text = self.field(places.description)
+        if "command" in text.lower() and "result" in text.lower():
+            return text
+        return f"Command={self.field(places.command)};Result={self.field(places.result)};ResultText={text}"
+
+    @property
+    def message(self) -> str:
+        """The message; of a torn row all that it holds, since its columns cannot be trusted.
+
+        A row with more tabs than its header has one within a text: the message may be longer, or further on.
+        """
+        place, extra = self.places.message, self.raw.count(b"\t") - self.places.tabs
+        if self.malformed and extra < 0:
+            return self.raw.split(b"\t", 3)[-1].decode("utf-8", "replace")[:LONGEST_TEXT]
+        return "\t".join(self.field(at) for at in range(place, place + max(extra, 0) + 1))[:LONGEST_TEXT]
+
+    @property
+    def user(self) -> tuple[str, str]:
+        """The user's directory and id."""
+        return self.field(self.places.user_directory).strip(), self.field(self.places.user_id).strip()
+
+
+class TraceRecord(TableRecord, gc=False):
+    """A row of a Repository trace log (qlik-facts 3)."""
+
+    @property
+    def level(self) -> str:
+        """The level as it is written, such as `WARN`."""
+        return self.field(self.places.level)
+
+    @property
+    def logger(self) -> str:
+        """`<Facility>.<Service>.<class>`."""
+        return self.field(self.places.logger)
+
+    @property
+    def message(self) -> str:
+        """What was logged."""
+        return self.field(self.places.message)
+
+
+class Columns(Sequence[Record]):
+    """Whole records of one log that have usable times, by columns: few of them are ever looked at one by one.
+
+    One that is asked for by its number is made then.
+    """
+
+    __slots__ = ("_make", "counts", "doubtful", "keys", "lines", "times")
+
+    def __init__(
+        self,
+        lines: list[bytes],
+        times: Times,
+        make: Callable[[bytes], Record],
+        keys: list[tuple[Any, ...]],
+        doubtful: Sequence[int] = (),
+        counts: bool = True,
+    ) -> None:
+        """`make` makes a record of its line, without its time."""
+        self.lines, self.times, self._make = lines, times, make
+        self.keys = keys
+        """Of the Licenses log all of each record that its meaning depends on, as far as its known keys go."""
+        self.doubtful = doubtful
+        """The numbers of the records that may say something elsewhere, in order."""
+        self.counts = counts
+        """False for history."""
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @overload
+    def __getitem__(self, place: int) -> Record: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Columns": ...
+    def __getitem__(self, place: int | slice) -> "Record | Columns":
+        if isinstance(place, slice):
+            begin, end, _ = place.indices(len(self.lines))
+            doubtful = [number - begin for number in self.doubtful if begin <= number < end]
+            part = slice(begin, end)
+            return Columns(self.lines[part], self.times[part], self._make, self.keys[part], doubtful, self.counts)
+        record = self._make(self.lines[place])
+        record.raw, record.at, record.counts = self.lines[place], self.times[place], self.counts
+        return record
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(self.__getitem__, range(len(self.lines)))
+
+    def followed_by(self, other: "Columns") -> "Columns":
+        """These, and then `other`, which are alike."""
+        behind = [len(self.lines) + number for number in other.doubtful]
+        return Columns(
+            self.lines + other.lines,
+            self.times + other.times,
+            self._make,
+            self.keys + other.keys,
+            [*self.doubtful, *behind],
+            self.counts,
+        )
+
+    def is_like(self, other: "Columns") -> bool:
+        """Whether both are of the same kind, and both history or both not."""
+        return self._make == other._make and self.counts == other.counts
+
+
+def joined(first: Sequence[Any], second: Sequence[Any]) -> Sequence[Any]:
+    """All of `first`, and then all of `second`: by columns where both are."""
+    if not first or not second:
+        return first or second
+    if isinstance(first, Columns) and isinstance(second, Columns) and first.is_like(second):
+        return first.followed_by(second)
+    return [*first, *second]
+
+
+def times_of(records: Sequence[Any]) -> Sequence[float | None]:
+    """The times of `records`."""
+    return records.times if isinstance(records, Columns) else [record.at for record in records]
+
+
+def without_history(records: Sequence[Any]) -> Sequence[Any]:
+    """Those of `records` that count."""
+    if isinstance(records, Columns):
+        return records if records.counts else ()
+    return [record for record in records if record.counts]

@@ -1,0 +1,99 @@
+"""Rows of the tab-separated logs: the security audit log, and the trace logs (qlik-facts 2 and 3). Total."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from exporter.logs.records import AuditRecord, Columns, Places, Record, TableRecord, TraceRecord
+from exporter.logs.times import Times, row_time, rows_stamped
+
+_AUDIT_COLUMNS = (
+    b"Sequence#\tProductVersion\tTimestamp\tHostName\tId\tDescription\tProxySessionId\tProxyPackageId\t"
+    b"RequestSequenceId\tUserDirectory\tUserId\tObjectId\tObjectName\tSecurityClass\tClientHostAddress\tService\t"
+    b"Origin\tContext\tCommand\tResult\tMessage\tChecksum"
+)
+_TRACE_COLUMNS = b"Sequence#\tTimestamp\tLevel\tHostname\tLogger\tThread\tId\tServiceUser\tMessage\tId2"
+
+
+_USUAL: dict[type[TableRecord], bytes] = {AuditRecord: _AUDIT_COLUMNS, TraceRecord: _TRACE_COLUMNS}
+"""The header row that a file has, as far as its own does not say otherwise."""
+
+
+@lru_cache(maxsize=64)
+def _places(header: bytes, usual: bytes) -> Places:
+    def named_in(row: bytes) -> dict[str, int]:
+        return {name.strip().casefold(): place for place, name in enumerate(row.decode("utf-8", "replace").split("\t"))}
+
+    named = {**named_in(usual), **named_in(header)}
+    return Places(
+        header.count(b"\t"), *(named.get(name.replace("_", ""), -1) for name in Places._fields if name != "tabs")
+    )
+
+
+def rows_of(
+    lines: list[bytes], header: bytes | None, final: bool, kind: type[TableRecord]
+) -> tuple[Sequence[Any], Sequence[int], int, bytes | None]:
+    """What `formats.Split` holds. A row starts with a number, and goes on over lines until it has all its tabs."""
+    usual = _USUAL[kind]
+    places = _places(header or usual, usual)
+    if (whole := _whole_rows(lines, places, kind)) is not None:
+        return whole, range(len(lines)), 0, header
+    records: list[Record] = []
+    starts: list[int] = []
+    opened = -1  # the index of the open record's first line
+    tabs = 0
+
+    def close(end: int, malformed: bool) -> None:
+        text = b"\n".join(lines[opened:end])
+        fields = text.split(b"\t", places.timestamp + 1)
+        at = row_time(fields[places.timestamp]) if len(fields) > places.timestamp else None
+        records.append(kind(at=at, malformed=at is None or malformed, raw=text, places=places))
+        starts.append(opened)
+
+    for index, line in enumerate(lines):
+        number, tab, _ = line.partition(b"\t")
+        if tab and number.isdigit():
+            if opened >= 0:
+                close(index, malformed=True)
+            opened, tabs = index, line.count(b"\t")
+        elif _is_header(line):  # log4net writes it each time it opens the file (hazard 66)
+            if opened >= 0:
+                close(index, malformed=True)
+            opened = -1
+            header = line
+            places = _places(header, usual)
+        elif opened >= 0:
+            tabs += line.count(b"\t")
+        elif line.strip():
+            records.append(Record(malformed=True, orphan=True, raw=line))
+            starts.append(index)
+        if opened >= 0 and tabs >= places.tabs:
+            close(index + 1, malformed=False)
+            opened = -1
+    if opened >= 0 and final:
+        close(len(lines), malformed=True)
+        opened = -1
+    return records, starts, len(lines) - opened if opened >= 0 else 0, header
+
+
+def _whole_rows(lines: list[bytes], places: Places, kind: type[TableRecord]) -> Columns | None:
+    """The rows where each line is a whole one with a time, which is nearly always; None where any is not."""
+    stamp, tabs = places.timestamp, places.tabs
+    stamps = [
+        fields[stamp]
+        for line in lines
+        if line.count(b"\t") >= tabs >= stamp and (fields := line.split(b"\t", stamp + 1))[0].isdigit()
+    ]
+    if not lines or len(stamps) < len(lines) or not isinstance(times := rows_stamped(stamps), Times):
+        return None
+    return Columns(lines, times, _maker(kind, places), [])
+
+
+@lru_cache(maxsize=64)
+def _maker(kind: type[TableRecord], places: Places) -> Callable[[bytes], TableRecord]:
+    """What makes a record of a whole row."""
+    return lambda row: kind(raw=row, places=places)
+
+
+def _is_header(line: bytes) -> bool:
+    return line[:8].lower() == b"sequence" and line.count(b"\t") > 2

@@ -1,0 +1,199 @@
+"""Row times: the ways in which Qlik's logs write an instant. Pure."""
+
+import calendar
+import operator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, overload
+
+EARLIEST = calendar.timegm((2000, 1, 1, 0, 0, 0))
+"""Earlier row times are no times but a zero date (hazard 111)."""
+LATEST = calendar.timegm((2200, 1, 1, 0, 0, 0))
+DAY = 86_400
+"""Seconds; no offset from UTC is so large."""
+MOST_REMEMBERED = 4096
+"""Times of each kind that are remembered."""
+
+_INSTANT = re.compile(
+    r"(\d{4})-?(\d\d)-?(\d\d)[Tt ](\d\d):?(\d\d):?(\d\d)(?:[.,](\d{1,12}))? ?(?:([Zz])|([+-])(\d\d):?(\d\d)?)",
+    re.ASCII,
+)
+
+
+def instant(text: str) -> float | None:
+    """The seconds since 1970 that `text` names, or None.
+
+    Reads `2020-01-20T08:13:32.7038396Z`, `20110805T145657.000+0200` and their mixtures (qlik-facts 1 and 2). A time
+    without an offset could be any of a day's 24 hours and is not usable.
+    """
+    # Nearly all entries of a log share their minute with the one before: only the seconds are parsed.
+    if _is_usual(text) and (known := _MINUTES.get(text[:17])) is not None:
+        return known + float(text[17:-1])
+    return _any_instant(text)
+
+
+def stamped(stamps: list[Any]) -> "Times | list[float | None]":
+    """What each of `stamps` names, as values of JSON name it.
+
+    Where all are written in the usual way, only their order is looked at: one becomes an instant when it is asked for.
+    """
+    try:
+        text = "".join(stamps)
+    except TypeError:
+        text = ""
+    if _are_usual(text) and None not in {instant(f"{minute}00Z") for minute in {stamp[:17] for stamp in stamps}}:
+        return Times(text[:-1].split("Z"), _usual_instant, _usual_instants)
+    return [(instant(stamp) if type(stamp) is str else None) or _epoch_instant(stamp) for stamp in stamps]
+
+
+def _usual_instant(stamp: str) -> float | None:
+    return instant(stamp + "Z")
+
+
+def _usual_instants(stamps: list[str]) -> list[float]:
+    minutes = [stamp[:17] for stamp in stamps]
+    starts = {minute: instant(f"{minute}00Z") or 0.0 for minute in set(minutes)}
+    return list(map(operator.add, map(starts.__getitem__, minutes), map(float, [stamp[17:] for stamp in stamps])))
+
+
+class Times(Sequence[float]):
+    """Instants as they are written: stamps whose order is that of their texts, and what makes instants of them."""
+
+    __slots__ = ("_all_of", "_known", "_of", "_stamps", "in_order")
+
+    def __init__(
+        self, stamps: list[Any], of: Callable[[Any], float | None], all_of: Callable[[list[Any]], list[Any]]
+    ) -> None:
+        """`of` and `all_of` must know each of `stamps`."""
+        self._stamps, self._of, self._all_of = stamps, of, all_of
+        self._known: list[float] | None = None
+        self.in_order = sorted(stamps) == stamps
+        """Whether none is earlier than the one before it."""
+
+    def all(self) -> list[float]:
+        """Every one of them."""
+        if self._known is None:
+            self._known = self._all_of(self._stamps)
+        return self._known
+
+    def __len__(self) -> int:
+        return len(self._stamps)
+
+    @overload
+    def __getitem__(self, place: int) -> float: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Times": ...
+    def __getitem__(self, place: int | slice) -> "float | Times":
+        if isinstance(place, slice):
+            return Times(self._stamps[place], self._of, self._all_of)
+        if self._known is not None:
+            return self._known[place]
+        at = self._of(self._stamps[place])
+        assert at is not None  # noqa: S101  # stamps without an instant do not come here
+        return at
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.all())
+
+    def __add__(self, other: "Times") -> "Times":
+        return Times(self._stamps + other._stamps, self._of, self._all_of)
+
+
+_USUAL = r"[0-9T:-]{17}(?:[0-5][0-9]|60)\.[0-9]{1,12}"
+_is_usual = re.compile(f"{_USUAL}Z").fullmatch
+_are_usual = re.compile(f"(?:{_USUAL}Z)++").fullmatch
+_MINUTES: dict[str, float] = {}
+"""The start of each minute seen, by the text of its UTC time without the seconds."""
+
+
+def _any_instant(text: str) -> float | None:
+    match = _INSTANT.fullmatch(text.strip())
+    if not match:
+        return None
+    year, month, day, hour, minute, second, fraction, _, sign, offset_hours, offset_minutes = match.groups()
+    day_start = _day(int(year), int(month), int(day))
+    if day_start is None or int(hour) > 23 or int(minute) > 59 or int(second) > 60:
+        return None
+    at = float(day_start + int(hour) * 3600 + int(minute) * 60)
+    if sign:
+        offset = int(offset_hours) * 3600 + int(offset_minutes or 0) * 60
+        if offset > 16 * 3600:
+            return None
+        at += offset if sign == "-" else -offset
+    if not EARLIEST <= at < LATEST:
+        return None
+    if text[-1:] == "Z" and text[16:17] == ":":
+        if len(_MINUTES) >= MOST_REMEMBERED:
+            _MINUTES.clear()
+        _MINUTES[text[:17]] = at
+    return at + float(f"{second}.{fraction or 0}")
+
+
+@lru_cache(maxsize=256)
+def _day(year: int, month: int, day: int) -> int | None:
+    if not (1 <= month <= 12 and 1 <= day <= 31 and year >= 1970):
+        return None
+    if day > calendar.monthrange(year, month)[1]:
+        return None
+    return calendar.timegm((year, month, day, 0, 0, 0))
+
+
+def _epoch_instant(value: object) -> float | None:
+    # No public line has a number here; Go loggers that write one write seconds or parts of a second (inferred).
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value)
+    if isinstance(value, int | float):
+        for parts in (1, 1e3, 1e6, 1e9):
+            if EARLIEST <= value / parts < LATEST:
+                return value / parts
+    return None
+
+
+_NUMBER = re.compile(r"\d{9,20}(?:\.\d{1,12})?", re.ASCII)
+
+
+_ROW_MINUTES: dict[bytes, float] = {}
+"""What `20110805T1456` would name in UTC, for each minute seen."""
+_ROW_SECONDS = {f"{second:02}".encode(): float(second) for second in range(61)}
+_ROW_RESTS: dict[bytes, float] = {}
+"""The seconds that `.000+0200` adds to it, for each fraction and offset seen."""
+_MILLISECONDS = {f".{number:03}".encode(): number / 1000 for number in range(1000)}
+_MIDNIGHT = calendar.timegm((2020, 1, 1, 0, 0, 0))
+
+
+def row_time(text: bytes) -> float | None:
+    """What `20110805T145657.000+0200` or any other spelling names; the parts of this usual one are remembered."""
+    if (
+        (minute := _ROW_MINUTES.get(text[:13])) is not None
+        and (second := _ROW_SECONDS.get(text[13:15])) is not None
+        and (rest := _ROW_RESTS.get(text[15:])) is not None
+    ):
+        return minute + second + rest
+    return _any_row_time(text)
+
+
+def rows_stamped(stamps: list[bytes]) -> "Times | list[float | None]":
+    """What each of `stamps`, times of rows, names; see `stamped`. Texts have the order of times in one offset only."""
+    if _are_usual_rows(b"".join(stamps)) and len(offsets := {stamp[19:] for stamp in stamps}) == 1:
+        offset = offsets.pop()
+        if None not in {row_time(minute + b"00.000" + offset) for minute in {stamp[:13] for stamp in stamps}}:
+            return Times(stamps, row_time, lambda stamps: list(map(row_time, stamps)))
+    return list(map(row_time, stamps))
+
+
+_are_usual_rows = re.compile(rb"(?:[0-9]{8}T[0-9]{4}(?:[0-5][0-9]|60)\.[0-9]{3}[+-][0-9]{4})++").fullmatch
+
+
+def _any_row_time(text: bytes) -> float | None:
+    if (fraction := _MILLISECONDS.get(text[15:19])) is not None:
+        minute = instant(text[:13].decode("utf-8", "replace") + "00Z")
+        midnight = instant("20200101T000000" + text[19:].decode("utf-8", "replace"))
+        # Near the ends of all usable times the offset decides.
+        if minute is not None and midnight is not None and EARLIEST + DAY <= minute < LATEST - DAY:
+            for remembered in (_ROW_MINUTES, _ROW_RESTS):
+                if len(remembered) >= MOST_REMEMBERED:
+                    remembered.clear()
+            _ROW_MINUTES[text[:13]] = minute
+            _ROW_RESTS[text[15:]] = midnight - _MIDNIGHT + fraction
+    return instant(text.decode("utf-8", "replace"))
