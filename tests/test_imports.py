@@ -110,6 +110,7 @@ ALLOWED: dict[str, set[str]] = {
         "events",
         "logs",
         "logs.files",
+        "logs.records",
         "tail.batch",
         "tail.copies",
         "tail.cursor",

@@ -136,24 +136,21 @@ def _by_columns(lines: list[bytes]) -> Columns | None:
         try:
             found.extend(decoded)
         except _NO_ENTRY:
-            place = len(found)
-            line = lines[place]
-            grown = _newest.learn(line)
-            if grown is not shape:  # from here on by the new one
-                shape = grown
-                return _by_columns(lines)
-            record = _entry(line)
-            if record.malformed or type(record.timestamp) is not str or not any(texts_of(record)):
-                return None
-            odd[place] = record
+            line = lines[len(found)]
+            if _newest.learn(line) is not shape:
+                return _by_columns(lines)  # from the start, by the new one
+            odd[len(found)] = record = _entry(line)
             if len(odd) * FEW > len(lines) + FEW:
                 return None
             found.append(record)
     keys = list(map(shape.key, found))
+    if "" in map(_first, keys):
+        # Keys of messages may be written in another case.
+        odd.update({place: _entry(lines[place]) for place, key in enumerate(keys) if not any(key[: shape.texts])})
     for place, record in odd.items():
+        if record.malformed or not any(texts_of(record)):
+            return None
         keys[place] = meaning_key(record)
-    if "" in map(_first, keys) and not all(any(key[: shape.texts]) for key in keys):
-        return None
     times = stamped([entry.timestamp for entry in found])
     if not isinstance(times, Times):
         return None

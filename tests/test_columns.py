@@ -1,0 +1,102 @@
+"""Many lines at once mean what each of them means by itself: records by columns against records one by one."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from exporter.config import Config
+from exporter.events import LogName
+from exporter.examination import rules_of
+from exporter.journal import Journal
+from exporter.license import new_state
+from exporter.logs.formats import split
+from exporter.logs.messages import Catalogue
+from exporter.logs.records import Columns, joined
+from tests.bench.__main__ import START, audit_lines
+from tests.site_model.world import KINDS, world_of
+
+NOW = START.timestamp() + 86400 * 400
+TIMES = [f"2026-11-01T00:{n // 60:02}:{n % 60:02}.{n % 7}Z" for n in range(3000)]
+
+
+def entry(number: int, chance: random.Random) -> bytes:
+    """A line with the keys, values and failures that lines have, and some that none is known to have."""
+    pairs: dict[str, Any] = {"caller": f"a.go:{number % 3}", "level": chance.choice(("info", "warn", "error"))}
+    pairs["message"] = chance.choice(("request handled", "re-syncing assignments with the backend", "cache warmed"))
+    odd = chance.randrange(150)
+    if odd < 8:
+        key = chance.choice(("errorMessage", "err", "lastError", "res.errorType", "failure", "info", "Exception"))
+        pairs[key] = chance.choice(
+            ("", None, "no such host", "LICENSES-OutdatedLicense", 0, False, {"code": "x509: bad"})
+        )
+    elif odd < 10:
+        pairs["detail"] = chance.choice(({"error": {"message": "lic is stale"}}, ["EOF"], "LICENSES-Other", 10**30))
+    elif odd < 11:
+        pairs["statusCode"] = chance.choice((404, "404", 404.5, None, [1]))
+    elif odd < 12:
+        pairs = {key.upper(): value for key, value in pairs.items()}
+    pairs["timestamp"] = TIMES[number]
+    return json.dumps(pairs).encode()
+
+
+def folded(log: LogName, parts: list[Any]) -> tuple[Any, Any]:
+    """All that is known after `parts`."""
+    rules, state, journal = rules_of(Config(), Catalogue()), new_state(b"k"), Journal()
+    for records in parts:
+        journal.note(log, records, state.fold_records(log, records, NOW, rules))
+    return state, journal.unknown()
+
+
+def same(log: LogName, lines: list[bytes], header: bytes | None = None, size: int = 500) -> int:
+    """Compare both ways; how many records came by columns."""
+    parts = [split(log, lines[at : at + size], header, True).records for at in range(0, len(lines), size)]
+    assert folded(log, parts) == folded(log, [list(part) for part in parts])
+    alone = [split(log, [line], header, True).records for line in lines]
+    assert folded(log, parts) == folded(log, [[record for part in alone for record in part]])
+    return sum(len(part) for part in parts if isinstance(part, Columns))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_entries_by_columns_say_what_they_say_one_by_one(seed: int) -> None:
+    chance = random.Random(seed)
+    lines = [entry(number, chance) for number in range(len(TIMES))]
+    assert same("licenses", lines, size=chance.choice((7, 60, 1000))) > 300
+
+
+def test_ordinary_entries_come_by_columns_whatever_their_unknown_keys_are() -> None:
+    lines = [
+        json.dumps({"a": n, "b": "x", "c": None, "message": "request", "timestamp": TIMES[n]}).encode()
+        for n in range(1000)
+    ]
+    assert same("licenses", lines) == 1000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_sites_by_columns_are_what_they_are_one_by_one(kind: str) -> None:
+    lines = [line for _, line in world_of(kind, 77, 1).written]
+    same("licenses", lines, size=300)
+
+
+def test_rows_by_columns_say_what_they_say_one_by_one() -> None:
+    header, *lines = [line.rstrip("\r\n").encode() for line in audit_lines(3000)]
+    assert same("repository_audit", lines, header) == 2999
+    loggers = ("System.Repository.Core.Licensing.X", "System.Other", "Audit")
+    trace = [
+        f"{n}\t20261101T{n // 3600:02}{n // 60 % 60:02}{n % 60:02}.{n % 1000:03}+0100\t{('INFO', 'WARN')[n % 2]}\tH\t"
+        f"{loggers[n % 3]}\t1\tid\tsvc\tinvalid license {n % 5}\tid2".encode()
+        for n in range(3000)
+    ]
+    assert same("repository_trace", trace) == 3000
+
+
+def test_parts_of_columns_and_columns_put_together_are_the_same_records() -> None:
+    chance = random.Random(3)
+    lines = [entry(number, chance) for number in range(100)]
+    whole = split("licenses", lines, None, True).records
+    assert isinstance(whole, Columns)
+    for at in (0, 1, 40, 99, 100):
+        assert list(joined(whole[:at], whole[at:])) == list(whole)
+        part = whole[at:]
+        assert [at + number for number in part.doubtful] == [number for number in whole.doubtful if number >= at]
