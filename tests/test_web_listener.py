@@ -495,7 +495,7 @@ def test_hazard_118_a_listener_closed_behind_its_back_is_opened_again_and_counte
     with site(limits=Limits(watch=0.05)) as running:
         bound = running.server.bound
         running.close_ports()
-        assert eventually(lambda: running.failures == ["web"])
+        assert eventually(lambda: running.failures[:1] == ["web"])
         assert eventually(lambda: _answers(running))
         assert running.server.bound == bound
 
@@ -505,7 +505,7 @@ def test_a_loop_that_ended_is_started_anew_and_counted(caplog: pytest.LogCapture
     with site(limits=Limits(watch=0.05)) as running:
         loop = running.loop
         loop.call_soon_threadsafe(loop.stop)
-        assert eventually(lambda: running.failures == ["web"])
+        assert eventually(lambda: running.failures[:1] == ["web"])
         assert eventually(lambda: _answers(running))
     assert "the web server does not answer" in caplog.text
 
@@ -518,7 +518,7 @@ def test_a_loop_that_hangs_is_replaced() -> None:
     with site(exporter=exporter, limits=Limits(watch=0.05, knock=0.3)) as running:
         loop = running.loop
         loop.call_soon_threadsafe(release.wait, DEADLINE)
-        assert eventually(lambda: running.failures == ["web"])
+        assert eventually(lambda: running.failures[:1] == ["web"])
         assert eventually(lambda: _answers(running))
         release.set()
 
@@ -531,7 +531,7 @@ def test_a_port_that_another_program_took_meanwhile_is_opened_once_it_is_free() 
             squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             squatter.bind(("127.0.0.1", port))
             squatter.listen()
-            assert eventually(lambda: running.failures == ["web"])
+            assert eventually(lambda: running.failures[:1] == ["web"])
             assert running.replaced
         assert eventually(lambda: _answers(running))
         assert running.failures == ["web"]
