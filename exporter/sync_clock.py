@@ -16,8 +16,6 @@ DISORDER = 60.0
 """Seconds that an entry may be older than the newest one and still take part in the clock."""
 USUAL_RHYTHM = 600.0
 """Seconds between two attempts where nothing is known yet (qlik-facts 1: user assignments every 10 minutes)."""
-FIRST_PAUSES = 4
-"""Pauses between attempts from which on a rhythm faster than the usual one is believed."""
 LONGEST_RHYTHM = 3 * 86400.0
 """A longer pause between two attempts is a pause of the service."""
 RHYTHMS = 13
@@ -358,8 +356,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
         )
         if self.rules.settle < pause < LONGEST_RHYTHM and not retried:
             self.pauses = [*self.pauses[-(RHYTHMS - 1) :], pause]
-            rhythm = sorted(self.pauses)[len(self.pauses) * 3 // 4]
-            self.rhythm = rhythm if len(self.pauses) >= FIRST_PAUSES else max(USUAL_RHYTHM, rhythm)
+            self.rhythm = sorted(self.pauses)[len(self.pauses) * 3 // 4]
 
     def _open(self, attempt: Attempt) -> None:
         insort(self.attempts, attempt, key=_at)
