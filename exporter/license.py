@@ -316,7 +316,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
             newest is None
             or newest > now + CLOCK_WRONG
             or self.sync.doubted
-            or (clock is not None and clock.torn_attempt is not None)
+            or (clock is not None and clock.follows_torn())
             or not _all_dated(records)
             or (peaks := _peaks(records, newest, now + FUTURE)) is None
         ):
@@ -388,7 +388,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
                     clock.lateness = max(clock.lateness, newest - at)
                 clock.latest = newest if clock.latest is None else max(clock.latest, newest)
                 new_run = type(event) is ServiceStarted
-                if record.dated and (new_run or clock.torn_attempt is not None):
+                if record.dated and (new_run or clock.follows_torn()):
                     clock.hear(at, new_run=new_run)
                 if record.dated and newest >= clock.hear_from:
                     clock.hear(newest)
@@ -523,6 +523,8 @@ class LicenseState(msgspec.Struct, kw_only=True):
                 clock.called_stale(at)
                 self.last_failure = _later(self.last_failure, at)
         elif isinstance(event, SyncFailed):
+            if in_order and not record.dated:
+                clock.note_torn(at)
             if in_order and clock.failed(at, event.wording, correlation, event.source):
                 self.last_failure = _later(self.last_failure, at)
                 self.last_error[event.error] = _later(self.last_error.get(event.error), at)
@@ -538,7 +540,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
                 if clock.troubled(mark, trouble.wording, trouble.statement):
                     self.last_failure = _later(self.last_failure, at)
                 if not record.dated and not trouble.tied:
-                    clock.torn = max(at, clock.latest or at)
+                    clock.note_torn(at)
 
     def _note_invalid(self, at: float) -> None:
         """An invalid license. Forcing a sync makes a short burst of them (case A4); a pause begins a new series."""

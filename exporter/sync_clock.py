@@ -133,7 +133,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
     """Failures since that success, before those in `ends`."""
     older_unclear: int = 0
     pauses: list[float] = []
-    """The last pauses between attempts, in seconds."""
+    """The last pauses between attempts, in seconds; negative before an attempt that seems to be a retry."""
     rhythm: float = USUAL_RHYTHM
     """Seconds between two attempts, usually: the upper quartile of the last pauses, for retries are no rhythm."""
     slowest: float = 0.0
@@ -143,7 +143,9 @@ class SyncClock(msgspec.Struct, kw_only=True):
     hear_from: float = NEVER
     """From when on an entry shows that the service has outlived an attempt."""
     torn: float | None = None
-    """About when the newest torn entry without a time was written: it counts for an attempt just behind it, too."""
+    """The time of the entry before the newest torn one without a time, which may be of an attempt behind it, too."""
+    torn_until: float | None = None
+    """The time of the entry after that one; None while none was read."""
     heard: int = 0
     """Entries with a time that were read."""
     lateness: float = 0.0
@@ -306,16 +308,17 @@ class SyncClock(msgspec.Struct, kw_only=True):
         nothing before an attempt that came much too early.
         """
         heard = latest if attempt.heard is None else attempt.heard
-        rhythm = self.rhythm
-        early = following is not None and attempt.heard == following and bool(self.pauses)
-        return heard - attempt.at > LIFELESS * rhythm or (
-            early and following is not None and following - attempt.at < EARLY * rhythm
-        )
+        if heard - attempt.at > LIFELESS * self.rhythm:
+            return True
+        early = following is not None and following - attempt.at < EARLY * self.rhythm
+        return early and attempt.heard == following and any(pause > 0 for pause in self.pauses)
 
     # --- what is observed --------------------------------------------------------------------------------------------
 
     def hear(self, at: float, *, new_run: bool = False) -> None:
         """An entry with a time was read: one from `hear_from` on, the first of a new run, or one behind a torn line."""
+        if self.torn is not None and self.torn_until is None:
+            self.torn_until = at
         if self.torn_attempt is not None:
             torn, self.torn_attempt = self.torn_attempt, None
             if 0 <= at - torn.at <= DISORDER:
@@ -330,8 +333,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
 
     def attempted(self, attempt: Attempt) -> None:
         """An attempt with a time was read."""
-        reach = TORN_REACH if self.heard < ORDERED else min(TORN_REACH, 1 + 2 * self.lateness)
-        if self.torn is not None and abs(attempt.at - self.torn) <= reach:
+        if self._may_be_torn_off(attempt.at):
             insort(self.marks, Mark(attempt.at, "trouble"), key=_at)
         newest = self.attempts[-1].at if self.attempts else None
         if newest is None or newest <= attempt.at:
@@ -348,15 +350,39 @@ class SyncClock(msgspec.Struct, kw_only=True):
             self._learn()
         self._finish_old()
 
+    def note_torn(self, at: float) -> None:
+        """A torn entry without a time was read, which may have been the end of a sync. The entry before is of `at`."""
+        self.torn, self.torn_until = at, None
+
+    def follows_torn(self) -> bool:
+        """Whether the next entry with a time is the first behind a torn one."""
+        return self.torn_attempt is not None or (self.torn is not None and self.torn_until is None)
+
+    def _may_be_torn_off(self, at: float) -> bool:
+        """Whether the newest torn entry may have been the end of an attempt at `at` that was read behind it.
+
+        In a log that is written in order it was not, in another the entries on either side say when it was written.
+        """
+        if self.torn is None:
+            return False
+        ordered = self.heard >= ORDERED
+        reach = min(TORN_REACH, 1 + 2 * self.lateness) if ordered else TORN_REACH
+        until = self.torn_until if ordered and self.lateness > 1 and self.torn_until is not None else self.torn
+        return self.torn - reach <= at <= max(self.torn, until) + reach
+
     def _note_pause(self, previous: float, at: float) -> None:
         """Learn the rhythm from two attempts that follow each other. One soon after a failure is a retry."""
         pause = at - previous
         retried = pause < SLOWEST * self.rhythm and any(
             previous <= mark.at < at and mark.kind in ("failed", "stale", "trouble") for mark in self.marks
         )
-        if self.rules.settle < pause < LONGEST_RHYTHM and not retried:
-            self.pauses = [*self.pauses[-(RHYTHMS - 1) :], pause]
-            self.rhythm = sorted(self.pauses)[len(self.pauses) * 3 // 4]
+        if self.rules.settle < pause < LONGEST_RHYTHM:
+            self.pauses = [*self.pauses[-(RHYTHMS - 1) :], -pause if retried else pause]
+            usual = sorted(one for one in self.pauses if one > 0)
+            if not usual and len(self.pauses) == RHYTHMS:  # so many in a row are no retries
+                usual = sorted(map(abs, self.pauses))
+            if usual:
+                self.rhythm = usual[len(usual) * 3 // 4]
 
     def _open(self, attempt: Attempt) -> None:
         insort(self.attempts, attempt, key=_at)
@@ -476,7 +502,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
         self.marks = [mark for mark in self.marks if mark.at <= horizon]
         self.ends = [end for end in self.ends if end.at <= horizon]
         self.probe_failures = [at for at in self.probe_failures if at <= horizon]
-        for field in ("older_success", "verdict", "orphan_failure", "latest", "torn"):
+        for field in ("older_success", "verdict", "orphan_failure", "latest", "torn", "torn_until"):
             if (getattr(self, field) or 0.0) > horizon:
                 setattr(self, field, None)
         self.torn_attempt = None

@@ -1,7 +1,7 @@
 """The sync clock and the counters, rule by rule: docs/design.md, "The sync clock"."""
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -219,11 +219,31 @@ def test_in_a_log_that_is_written_in_order_a_torn_line_before_an_attempt_is_not_
     assert folded(*late, torn, attempt(310), other(800)).unclear_attempts == 1, "this one is written 20 s out of order"
 
 
+@pytest.mark.parametrize("event", [SyncTrouble(""), SyncFailed("connection")])
+def test_in_a_log_out_of_order_the_entry_behind_a_torn_one_tells_how_late_that_was_written(event: Any) -> None:
+    late = [other(number) for number in range(300) if number != 80] + [other(80)]
+    late.sort(key=lambda entry: entry.at + 20 * (entry.at == START + 80))
+    torn = Entry(START + 299, event, malformed=True, dated=False)  # nothing was written for two minutes before it
+    failed = folded(*late, torn, attempt(425), other(900))
+    assert (success_of(failed), failed.unclear_attempts) == (None, 1)
+    behind = folded(*late, torn, other(430), attempt(445), other(900))
+    assert (success_of(behind), behind.unclear_attempts) == (None, 1)
+    assert success_of(folded(*late, torn, other(430), attempt(520), other(900))) == (520, "inferred"), "too long after"
+
+
 def test_a_retry_after_a_failure_says_nothing_about_the_rhythm() -> None:
     state = folded(attempt(0), failure(60), attempt(180), failure(240), attempt(360), other(1000))
     assert state.sync.rhythm == 600
     alike = [attempt(number * 180) for number in range(4)]
     assert folded(*alike, other(1000)).sync.rhythm == 180
+
+
+def test_a_rhythm_that_was_learnt_from_a_missing_attempt_is_unlearnt_on_a_noisy_site() -> None:
+    entries = [attempt(0)]
+    for number in range(2, 30):  # the second attempt is missing
+        entries += [trouble(number * 600 - at, f"w{number}") for at in (420, 240)] + [attempt(number * 600)]
+    assert folded(*entries[:8], other(3000)).sync.rhythm == 1200
+    assert folded(*entries, other(20000)).sync.rhythm == 600
 
 
 def test_a_torn_attempt_takes_the_time_of_the_next_entry() -> None:

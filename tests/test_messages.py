@@ -459,6 +459,12 @@ def test_a_torn_line_is_trouble_unless_its_beginning_says_what_it_is() -> None:
     assert event_of(whole) is None
     assert event_of(whole[:60]) is None, "that place in the source never logged anything of a sync"
     assert event_of(whole[:12]) == SyncTrouble("")
+    assert event_of(whole.replace(b"server.go:70", b"client.go:88")) is None
+    assert (
+        event_of(whole.replace(b"server.go:70", b"client.go:88").replace(b'",', b'","lastError":"x is shut",', 1))
+        is not None
+    )
+    assert event_of(b'{"caller":"client.go:88","level":"info","mess') == SyncTrouble(""), "under a key nobody knows"
     assert event_of(b'{"caller":"sync.go:310","level":"info","message":"Post \\"https://') == SyncTrouble("")
     assert event_of(b'{"caller":"sync.go:290","level":"info","message":"re-syncing assig') == SyncAttempted("sync.go")
     assert event_of(b'{"message":"re-syncing assignments with the backend') == SyncAttempted()

@@ -573,6 +573,12 @@ class Catalogue:
                     return Recognised(taught.name, taught.event)
         if type(record) is not LicensesRecord:
             return _NOTHING
+        found = self._deeper(record)
+        self._note_caller(record.caller, found)
+        return found
+
+    def _deeper(self, record: LicensesRecord) -> Recognised:
+        """What an entry says under keys that are not known."""
         deeper, errors = deeper_texts(record)
         if deeper and (found := _first(_STALE_MESSAGES, record, deeper) or self._built_in(record, deeper)):
             return found
