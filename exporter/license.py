@@ -525,7 +525,9 @@ class LicenseState(msgspec.Struct, kw_only=True):
         elif isinstance(event, SyncFailed):
             if in_order and not record.dated:
                 clock.note_torn(at)
-            if in_order and clock.failed(at, event.wording, correlation, event.source):
+            if not in_order:
+                clock.contradicted(at, event.wording)
+            elif clock.failed(at, event.wording, correlation, event.source):
                 self.last_failure = _later(self.last_failure, at)
                 self.last_error[event.error] = _later(self.last_error.get(event.error), at)
                 self.last_error_message = message
@@ -535,7 +537,10 @@ class LicenseState(msgspec.Struct, kw_only=True):
                     self._note_invalid(at)
                 self.last_error[event.error] = _later(self.last_error.get(event.error), at)
             trouble = event.trouble if isinstance(event, LicenseError) else event
-            if trouble is not None and in_order:
+            if trouble is not None and not in_order:
+                if not trouble.tied:
+                    clock.contradicted(at, trouble.wording)
+            elif trouble is not None:
                 mark = Mark(at, "tied" if trouble.tied else "trouble", correlation, trouble.source)
                 if clock.troubled(mark, trouble.wording, trouble.statement):
                     self.last_failure = _later(self.last_failure, at)

@@ -24,6 +24,8 @@ TORN_REACH = 60.0
 """Seconds around a torn entry without a time within which it may be of an attempt that is read behind it."""
 ORDERED = 200
 """Entries from which on it is known how far out of order this log is written."""
+LONGEST_DISORDER = 3600.0
+"""Seconds before an attempt from which on an entry read behind it may be about it: the clock may have been set back."""
 LIFELESS = 1.5
 """Rhythms without any entry behind an attempt, after which the service may have died between it and its failure."""
 EARLY = 0.6
@@ -408,6 +410,18 @@ class SyncClock(msgspec.Struct, kw_only=True):
         self._mark(mark)
         return self._is_tied_to_newest(mark)
 
+    def contradicted(self, at: float, wording: str) -> None:
+        """An entry of trouble was read that is far older, by its time, than what was read before it.
+
+        If the node's clock was set back, it may tell how an attempt ended that was made before that.
+        """
+        if wording and self._is_known_background(wording):
+            return
+        for attempt in self.attempts:
+            own = Mark(attempt.at, "trouble")
+            if at < attempt.at <= at + LONGEST_DISORDER and own not in self.marks:
+                insort(self.marks, own, key=_at)
+
     def _is_tied_to_newest(self, mark: Mark) -> bool:
         before = [attempt for attempt in self.attempts if attempt.at <= mark.at]
         return bool(before) and _is_own(mark, before[-1])
@@ -513,12 +527,11 @@ class SyncClock(msgspec.Struct, kw_only=True):
         """Whether a wording comes as often when no sync is under way as just after an attempt."""
         before = max((attempt.at for attempt in self.attempts if attempt.at <= at), default=None)
         near, far = self.wordings.get(wording, (0, 0))
-        rhythm = self.rhythm
-        window, far_from = min(self.wait(), rhythm * FAR_FROM), max(FAR_FROM * rhythm, self.wait())
+        window, far_from = self._background_windows()
         if before is not None:
             if at - before <= window:
                 near += 1
-            elif far_from <= at - before < FAR_TO * rhythm:
+            elif far_from <= at - before < FAR_TO * self.rhythm:
                 far += 1
         if near + far > 100:
             near, far = near // 2, far // 2
@@ -526,7 +539,16 @@ class SyncClock(msgspec.Struct, kw_only=True):
         self.wordings[wording] = (near, far)  # the newest last
         if len(self.wordings) > MOST_WORDINGS:
             del self.wordings[next(iter(self.wordings))]
-        return far >= BACKGROUND and far * window * 2 >= near * (FAR_TO * rhythm - far_from)
+        return self._is_known_background(wording)
+
+    def _is_known_background(self, wording: str) -> bool:
+        near, far = self.wordings.get(wording, (0, 0))
+        window, far_from = self._background_windows()
+        return far >= BACKGROUND and far * window * 2 >= near * (FAR_TO * self.rhythm - far_from)
+
+    def _background_windows(self) -> tuple[float, float]:
+        """Until when after an attempt an entry is taken to be about it, and from when on no sync is under way."""
+        return min(self.wait(), self.rhythm * FAR_FROM), max(FAR_FROM * self.rhythm, self.wait())
 
     def _mark(self, mark: Mark) -> None:
         newest = self.attempts[-1] if self.attempts else None

@@ -238,6 +238,14 @@ def test_a_retry_after_a_failure_says_nothing_about_the_rhythm() -> None:
     assert folded(*alike, other(1000)).sync.rhythm == 180
 
 
+def test_a_failure_that_was_written_after_the_clock_was_set_back_is_not_silence() -> None:
+    back = folded(attempt(0), attempt(600), failure(200), other(1200))
+    assert (success_of(back), back.unclear_attempts) == ((0, "inferred"), 1), "the sync of 600 may have failed"
+    assert success_of(folded(attempt(0), attempt(600), other(200), other(1200))) == (600, "inferred")
+    late = folded(attempt(0), attempt(600), failure(-4000), other(1200))
+    assert success_of(late) == (600, "inferred"), "an old file that was read late"
+
+
 def test_a_rhythm_that_was_learnt_from_a_missing_attempt_is_unlearnt_on_a_noisy_site() -> None:
     entries = [attempt(0)]
     for number in range(2, 30):  # the second attempt is missing

@@ -29,14 +29,14 @@ def test_no_success_is_claimed_that_was_none_and_none_is_missed(kind: Kind, hist
     else:
         assert found.longest_false <= LONGEST_FALSE, found
     assert found.behind < 0.01 * found.minutes, found
-    assert (found.blips, found.false_page, found.unpaged) == (0, 0, 0), found
+    assert (found.blips, found.false_page, found.unpaged, found.miscounted) == (0, 0, 0, 0), found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("history", HISTORIES)
 def test_where_syncs_fail_in_silence_qliks_own_verdict_stands_until_users_get_in(history: int) -> None:
     found = judged(world_of("silent", history, 9))
-    assert (found.blips, found.late_clear, found.false_page) == (0, 0, 0), found
+    assert (found.blips, found.late_clear, found.false_page, found.miscounted) == (0, 0, 0, 0), found
     assert found.behind < 0.01 * found.minutes, found
 
 
@@ -47,6 +47,9 @@ def test_the_worlds_hold_what_they_are_for() -> None:
     assert sum(len(world.lockouts()) for found in worlds.values() for world in found) >= 1
     assert all(sum(len(world.failures) for world in found) > 50 for found in worlds.values())
     assert all(sum(len(world.successes) for world in found) > 100 for found in worlds.values())
+    eventful = worlds["eventful"]
+    assert all(world.shifts and world.denied["parallel_sessions"] > 10 for world in eventful)
+    assert sum(world.denied["no_access_pass"] for world in eventful) > 50
     torn = [line for world in worlds["torn"] for _, line in world.written if not line.endswith(b"}")]
     assert len(torn) > 100
     assert Figures(minutes=1, longest_false=3) + Figures(minutes=2, longest_false=2) == Figures(3, longest_false=3)

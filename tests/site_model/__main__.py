@@ -29,7 +29,7 @@ def main() -> int:
             f"{kind:9} {total.minutes:9,} min  false {total.false * share:.3f} % (longest {total.longest_false} min)  "
             f"behind {total.behind * share:.3f} %  blips {total.blips}  late to clear {total.late_clear}  "
             f"unclear {total.unclear * share:.1f} %  false pages {total.false_page}  "
-            f"unpaged {total.unpaged} of {total.lockouts}  ({time.monotonic() - began:.0f} s)",
+            f"unpaged {total.unpaged} of {total.lockouts}  miscounted {total.miscounted}  ({time.monotonic() - began:.0f} s)",
             flush=True,
         )
         for number in range(arguments.first, arguments.first + arguments.rules):

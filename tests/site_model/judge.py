@@ -44,6 +44,8 @@ class Figures:
     unpaged: int = 0
     """A lockout of more than two days' making was not paged 24 hours before."""
     lockouts: int = 0
+    miscounted: int = 0
+    """Histories whose refused people were not counted exactly."""
 
     def __add__(self, other: "Figures") -> "Figures":
         """Both together."""
@@ -53,17 +55,23 @@ class Figures:
 
 
 def judged(world: World) -> Figures:
-    """The running fold over the lines as they were written, polled every minute, beside the truth."""
+    """The running fold over the lines as they were written, polled every minute, beside the truth.
+
+    While the node's clock is wrong, and for a while after, only what is claimed is judged: not what is missed.
+    """
     found, false_run = Figures(), 0
+    stamps = sorted(map(world.node_time, world.successes))
     lockouts = [(at, at - PAGED) for at in world.lockouts()]
     for now, state, rules in observed(world):
         found.minutes += 1
         success = state.last_success()
         shown = success[0] if success else None
-        false = shown is not None and not _is_true(world.successes, shown)
+        false = shown is not None and not _is_true(stamps, shown)
         false_run = false_run + 1 if false else 0
         found.false += false
         found.longest_false = max(found.longest_false, false_run)
+        if not world.is_clock_right(now):
+            continue
         true, true_now = world.last_success(now - PATIENCE), world.last_success(now)
         found.behind += true is not None and (shown is None or shown < true - BEHIND)
         found.unclear += state.unclear_attempts > 0
@@ -81,6 +89,7 @@ def judged(world: World) -> Figures:
             lockouts.remove(lockout)
             found.lockouts += 1
             found.unpaged += not (near or stale)
+    found.miscounted = state.counters.denials != world.denied
     return found
 
 
@@ -96,14 +105,15 @@ def observed(world: World) -> Iterator[tuple[float, LicenseState, Rules]]:
     now = world.begin
     while now < world.end:
         now += MINUTE
+        shown = world.node_time(now)
         for log, written, records in logs:
             begin = end = places[log]
             while end < len(written) and written[end][0] <= now:
                 end += 1
             if end > begin:
-                state.fold_records(log, records[begin:end], now, rules)
+                state.fold_records(log, records[begin:end], shown, rules)
                 places[log] = end
-        state.fold(SettleDue(now), now, rules)
+        state.fold(SettleDue(shown), shown, rules)
         yield now, state, rules
 
 

@@ -25,7 +25,7 @@ def paged(world: World) -> str:
         {"eval_time": _span(at - PAGED - world.begin), "expr": f"clamp_max(count({_CRITICAL}), 1)",
          "exp_samples": [{"labels": "{}", "value": 1}]}
         for at in world.lockouts()
-        if world.kind != "silent" and at - PAGED > world.begin + 3600
+        if world.kind != "silent" and at - PAGED > world.begin + 3600 and world.is_clock_right(at - PAGED)
     ]  # fmt: skip
     tests += [
         {"eval_time": _span(at - world.begin), "expr": f"count({_CRITICAL}) or vector(0)",
@@ -46,9 +46,13 @@ def paged(world: World) -> str:
 
 
 def _calm(world: World) -> list[float]:
-    """Instants at which the site had been in order for a day."""
+    """Instants at which the site had been in order for a day, and its clock right."""
     hours = [world.begin + 6 * 3600 * number for number in range(4, int((world.end - world.begin) / 6 / 3600))]
-    return [at for at in hours if not any(begin < at and end > at - 86400 for begin, end in world.outages)]
+    return [
+        at
+        for at in hours
+        if world.is_clock_right(at) and not any(begin < at and end > at - 86400 for begin, end in world.outages)
+    ]
 
 
 def _series(world: World) -> dict[str, str]:
@@ -61,8 +65,9 @@ def _series(world: World) -> dict[str, str]:
         if (now - world.begin) % STEP:
             continue
         state.caught_up.update(("licenses", "repository_audit"))
-        logs = {log: LogFigures(files=1, listed=True, last_read=now) for log in LOG_NAMES}
-        seen = Observation(now=now, rules=rules, state=state, counted=state, messages=messages, logs=logs)
+        node = world.node_time(now)
+        logs = {log: LogFigures(files=1, listed=True, last_read=node) for log in LOG_NAMES}
+        seen = Observation(now=node, rules=rules, state=state, counted=state, messages=messages, logs=logs)
         number += 1
         for family in families(seen):
             for sample in family.samples:

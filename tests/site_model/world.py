@@ -6,13 +6,15 @@ import random
 import time
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 from tests.site_model import wordings
 
-Kind = Literal["clean", "odd", "noisy", "torn", "slow", "disorder", "silent", "hourly", "mixed"]
-KINDS: tuple[Kind, ...] = ("clean", "odd", "noisy", "torn", "slow", "disorder", "silent", "hourly", "mixed")
-"""`hourly`: clean, with another rhythm. `mixed`: odd, noisy, torn and disorderly at once."""
+Kind = Literal["clean", "odd", "noisy", "torn", "slow", "disorder", "silent", "hourly", "eventful", "mixed"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""`hourly`: clean, with another rhythm. `eventful`: noisy, with a clock that is wrong for hours, summer time that ends,
+hours without a free seat, and users who all come back at once. `mixed`: odd, noisy, torn and disorderly at once.
+"""
 START = 1_790_000_000 // 86400 * 86400
 DAY = 86400.0
 GRACE = 5 * DAY
@@ -38,6 +40,18 @@ class World:
     outages: list[tuple[float, float]] = field(default_factory=list)
     let_in: list[float] = field(default_factory=list)
     """When users were let in."""
+    shifts: list[tuple[float, float, float]] = field(default_factory=list)
+    """From when to when the node's clock was wrong, and by how many seconds."""
+    denied: dict[str, int] = field(default_factory=dict)
+    """How many people were refused, by reason."""
+
+    def node_time(self, at: float) -> float:
+        """What the node's clock shows at `at`."""
+        return at + sum(by for begin, end, by in self.shifts if begin <= at < end)
+
+    def is_clock_right(self, at: float) -> bool:
+        """Whether the node's clock has been right for as long as its error takes to be forgotten."""
+        return not any(begin <= at < end + abs(by) + 2 * 3600 for begin, end, by in self.shifts)
 
     def locked_out(self, at: float) -> bool:
         """Whether everyone is refused."""
@@ -63,6 +77,9 @@ class World:
         return self.successes[place - 1] if place else None
 
 
+_NOISY = ("noisy", "eventful", "mixed")
+
+
 class _Play:
     def __init__(self, kind: Kind, seed: int, days: float) -> None:
         self.rng = random.Random(f"{kind} {seed}")
@@ -75,12 +92,14 @@ class _Play:
         self.retries = rng.random() < 0.4
         self.requests = rng.choice((0.0, 60.0, 120.0, 600.0))
         self.rhythm = 3600.0 if kind == "hourly" else RHYTHM
-        self.noise = [wordings.noise(rng) for _ in range(rng.randint(1, 4))] if kind in ("noisy", "mixed") else []
+        self.noise = [wordings.noise(rng) for _ in range(rng.randint(1, 4))] if kind in _NOISY else []
         self.users = rng.choice((60.0, 300.0, 1200.0))
 
     def play(self) -> World:
         world, rng = self.world, self.rng
         world.outages = self._outages()
+        world.shifts = self._shifts() if world.kind == "eventful" else []
+        shortages, storms = (self._shortages(), self._storms()) if world.kind == "eventful" else ([], [])
         stops = self._stops()
         at = world.begin + rng.uniform(1, 300)
         stop = 0
@@ -114,8 +133,10 @@ class _Play:
             if rng.random() < 0.001:
                 self._key_trick(at + rng.uniform(100, 300))
             at += self.rhythm + rng.uniform(-3, 3)
-        self._requests(stops)
-        self._noise(stops)
+        self._requests(shortages)
+        self._noise()
+        for at in storms:
+            self._storm(at)
         self._write(stops)
         return world
 
@@ -124,7 +145,7 @@ class _Play:
         found, at = [], world.begin + rng.uniform(0.1, 2) * DAY
         if rng.random() < 0.1:
             return [(world.begin, world.begin + rng.uniform(1, 8) * DAY)]
-        if world.kind in ("noisy", "mixed") and rng.random() < 0.6:
+        if world.kind in _NOISY and rng.random() < 0.6:
             return []
         while at < world.end:
             length = rng.choice((rng.uniform(0.01, 0.2), rng.uniform(0.2, 2), rng.uniform(5.2, 7)))
@@ -144,6 +165,38 @@ class _Play:
             stops.append((at, at + rng.choice((20.0, 120.0, 3600.0, rng.uniform(3600, 20000)))))
             at = stops[-1][1] + rng.uniform(1, 5) * DAY
         return stops
+
+    def _shifts(self) -> list[tuple[float, float, float]]:
+        """Someone sets the node's clock wrong, by minutes or hours, and right again."""
+        rng, shifts, at = self.rng, [], self.world.begin + self.rng.uniform(0.2, 3) * DAY
+        while at < self.world.end:
+            by = rng.choice((-1, 1)) * rng.choice((rng.uniform(60, 1800), rng.uniform(1800, 3 * 3600), 86400.0))
+            shifts.append((at, at + rng.uniform(600, 4 * 3600), by))
+            at = shifts[-1][1] + rng.uniform(1, 3) * DAY
+        return shifts
+
+    def _shortages(self) -> list[tuple[float, float]]:
+        """Hours in which no seat is free."""
+        rng = self.rng
+        begins = sorted(self.world.begin + rng.uniform(0, 7) * DAY for _ in range(rng.randint(1, 3)))
+        return [(begin, begin + rng.uniform(1, 12) * 3600) for begin in begins]
+
+    def _storms(self) -> list[float]:
+        """When all users come back at once: the VPN was gone for a while."""
+        rng = self.rng
+        return [self.world.begin + rng.uniform(0, 7) * DAY for _ in range(rng.randint(1, 4))]
+
+    def _storm(self, at: float) -> None:
+        """Each user's browser asks again for all its tabs: the first five get a session."""
+        for number in range(self.rng.randint(50, 200)):
+            when, user = at + number * self.rng.uniform(0, 0.3), f"u{number % 40}"
+            if when >= self.world.end:
+                return
+            self._log(when, {"caller": "server.go:70", "level": "info", "message": f"POST /v1/users/{user}/access 200"})
+            if number % 40 < 10:
+                self._deny(when, user, "parallel_sessions")
+            else:
+                self._row(when, user, "Open hub;Result=0;ResultText=Success", "UsageGranted")
 
     def _restart(self, down: float, up: float) -> float:
         if self.rng.random() < 0.7:
@@ -199,7 +252,7 @@ class _Play:
         world.failures.append(at)
         return at
 
-    def _requests(self, stops: list[tuple[float, float]]) -> None:
+    def _requests(self, shortages: list[tuple[float, float]]) -> None:
         """What users and other services ask of the service, and the stale verdicts that they get in a lockout."""
         rng, world = self.rng, self.world
         at = world.begin
@@ -220,7 +273,11 @@ class _Play:
                         "statusCode": 403,
                     },
                 )
-                self._row(at, user, "License user access;Result=403;ResultText=Error: Access denied", "UsageDenied")
+                self._deny(at, user, "no_access_pass")
+            elif any(begin <= at < end for begin, end in shortages):
+                self._deny(at, user, "no_access_pass")
+                self._log(at, {"caller": "handler.go:44", "level": "info", "errorMessage": "user has no allocation",
+                               "errorType": "LICENSES-NoAllocation", "statusCode": 403})  # fmt: skip
             else:
                 self._log(
                     at, {"caller": "server.go:70", "level": "info", "message": f"POST /v1/users/{user}/access 200"}
@@ -231,15 +288,23 @@ class _Play:
         hour = at % DAY / 3600
         return self.users if 7 <= hour < 19 else self.users * 20
 
-    def _row(self, at: float, user: str, command: str, operation: str) -> None:
-        stamp = time.strftime("%Y%m%dT%H%M%S.000+0000", time.gmtime(at))
+    def _deny(self, at: float, user: str, reason: Literal["no_access_pass", "parallel_sessions"]) -> None:
+        sessions = "SessionCount: '5', " if reason == "parallel_sessions" else ""
+        denied = "License user access;Result=403;ResultText=Error: Access denied"
+        self._row(at, user, denied, "UsageDenied", sessions)
+        self.world.denied[reason] = self.world.denied.get(reason, 0) + 1
+
+    def _row(self, at: float, user: str, command: str, operation: str, sessions: str = "") -> None:
+        offset = 2 if self.world.kind == "eventful" and at < self.world.begin + 3.5 * DAY else 0
+        local = time.gmtime(self.world.node_time(at) + offset * 3600)  # summer time ends in between
+        stamp = time.strftime("%Y%m%dT%H%M%S.000", local) + f"+0{offset}00"
         name, code = command.split(";")[0], command.split(";")[1].removeprefix("Result=")
-        message = f"Login access for SessionID: 'x', OperationType: '{operation}'" if operation else "ok"
+        message = f"Login access for SessionID: 'x', {sessions}OperationType: '{operation}'" if operation else "ok"
         fields = [str(len(self.world.rows) + 1), "1", stamp, "NODE1", "id", f"Command={command}", "0", "0", "0", "CONTOSO", user,
                   "0", "", "", "::1", "Repository", "", "", name, code, message, "sum"]  # fmt: skip
         self.world.rows.append((at, "\t".join(fields).encode()))
 
-    def _noise(self, stops: list[tuple[float, float]]) -> None:
+    def _noise(self) -> None:
         for every, wording in self.noise:
             at = self.world.begin
             regular = self.rng.random() < 0.5
@@ -251,7 +316,8 @@ class _Play:
         alive = [entry for entry in self.entries if not any(down <= entry[0] < up for down, up in stops)]
         lines = []
         for at, line in alive:
-            seconds, fraction = int(at), f"{at % 1:.7f}"[1:]
+            node = world.node_time(at)
+            seconds, fraction = int(node), f"{node % 1:.7f}"[1:]
             stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + fraction + "Z"
             text = json.dumps({**line, "timestamp": stamp}, ensure_ascii=False).encode()
             late = rng.uniform(0, 20) if world.kind in ("disorder", "mixed") else 0.0
