@@ -8,9 +8,10 @@ import asyncio
 import contextlib
 import logging
 import re
+import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,9 @@ from exporter.observation import Observation
 from exporter.probes import ProbeBoard, Prober, ProbeResult, ServiceBoard, run_probe, run_service, story_of
 from exporter.products import PRODUCTS
 from exporter.qrs import LicenseOverview, QrsBoard, run_qrs, sync_seen
+from exporter.remote_write.queue import queue_file_of
+from exporter.remote_write.series import Sample
+from exporter.remote_write.writer import RemoteWriter, writer_of
 from exporter.status import events_of, status_of
 from exporter.textfile import TextfileWriter
 from exporter.verdict import judge
@@ -102,6 +106,7 @@ class Exporter:
             if options.textfile_directory
             else None
         )
+        self._remote_write = self._remote_writer(config) if config.remote_write.url else None
 
     @property
     def bound(self) -> tuple[str, ...]:
@@ -125,6 +130,7 @@ class Exporter:
             probes=tuple(self._board.histories.values()),
             qrs=self._qrs,
             service=self._service,
+            remote_write=self._remote_write.figures if self._remote_write else None,
             started=self._started,
             first_started=ledger.first_start,
             covered_since=ledger.first_start,
@@ -143,6 +149,17 @@ class Exporter:
 
     def _exposition(self) -> bytes:
         return generate_latest(self._textfile_collector)
+
+    def _remote_writer(self, config: Config) -> RemoteWriter:
+        port = config.web.listen_addresses[0].rpartition(":")[2]
+        queue_file = queue_file_of(state_file_of(config))
+        return writer_of(config.remote_write, self._samples, queue_file, f"{socket.gethostname()}:{port}")
+
+    def _samples(self) -> Iterator[Sample]:
+        """What a scrape shows now."""
+        for family in self._collector.collect():
+            for sample in family.samples:
+                yield sample.name, sample.labels, sample.value
 
     def _failed(self, component: str) -> None:
         self._failures[component] += 1
@@ -247,6 +264,8 @@ class Exporter:
                 _log.info("listening on %s %s", ", ".join(self._web.bound), self._security.current().summary())
             if self._textfile:
                 self._textfile.start()
+            if self._remote_write:
+                self._remote_write.start()
             threading.Thread(target=self._watch_configuration, args=(stop,), name="configuration", daemon=True).start()
             # A selector loop on every platform: it may run outside of the main thread, as a service's must.
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
@@ -284,7 +303,8 @@ class Exporter:
 
     def _end(self) -> None:
         """Stop all parts at the same time, so that one that hangs takes no time from the others."""
-        parts = [self._web.stop, self._ledger.stop, *([self._textfile.stop] if self._textfile else [])]
+        pushes = [part for part in (self._textfile, self._remote_write) if part]
+        parts = [self._web.stop, self._ledger.stop, *(part.stop for part in pushes)]
         threads = [threading.Thread(target=part, daemon=True) for part in parts]
         for thread, part in zip(threads, parts, strict=True):
             try:
@@ -339,6 +359,10 @@ class Exporter:
             _log.warning("state.file: takes effect at the next start")
         if before.web != config.web:
             _log.warning("web: takes effect at the next start")
+        if bool(before.remote_write.url) != bool(config.remote_write.url):
+            _log.warning("remote_write.url: takes effect at the next start")
+        elif self._remote_write:
+            self._remote_write.configure(config.remote_write)
         self._board.configure(probes)
         if before.licenses_service != config.licenses_service:
             self._service = _service_board(config)

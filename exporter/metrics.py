@@ -23,6 +23,7 @@ from exporter.license import SUCCESS_SOURCES, LicenseState, LogCounters
 from exporter.observation import Observation
 from exporter.probes import PHASES, REASONS, ProbeHistory, ProbeResult
 from exporter.qrs import LicenseOverview, QrsBoard
+from exporter.remote_write.figures import DROPPED_REASONS, RemoteWriteFigures
 from exporter.revision import REVISION
 from exporter.verdict import VERDICTS
 
@@ -334,6 +335,33 @@ RELOAD_SUCCESS = _gauge(
     "Time of the last successful configuration reload.",
 )
 
+# --- remote write -----------------------------------------------------------------------------------------------------
+
+REMOTE_WRITE_SAMPLES = _counter(
+    "qlik_license_exporter_remote_write_samples_total", "Samples that the receiver of remote write has taken."
+)
+REMOTE_WRITE_DROPPED = _counter(
+    "qlik_license_exporter_remote_write_samples_dropped_total",
+    "Samples that were dropped: refused by the receiver, or no longer kept by the queue.",
+    reason=DROPPED_REASONS,
+)
+REMOTE_WRITE_RETRIED = _counter(
+    "qlik_license_exporter_remote_write_samples_retried_total",
+    "Samples in requests that failed and are sent again, counted each time.",
+)
+REMOTE_WRITE_PENDING = _gauge("qlik_license_exporter_remote_write_samples_pending", "Samples that wait in the queue.")
+REMOTE_WRITE_BYTES = _gauge(
+    "qlik_license_exporter_remote_write_pending_bytes", "Size of the requests that wait in the queue, compressed."
+)
+REMOTE_WRITE_OLDEST = _gauge(
+    "qlik_license_exporter_remote_write_oldest_pending_timestamp_seconds",
+    "Time of the oldest samples that wait in the queue. Absent if none does.",
+)
+REMOTE_WRITE_SENT = _gauge(
+    "qlik_license_exporter_remote_write_highest_sent_timestamp_seconds",
+    "Time of the newest samples that the receiver has taken.",
+)
+
 
 # --- rendering --------------------------------------------------------------------------------------------------------
 
@@ -402,6 +430,7 @@ def families(seen: Observation) -> Iterator[Family]:
         *_probe_counters(seen.probes),
         *_qrs_families(seen.qrs, seen.now),
         *_exporter_families(seen),
+        *_remote_write_families(seen.remote_write),
     ):
         if seen.counted is not None or family.name not in _DURABLE:
             yield family
@@ -599,3 +628,17 @@ def _exporter_families(seen: Observation) -> Iterator[Family]:
     yield from _family(STATE_SAVE_FAILURES, ((), seen.state_save_failures))
     yield from _family(RELOAD_SUCCESSFUL, ((), seen.reload_successful))
     yield from _family(RELOAD_SUCCESS, ((), seen.reload_success))
+
+
+def _remote_write_families(figures: RemoteWriteFigures | None) -> Iterator[Family]:
+    if figures is None:
+        return
+    yield from _family(REMOTE_WRITE_SAMPLES, ((), figures.sent))
+    yield from _family(
+        REMOTE_WRITE_DROPPED, *(((reason,), figures.dropped.get(reason, 0)) for reason in DROPPED_REASONS)
+    )
+    yield from _family(REMOTE_WRITE_RETRIED, ((), figures.retried))
+    yield from _family(REMOTE_WRITE_PENDING, ((), figures.pending))
+    yield from _family(REMOTE_WRITE_BYTES, ((), figures.pending_bytes))
+    yield from _family(REMOTE_WRITE_OLDEST, ((), figures.oldest_pending))
+    yield from _family(REMOTE_WRITE_SENT, ((), figures.highest_sent))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from exporter.journal import Journal
     from exporter.probes import ProbeHistory, ServiceBoard
     from exporter.qrs import QrsBoard
+    from exporter.remote_write.figures import RemoteWriteFigures
     from exporter.verdict import Judgement
 
 
@@ -56,6 +57,8 @@ class Observation:
     """None if the Repository API is not enabled."""
     service: "ServiceBoard | None" = None
     """None if the pages of the Licenses service are not requested."""
+    remote_write: "RemoteWriteFigures | None" = None
+    """None if nothing is pushed."""
     product: Product = SENSE
     judgement: "Judgement | None" = None
     """The verdict on all of it, if it was judged."""

@@ -1,4 +1,4 @@
-"""The state file: named values and file rows, saved in one transaction. The only user of sqlite3.
+"""The state file: named values and file rows, saved in one transaction.
 
 It stores bytes; the ledger interprets them. One process uses it at a time, guarded by an operating-system lock next to
 the file. A file that cannot be used is renamed, never deleted, and that is logged.
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
+from exporter.databases import companions, format_versions, set_aside, tells_of_damage, words
 from exporter.locks import HeldError, LockFile
 
 APPLICATION_ID = 0x514C4578
@@ -103,7 +104,7 @@ class Store:
             raise StoreLockedError(path, held.holder) from held
         except OSError as error:
             raise StoreError(
-                f"the state file {path} cannot be locked: {error.filename or path.parent}: {_words(error)}"
+                f"the state file {path} cannot be locked: {error.filename or path.parent}: {words(error)}"
             ) from error
         try:
             self._open_or_begin()
@@ -142,7 +143,7 @@ class Store:
         except (sqlite3.Error, OSError) as error:
             # A new connection next time: a full or vanished disk can leave this one in any condition.
             self._disconnect()
-            raise StoreError(f"the state file {self.path} cannot be written: {_words(error)}") from error
+            raise StoreError(f"the state file {self.path} cannot be written: {words(error)}") from error
         self._number, self._sum = self._number + 1, total
         self.state.update(changed_state)
         self.files.update(changed_files)
@@ -203,7 +204,7 @@ class Store:
         except _UnusableError as error:
             self.start_anew(str(error))
         except OSError as error:
-            raise StoreError(f"the state file {self.path} cannot be used: {_words(error)}") from error
+            raise StoreError(f"the state file {self.path} cannot be used: {words(error)}") from error
         if self._number < self._lock.noted:
             log.error(
                 "the state file %s is an older copy (save %d of %d): what was counted since then is counted again, as "
@@ -227,7 +228,7 @@ class Store:
         draft = self.path.with_name(self.path.name + ".new")
         aside: Path | None = None
         try:
-            for name in (draft, *_companions(draft)):
+            for name in (draft, *companions(draft)):
                 name.unlink(missing_ok=True)
             os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE))
             with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as database:
@@ -239,15 +240,15 @@ class Store:
                 database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
                 database.execute("COMMIT")
             if _is_taken(self.path):
-                aside = self._set_aside()
-            for name in _companions(self.path):
+                aside = set_aside(self.path, self._wall())
+            for name in companions(self.path):
                 name.unlink(missing_ok=True)
             os.replace(draft, self.path)
             self._status = os.stat(self.path)
             _sync_folder(self.path.parent)
         except (sqlite3.Error, OSError) as error:
             what = f" {why}, and a new one" if why else ""
-            raise StoreError(f"the state file {self.path}{what} cannot be created: {_words(error)}") from error
+            raise StoreError(f"the state file {self.path}{what} cannot be created: {words(error)}") from error
         self._lock.note(number)
         if why:
             where = f"it was set aside as {aside}, and " if aside else ""
@@ -265,7 +266,7 @@ class Store:
                 raise _UnusableError("is not a file")
             if status.st_size == 0:
                 raise _UnusableError("is empty")
-            if any(version not in (1, 2) for version in _format_versions(self.path)):
+            if any(version not in (1, 2) for version in format_versions(self.path)):
                 # SQLite would open such a file read-only.
                 raise _UnusableError("is damaged: its file format has an unknown version")
             database = sqlite3.connect(self.path, timeout=self._busy, isolation_level=None, check_same_thread=False)
@@ -275,9 +276,9 @@ class Store:
                 database.close()
                 raise
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
-            if _tells_of_damage(error):
-                raise _UnusableError(f"is damaged: {_words(error)}") from error
-            raise StoreError(f"the state file {self.path} cannot be used: {_words(error)}") from error
+            if tells_of_damage(error):
+                raise _UnusableError(f"is damaged: {words(error)}") from error
+            raise StoreError(f"the state file {self.path} cannot be used: {words(error)}") from error
         self._database, self._status = database, status
 
     def _read(self, database: sqlite3.Connection, newest: int) -> None:
@@ -327,20 +328,6 @@ class Store:
         if finding != "ok":
             raise _UnusableError(f"is damaged: {finding.splitlines()[-1]}")
 
-    def _set_aside(self) -> Path:
-        """Rename the file and those that SQLite put next to it. Raises OSError."""
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._wall()))
-        aside = self.path.with_name(f"{self.path.name}.bad-{stamp}")
-        number = 1
-        while os.path.lexists(aside):
-            number += 1
-            aside = self.path.with_name(f"{self.path.name}.bad-{stamp}-{number}")
-        os.replace(self.path, aside)
-        for companion, other in zip(_companions(self.path), _companions(aside), strict=True):
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(companion, other)
-        return aside
-
     def _disconnect(self) -> None:
         if self._database is not None:
             database, self._database = self._database, None
@@ -363,15 +350,6 @@ else:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _companions(path: Path) -> tuple[Path, Path, Path]:
-    """The files that SQLite puts next to a database."""
-    return (
-        path.with_name(path.name + "-wal"),
-        path.with_name(path.name + "-shm"),
-        path.with_name(path.name + "-journal"),
-    )
 
 
 def _values(database: sqlite3.Connection, query: str) -> dict[str, bytes]:
@@ -413,22 +391,6 @@ def _note_save(database: sqlite3.Connection, number: int, total: int) -> bytes:
     return digest
 
 
-def _tells_of_damage(error: Exception) -> bool:
-    """Whether the content of the file is damaged, rather than the disk failing."""
-    if not isinstance(error, sqlite3.Error):
-        return isinstance(error, UnicodeDecodeError)  # a damaged name in SQLite's own words about it
-    code = getattr(
-        error, "sqlite_errorcode", sqlite3.SQLITE_ERROR
-    )  # none if Python found the error, for example in a text
-    return code & 0xFF in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _format_versions(path: Path) -> bytes:
-    """The versions for writing and reading in the header of an SQLite file (https://sqlite.org/fileformat2.html)."""
-    with open(path, "rb") as file:
-        return file.read(20)[18:]
-
-
 def _is_taken(path: Path) -> bool:
     """Whether something of this name exists, including a dangling link. Raises OSError if that is not known."""
     try:
@@ -443,7 +405,3 @@ def _instant(state: Mapping[str, bytes], name: str) -> float | None:
         return float(state[name]) if name in state else None
     except ValueError:
         raise _UnusableError("is damaged: a time is not a number") from None
-
-
-def _words(error: BaseException) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

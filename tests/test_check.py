@@ -16,6 +16,7 @@ from exporter.commands import check
 from exporter.config import advice_on, load, parse
 from tests.exporting import Site
 from tests.probe_peers import AUTHORITY, closed_port, listening, saying
+from tests.push_receiver import Receiver
 
 
 def told(source: str, word: str, text: object) -> str:
@@ -322,6 +323,28 @@ def test_a_repository_api_that_cannot_be_used_is_a_fault(capsys: pytest.CaptureF
 
 
 @pytest.mark.slow
+def test_a_receiver_of_remote_write_is_asked_without_changing_anything(
+    capsys: pytest.CaptureFixture[str], site: Site
+) -> None:
+    with Receiver() as receiver:
+        site.settings["remote_write"] = {"url": receiver.url}
+        code, out = outcome(capsys, site)
+        assert code == 0
+        assert told("remote write", "ok", f"{receiver.url}: answered 204 to a request without samples") in out
+        assert "remote_write.labels: no label `site`, by which rules and dashboards group" in out
+        assert receiver.samples == []
+        receiver.always = 401
+        code, out = outcome(capsys, site)
+        assert code == 1
+        assert (
+            told("remote write", "failed", "the receiver (remote_write.url) answered 401: it does not accept")[:-1]
+            in out
+        )
+    code, out = outcome(capsys, site)
+    assert code == 1
+    assert "the receiver (remote_write.url) refuses connections" in out
+
+
 def test_a_bad_web_file_or_a_taken_message_name_is_unusable(capsys: pytest.CaptureFixture[str], site: Site) -> None:
     web = site.folder / "web.yml"
     web.write_text("tls_server_confg: {cert_file: x}")

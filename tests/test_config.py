@@ -352,6 +352,86 @@ def test_what_a_configuration_takes_from_elsewhere_is_taken_out_of_texts_that_na
     assert redact("the backend answers") == "the backend answers"
 
 
+PUSH = "remote_write: {{url: 'https://h/w', labels: {{site: a}}, {}}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("remote_write: {interval: 15s}", "remote_write.url: not found, expected the address of a receiver"),
+        ("remote_write: {url: 'ftp://h/w'}", "remote_write.url: found `ftp://h/w`, expected https://host:port/path"),
+        ("remote_write: {url: 'https://h/w?token=4711'}", "found ? or #, expected https://host:port/path"),
+        ("remote_write: {url: 'https://u:4711@h/w'}", "found a user in the address, expected it in remote_write.basic"),
+        (PUSH.format("interval: 500ms"), "remote_write.interval: found `500ms`, expected at least 1s"),
+        (PUSH.format("intervall: 1s"), "remote_write.intervall: unknown key; did you mean `interval`?"),
+        (
+            PUSH.format("basic_auth: {usernam: u}"),
+            "remote_write.basic_auth.usernam: unknown key; did you mean `username`?",
+        ),
+        (PUSH.format("basic_auth: {password: x}"), "remote_write.basic_auth.username: not found beside `password`"),
+        (PUSH.format("basic_auth: {username: 'a:b', password: x}"), "basic_auth.username: found a colon"),
+        (
+            PUSH.format("basic_auth: {username: u, password: x, password_file: y}"),
+            "remote_write.basic_auth.password_file: found beside `password`, expected only one of the two",
+        ),
+        (PUSH.format("basic_auth: {username: u, password_file: /none}"), "password_file: /none: cannot be read"),
+        (PUSH.format("authorization: {type: Token}"), "remote_write.authorization.credentials: not found"),
+        (PUSH.format("authorization: {credentials: 'ä'}"), "authorization.credentials: found a character that no"),
+        (PUSH.format("authorization: {type: Basic, credentials: x}"), "expected one word such as Bearer; for a user"),
+        (PUSH.format("authorization: {credentials: x, credentials_file: y}"), "found beside `credentials`"),
+        (
+            PUSH.format("basic_auth: {username: u, password: x}, authorization: {credentials: x}"),
+            "remote_write.authorization: found beside `basic_auth`, expected only one of the two",
+        ),
+        (PUSH.format("tls_config: {insecure_skip_verify: true}"), "insecure_skip_verify: found `true`, expected false"),
+        (PUSH.format("tls_config: {cert_file: /c}"), "tls_config.key_file: not found beside `cert_file`"),
+        (PUSH.format("tls_config: {key_file: /c}"), "tls_config.cert_file: not found beside `key_file`"),
+        ("remote_write: {url: 'http://h/w', tls_config: {ca_file: /c}}", "found beside a url with http://"),
+        ("remote_write: {url: 'http://h/w', basic_auth: {username: u}}", "url: found http:// beside `basic_auth`"),
+        (
+            "remote_write: {url: 'http://h/w', headers: {X-Key: u}}",
+            "url: found http:// beside `headers`, expected https",
+        ),
+        ("remote_write: {url: 'http://h/w', authorization: {credentials: u}}", "found http:// beside `authorization`"),
+        (PUSH.format("headers: {Content-Type: x}"), "remote_write.headers: found `Content-Type`, expected the name of"),
+        (PUSH.format("headers: {authorization: x}"), "found `authorization`, expected the name of a header that the"),
+        (PUSH.format("headers: {'X Y': x}"), "remote_write.headers: found `X Y`, expected the name of a header"),
+        (PUSH.format("headers: {X-Key: 'ü'}"), "remote_write.headers.X-Key: found a character that no header"),
+        ("remote_write: {url: 'https://h/w', labels: {site: 3}}", "labels.site: found the number `3`, expected text"),
+        ("remote_write: {url: 'https://h/w', labels: {site: ''}}", "remote_write.labels.site: found an empty text"),
+        ("remote_write: {url: 'https://h/w', labels: {__name__: a}}", "found the label `__name__`, expected letters"),
+        ("remote_write: {url: 'https://h/w', labels: {'a-b': a}}", "found the label `a-b`, expected letters"),
+        ("remote_write: {url: 'https://h/w', labels: [a]}", "remote_write.labels: found a list, expected a section"),
+    ],
+)
+def test_what_remote_write_cannot_use_or_must_not_weaken_is_refused(text: str, said: str) -> None:
+    error = refusal(text)
+    assert said in error
+    assert "4711" not in error
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:9090", "[::1]:9090"])
+def test_a_login_over_http_stays_on_this_machine(host: str) -> None:
+    text = f"remote_write: {{url: 'http://{host}/w', basic_auth: {{username: u, password: x}}}}"
+    assert parse(text, "f.yml", {}).remote_write.basic_auth.password == "x"
+
+
+def test_what_remote_write_is_sent_with_never_shows(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from4711file\n")
+    for key, text in (
+        ("basic_auth: {username: user4711, password: pass4711}", "user4711 pass4711"),
+        (f"authorization: {{credentials_file: '{tmp_path}/token'}}", "from4711file"),
+    ):
+        config = parse(PUSH.format(f"{key}, headers: {{X-Key: key4711}}"), "f.yml", {})
+        for shown in (masked_yaml(config), redaction_of(config)(f"{text} key4711")):
+            assert "4711" not in shown
+    variables = PUSH.format("basic_auth: {username: '${U}', password: '${P}'}, headers: {X-Key: '${U}'}")
+    tree = masked(parse(variables, "f.yml", {"U": "a", "P": "#"}))["remote_write"]
+    assert (tree["basic_auth"]["username"], tree["basic_auth"]["password"]) == ("${U}", "${P}")
+    assert tree["headers"] == {"X-Key": "${U}"}
+    assert tree["labels"] == {"site": "a"}
+
+
 DOUBLE_QUOTED = [
     ('state: {file: "D:\\Logs"}', "state.file: found U+2028 (line separator)"),
     ('state: {file: "D:\\Program"}', "state.file: found U+2029 (paragraph separator)"),

@@ -24,5 +24,15 @@ def test_what_is_released_is_reproducible_complete_and_works_in_a_clean_environm
     bill = json.loads(next(tmp_path.glob("*.cdx.json")).read_text())
     assert bill["bomFormat"] == "CycloneDX"
     listed = {part["name"].lower().replace("_", "-") for part in bill["components"]}
-    assert listed >= {"aiohttp", "prometheus-client", "pyyaml", "msgspec", "h11", "cryptography", "bcrypt"}
+    assert listed >= {
+        "aiohttp",
+        "prometheus-client",
+        "pyyaml",
+        "msgspec",
+        "h11",
+        "cryptography",
+        "bcrypt",
+        "protobuf",
+        "cramjam",
+    }
     assert not listed & {"pip", "pytest", "mypy", "ruff"}

@@ -22,6 +22,7 @@ from exporter.metrics import METRICS, LicenseCollector
 from exporter.observation import LogFigures, Observation
 from exporter.probes import ProbeHistory, ProbeResult
 from exporter.qrs import AccessType, LicenseOverview, QrsBoard, UnusedOverview, UnusedSeats
+from exporter.remote_write.figures import RemoteWriteFigures
 from exporter.verdict import Judgement
 
 HERE = Path(__file__).parent
@@ -154,10 +155,13 @@ def overview(**more: object) -> QrsBoard:
     return board
 
 
+PUSHES = RemoteWriteFigures(sent=900, pending=140, pending_bytes=2700, oldest_pending=NOW - 30, highest_sent=NOW - 60)
+
+
 def everything() -> Observation:
     state = sample_state("licenses-published.log")
     state.message_success = NOW - 3600
-    return observation(state, probes=[probed()], qrs=overview(), state_reset=NOW - 1000)
+    return observation(state, probes=[probed()], qrs=overview(), state_reset=NOW - 1000, remote_write=PUSHES)
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
@@ -221,7 +225,7 @@ def test_the_expected_numbers_of_the_samples() -> None:
 
 
 def test_hazard_103_every_counter_with_closed_labels_is_born_at_zero() -> None:
-    fresh = samples(exposition(observation()))
+    fresh = samples(exposition(observation(remote_write=RemoteWriteFigures())))
     for metric in METRICS.values():
         if (
             metric.kind == "counter"

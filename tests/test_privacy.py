@@ -104,6 +104,8 @@ probes:
   - {{target: 'qlikprod7.contoso.local:9', role: backend, proxy: 'http://kowalska:s3cr3tproxy@127.0.0.1:9', timeout: 2s}}
 qrs: {{enabled: true, url: 'https://127.0.0.1:9', server_name: qlikprod7.contoso.local, key_password: hunter2,
        user: 'UserDirectory=CONTOSO; UserId=kowalska', certificate: '{folder}/client.pem'}}
+remote_write: {{url: 'https://qlikprod7.contoso.local:9/write', basic_auth: {{username: kowalska, password: hunter2}},
+       headers: {{X-Scope-OrgID: kowalska}}, labels: {{site: production, instance: 'qlikprod7.contoso.local:10188'}}}}
 web: {{listen_addresses: ['127.0.0.1:9']}}
 """,
         encoding="utf-8",

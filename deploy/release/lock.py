@@ -20,6 +20,8 @@ PLATFORMS = (
 """Each platform and Python version that something is built for: Windows; Debian 12 and the image on two processors."""
 GLIBC = range(36, 4, -1)
 """The minor versions of glibc 2 that a wheel for Debian 12 may ask for, the newest first, as pip prefers them."""
+OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+"""Minor versions of glibc that have another name, too. Some wheels carry only that one."""
 HEAD = """\
 # The pins of constraints.txt with the digests of their wheels, written by lock.py; do not edit.
 # pip install --require-hashes --only-binary :all: -r requirements.txt
@@ -35,7 +37,18 @@ def pins(file: Path = HERE / "constraints.txt") -> dict[str, str]:
 def download(folder: Path, platform: str, version: str, wanted: list[str]) -> None:
     """The wheels of `wanted` for one platform and Python version, from the index that pip is set up for."""
     # pip takes a platform literally: all that fit must be named.
-    platforms = [platform] if platform.startswith("win") else [f"manylinux_2_{minor}_{platform}" for minor in GLIBC]
+    platforms = (
+        [platform]
+        if platform.startswith("win")
+        else [
+            name
+            for minor in GLIBC
+            for name in (
+                f"manylinux_2_{minor}_{platform}",
+                *([f"{OLD_NAMES[minor]}_{platform}"] if minor in OLD_NAMES else []),
+            )
+        ]
+    )
     command = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-deps"]
     where = [word for name in platforms for word in ("--platform", name)]
     target = ["--python-version", version, "--implementation", "cp", "--only-binary", ":all:"]

@@ -60,7 +60,18 @@ Users, hosts, keys, license numbers and ids are masked. Review the bundle before
 
 _PUBLIC = frozenset({PUBLIC_HOST, "localhost", "127.0.0.1", "::1", "internal", "sa_api", "root", "system"})
 _TOLD = ("version", "now", "started", "first_started", "timeline", "probes", "component_failures")
-_PACKAGES = ("prometheus-client", "aiohttp", "PyYAML", "msgspec", "h11", "cryptography", "bcrypt", "pywin32")
+_PACKAGES = (
+    "prometheus-client",
+    "aiohttp",
+    "PyYAML",
+    "msgspec",
+    "h11",
+    "cryptography",
+    "bcrypt",
+    "protobuf",
+    "cramjam",
+    "pywin32",
+)
 _CLOSED_KEYS = frozenset({"history", "kind", "role", "protocol", "ip_protocol", "log", "means", "name"})
 """Settings whose values are keywords or label values."""
 _PATH_KEYS = frozenset({"paths", "archive", "certificate", "key", "ca_file", "file", "key_password_file", "proxy_file"})

@@ -5,6 +5,7 @@ import asyncio
 import os
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +21,7 @@ from exporter.probes.stream import trust
 from exporter.products import PRODUCTS, Product
 from exporter.qrs import QrsError
 from exporter.qrs.client import read_overview, read_unused
+from exporter.remote_write.receiver import look
 from exporter.services_conf import licenses_service_proxy
 from exporter.web import webfile
 from exporter.wording import count
@@ -64,6 +66,8 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
             report.tell("licenses service", "found", sentence)
     if config.qrs.enabled:
         _check_qrs(report, config)
+    if config.remote_write.url:
+        _check_remote_write(report, config)
     print(report.conclusion())
     if unusable:
         raise unusable
@@ -276,6 +280,15 @@ def _tell_probe(report: _Report, settings: ProbeConfig, result: ProbeResult) -> 
     report.tell("probe", word, f"{settings.target}: {outcome}, {result.detail}")
     if result.cure:
         report.tell("", "cure", result.cure)
+
+
+def _check_remote_write(report: _Report, config: Config) -> None:
+    """Whether the receiver answers a request without samples as it should."""
+    answer = asyncio.run(look(config.remote_write, time.time()))
+    if answer.verdict == "taken":
+        report.tell("remote write", "ok", f"{config.remote_write.url}: {answer.sentence} to a request without samples")
+    else:
+        report.fault("remote write", "failed", answer.sentence)
 
 
 def _check_qrs(report: _Report, config: Config) -> None:

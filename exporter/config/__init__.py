@@ -5,7 +5,7 @@ Keys and defaults are the public contract; `deploy/qlik-license-exporter.yml` is
 """
 
 from exporter.config.advice import advice_on
-from exporter.config.checks import is_address
+from exporter.config.checks import is_address, is_header_value
 from exporter.config.errors import ConfigError, explained, masked_url
 from exporter.config.loading import load, parse
 from exporter.config.settings import (
@@ -22,6 +22,7 @@ from exporter.config.settings import (
     MessageConfig,
     ProbeConfig,
     QrsConfig,
+    RemoteWriteConfig,
     Role,
     StateConfig,
     TraceLogConfig,
@@ -49,6 +50,7 @@ __all__ = [
     "MessageConfig",
     "ProbeConfig",
     "QrsConfig",
+    "RemoteWriteConfig",
     "Role",
     "StateConfig",
     "TraceLogConfig",
@@ -57,6 +59,7 @@ __all__ = [
     "duration",
     "explained",
     "is_address",
+    "is_header_value",
     "load",
     "local_path",
     "masked",

@@ -13,6 +13,9 @@ SHORTEST_GRACE = Duration(2 * 86400)
 USUAL_RHYTHM = Duration(600)
 """Between two syncs of the Licenses service (seen in its logs)."""
 
+LONGEST_INTERVAL = Duration(120)
+"""The alerts need a sample every two minutes or more often."""
+
 
 def advice_on(config: Config, usual: Config, platform: str = sys.platform) -> Iterator[tuple[str, str]]:
     """Keys, each with a sentence. Settings equal to `usual`, the defaults, are not checked."""
@@ -32,6 +35,14 @@ def advice_on(config: Config, usual: Config, platform: str = sys.platform) -> It
     for index, probe in enumerate(config.probes or ()):
         if probe.timeout > probe.interval:
             yield f"probes[{index}].timeout", f"{probe.timeout} is longer than the interval of {probe.interval}"
+    remote = config.remote_write
+    if remote.url and "site" not in remote.labels:
+        yield "remote_write.labels", "no label `site`, by which rules and dashboards group the nodes of a site"
+    if remote.url and remote.interval > LONGEST_INTERVAL:
+        yield (
+            "remote_write.interval",
+            f"{remote.interval} is longer than {LONGEST_INTERVAL}: alerts come late or never",
+        )
     usual_paths = set(_paths(usual, with_qrs=True))
     for key, path in _paths(config, with_qrs=config.qrs.enabled):
         if (key, path) not in usual_paths:
@@ -50,6 +61,11 @@ def _paths(config: Config, with_qrs: bool) -> Iterator[tuple[str, str]]:
     if with_qrs:
         for name in ("certificate", "key", "key_password_file", "ca_file"):
             yield f"qrs.{name}", getattr(config.qrs, name)
+    remote = config.remote_write
+    yield "remote_write.basic_auth.password_file", remote.basic_auth.password_file
+    yield "remote_write.authorization.credentials_file", remote.authorization.credentials_file
+    for name in ("ca_file", "cert_file", "key_file"):
+        yield f"remote_write.tls_config.{name}", getattr(remote.tls_config, name)
     yield "state.file", config.state.file
 
 

@@ -10,6 +10,8 @@ import msgspec
 
 from exporter.config.errors import ConfigError, found_at, shown
 from exporter.config.settings import (
+    AuthorizationConfig,
+    BasicAuthConfig,
     Config,
     Keys,
     LicensesServiceConfig,
@@ -18,7 +20,9 @@ from exporter.config.settings import (
     MessageConfig,
     ProbeConfig,
     QrsConfig,
+    RemoteWriteConfig,
     StateConfig,
+    TlsConfig,
     local_path,
 )
 from exporter.config.strict_yaml import text_of
@@ -68,6 +72,7 @@ class Checks:
             "probes": probes,
             "qrs": self._qrs(self._product_qrs(keys)),
             "licenses_service": self._licenses_service(keys.licenses_service),
+            "remote_write": self._remote_write(keys.remote_write),
             "state": StateConfig(file=self._path("state.file", keys.state.file)),
         }
         return Config(**settings, provenance=Provenance(self._variables.written, self._variables.values))
@@ -274,6 +279,106 @@ class Checks:
         ca_file = self._path("licenses_service.ca_file", service.ca_file)
         return msgspec.structs.replace(service, url=url, ca_file=ca_file)
 
+    def _remote_write(self, remote: RemoteWriteConfig) -> RemoteWriteConfig:
+        url = self._variables.address("remote_write.url", remote.url)
+        if not url:
+            if remote != RemoteWriteConfig():
+                raise self._error("remote_write.url", "not found, expected the address of a receiver")
+            return remote
+        parts = urlsplit(url) if _is_url(url, "http", "https") else None
+        if parts is None:
+            raise self._refused("remote_write.url", url, "https://host:port/path")
+        if re.search(r"[?#]", url):  # may hold a token, which would be shown
+            raise self._error("remote_write.url", "found ? or #, expected https://host:port/path")
+        if parts.username is not None:
+            raise self._error("remote_write.url", "found a user in the address, expected it in remote_write.basic_auth")
+        if remote.interval < 1:
+            raise self._refused("remote_write.interval", str(remote.interval), "at least 1s")
+        remote = msgspec.structs.replace(
+            remote,
+            url=url,
+            basic_auth=self._basic_auth(remote.basic_auth),
+            authorization=self._authorization(remote.authorization),
+            tls_config=self._tls(remote.tls_config, encrypted=parts.scheme == "https"),
+        )
+        self._remote_headers(remote)
+        secrets = {
+            "basic_auth": remote.basic_auth.username,
+            "authorization": remote.authorization.credentials,
+            "headers": remote.headers,
+        }
+        given = [name for name, value in secrets.items() if value]
+        if "basic_auth" in given and "authorization" in given:
+            raise self._error("remote_write.authorization", "found beside `basic_auth`, expected only one of the two")
+        if given and parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            problem = f"found http:// beside `{given[0]}`, expected https://: it would be sent unencrypted"
+            raise self._error("remote_write.url", problem)
+        for name, value in remote.labels.items():
+            key = f"remote_write.labels.{name}"
+            if not re.fullmatch("[a-zA-Z_][a-zA-Z0-9_]*", name) or name.startswith("__"):
+                expected = "expected letters, digits and underscores, and not two underscores first"
+                raise self._error("remote_write.labels", f"found the label {shown(name)}, {expected}")
+            if not value:
+                raise self._error(key, "found an empty text, expected a value")
+        return remote
+
+    def _basic_auth(self, basic: BasicAuthConfig) -> BasicAuthConfig:
+        key, password = "remote_write.basic_auth", basic.password
+        if basic.password_file:
+            if password:
+                raise self._error(f"{key}.password_file", "found beside `password`, expected only one of the two")
+            password = self._secret(f"{key}.password_file", basic.password_file)
+        if ":" in basic.username:
+            raise self._error(f"{key}.username", "found a colon, expected a user name without one")
+        if password and not basic.username:
+            raise self._error(f"{key}.username", "not found beside `password`, expected a user name")
+        file = self._path(f"{key}.password_file", basic.password_file)
+        return msgspec.structs.replace(basic, password=password, password_file=file)
+
+    def _authorization(self, token: AuthorizationConfig) -> AuthorizationConfig:
+        key, credentials = "remote_write.authorization", token.credentials
+        if token.credentials_file:
+            if credentials:
+                raise self._error(f"{key}.credentials_file", "found beside `credentials`, expected only one of the two")
+            credentials = self._secret(f"{key}.credentials_file", token.credentials_file)
+            if not credentials:
+                raise self._error(f"{key}.credentials_file", "found an empty file, expected a token")
+        if token.type.lower() == "basic" or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", token.type):
+            raise self._refused(
+                f"{key}.type", token.type, "one word such as Bearer; for a user: remote_write.basic_auth"
+            )
+        if self._is_written(key) and not credentials:
+            raise self._error(f"{key}.credentials", "not found, expected a token, or a file in `credentials_file`")
+        if not is_header_value(credentials):
+            raise self._error(f"{key}.credentials", "found a character that no header may contain, expected a token")
+        file = self._path(f"{key}.credentials_file", token.credentials_file)
+        return msgspec.structs.replace(token, credentials=credentials, credentials_file=file)
+
+    def _tls(self, tls: TlsConfig, encrypted: bool) -> TlsConfig:
+        key = "remote_write.tls_config"
+        if tls.insecure_skip_verify:
+            expected = (
+                "false: trust the receiver's CA by `ca_file`, or set `server_name` to the name in its certificate"
+            )
+            raise self._refused(f"{key}.insecure_skip_verify", True, expected)
+        if bool(tls.cert_file) != bool(tls.key_file):
+            there, lacking = ("cert_file", "key_file") if tls.cert_file else ("key_file", "cert_file")
+            raise self._error(f"{key}.{lacking}", f"not found beside `{there}`, expected both or neither")
+        if not encrypted and (tls.ca_file or tls.cert_file or tls.server_name):
+            raise self._error(key, "found beside a url with http://, expected https://")
+        names = ("ca_file", "cert_file", "key_file")
+        files = {name: self._path(f"{key}.{name}", getattr(tls, name)) for name in names}
+        return msgspec.structs.replace(tls, **files)
+
+    def _remote_headers(self, remote: RemoteWriteConfig) -> None:
+        for name, value in remote.headers.items():
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", name) or name.lower() in _OUR_HEADERS:
+                expected = "the name of a header that the exporter does not set itself"
+                raise self._error("remote_write.headers", f"found {shown(name)}, expected {expected}")
+            if not is_header_value(value):
+                problem = "found a character that no header may contain, expected plain text"
+                raise self._error(f"remote_write.headers.{name}", problem)
+
     def _secret(self, key: str, file: str) -> str:
         """The text in the file that `key` names."""
         path = self._path(key, file)
@@ -283,7 +388,26 @@ class Checks:
             raise self._error(key, f"{self._variables.written.get(key, path)}: {error.problem}") from None
 
 
+_OUR_HEADERS = frozenset(
+    {"host", "content-encoding", "content-length", "content-type", "transfer-encoding", "connection", "user-agent"}
+    | {"authorization", "x-prometheus-remote-write-version", "expect", "te", "upgrade", "trailer"}
+)
+"""Headers of a remote write request that cannot be set, in lower case. Credentials have keys of their own."""
 _BLANK = re.compile(r"[\x00-\x20\x7f]")
+
+
+def is_header_value(text: str) -> bool:
+    """Whether `text` can be the value of an HTTP header: printable ASCII."""
+    return text.isascii() and text.isprintable()
+
+
+def _is_loopback(host: str) -> bool:
+    if host.casefold() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_url(text: str, *schemes: str) -> bool:

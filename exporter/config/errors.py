@@ -52,13 +52,19 @@ def character_name(character: str) -> str:
 
 def may_be_secret(key: str) -> bool:
     """Whether the setting at `key` may be or contain a password."""
-    return "password" in key or "proxy" in key
+    return any(word in key for word in ("password", "proxy", "credentials", "headers"))
 
 
 def explained(error: msgspec.ValidationError, tree: Any, name: str, root: type) -> ConfigError:
     """An error of msgspec about the tree of a `root`, as a ConfigError."""
     text, _, path = str(error).partition(" - at `$")
     key = path.rstrip("`").lstrip(".")
+    if key.endswith("[...]"):  # a value of a section whose keys are free
+        section, key = found_at(tree, key.removesuffix("[...]")), key.removesuffix("[...]")
+        wrong = (
+            [name for name, value in section.items() if not isinstance(value, str)] if isinstance(section, dict) else []
+        )
+        key += "".join(f".{name}" for name in wrong[:1])
     found = found_at(tree, key)
     if unknown := re.search(r"unknown field `(.*)`", text):
         full = f"{key}.{unknown[1]}".lstrip(".")
@@ -112,7 +118,7 @@ def found_at(tree: Any, key: str) -> object:
 
 def steps_of(key: str) -> list[str | int]:
     """The path to `key`: names of sections and indexes of lists."""
-    return [int(index) if index else word for word, index in re.findall(r"([A-Za-z_]\w*)|\[(\d+)\]", key)]
+    return [int(index) if index else word for word, index in re.findall(r"([A-Za-z_][\w-]*)|\[(\d+)\]", key)]
 
 
 def _found(tree: Any, key: str) -> object:

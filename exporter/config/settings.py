@@ -189,6 +189,46 @@ class LicensesServiceConfig(_Settings, frozen=True, kw_only=True):
     timeout: Duration = Duration(5)
 
 
+class BasicAuthConfig(_Settings, frozen=True, kw_only=True):
+    """A user at the receiver of remote write."""
+
+    username: str = ""
+    password: str = ""
+    password_file: str = ""
+
+
+class AuthorizationConfig(_Settings, frozen=True, kw_only=True):
+    """A token at the receiver of remote write: the `Authorization` header."""
+
+    type: str = "Bearer"
+    credentials: str = ""
+    credentials_file: str = ""
+
+
+class TlsConfig(_Settings, frozen=True, kw_only=True):
+    """How the receiver of remote write is verified, and the certificate shown to it."""
+
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    server_name: str = ""
+    insecure_skip_verify: bool = False
+    """Always false: true is refused."""
+
+
+class RemoteWriteConfig(_Settings, frozen=True, kw_only=True):
+    """Push instead of scrapes: Prometheus' remote write, with its own names for the keys. Off without a `url`."""
+
+    url: str = ""
+    interval: Duration = Duration(30)
+    """As in the shipped Prometheus configurations, with which the rules are tested."""
+    basic_auth: BasicAuthConfig = BasicAuthConfig()
+    authorization: AuthorizationConfig = AuthorizationConfig()
+    tls_config: TlsConfig = TlsConfig()
+    headers: dict[str, str] = {}  # msgspec copies an empty one for each instance
+    labels: dict[str, str] = {}
+
+
 class StateConfig(_Settings, frozen=True, kw_only=True):
     """Where offsets and durable counters are kept."""
 
@@ -216,6 +256,7 @@ class Keys(_Settings, frozen=True, kw_only=True):
     """None: the built-in ones, see `probes_of`."""
     qrs: QrsConfig = QrsConfig()
     licenses_service: LicensesServiceConfig = LicensesServiceConfig()
+    remote_write: RemoteWriteConfig = RemoteWriteConfig()
     state: StateConfig = StateConfig()
     web: WebConfig = WebConfig()
 

@@ -38,6 +38,11 @@ def masked(config: Config) -> dict[str, Any]:
     password = config.provenance.written.get("qrs.key_password", "")
     qrs["key_password"] = placeholders_of(password, MASK) or (MASK if qrs["key_password"] else "")
     qrs["user"] = placeholders_of(qrs["user"], MASK)
+    remote = tree["remote_write"]
+    for login, name in ((remote["basic_auth"], "username"), (remote["basic_auth"], "password"),
+                        (remote["authorization"], "credentials")):  # fmt: skip
+        login[name] = placeholders_of(login[name], MASK)
+    remote["headers"] = {name: placeholders_of(value, MASK) for name, value in remote["headers"].items()}
     for probe in tree["probes"] or []:
         probe["proxy"] = MASK if probe["proxy_file"] else _masked_address(probe["proxy"])
         for key in ("proxy_user", "proxy_password"):
@@ -68,6 +73,9 @@ def redaction_of(config: Config) -> Callable[[str], str]:
     logins = [
         part for probe in config.probes or () for part in (*_login(probe.proxy), probe.proxy_user, probe.proxy_password)
     ]
+    remote = config.remote_write
+    logins += [remote.basic_auth.username, remote.basic_auth.password, remote.authorization.credentials]
+    logins += remote.headers.values()
     for secret in (config.qrs.key_password, *logins):
         shown.setdefault(secret, MASK)
     spelled = {

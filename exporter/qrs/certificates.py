@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from exporter.config import QrsConfig, local_path
-from exporter.qrs.failure import QrsError, openssl_word, system_word
+from exporter.network_errors import openssl_word, system_word
+from exporter.qrs.failure import QrsError
 
 LARGEST_FILE = 1 << 20
 """Bytes of a certificate, key or CA file."""

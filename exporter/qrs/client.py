@@ -7,19 +7,18 @@ import asyncio
 import contextlib
 import json
 import secrets
-import socket
 import ssl
 import string
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import quote, urlencode
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from exporter.config import QrsConfig
+from exporter.connections import connections
 from exporter.qrs.answers import (
     ACCESS,
     LICENSE,
@@ -40,8 +39,6 @@ from exporter.threads import in_thread
 
 READ_TIMEOUT = 15.0
 """Seconds for everything that is requested of one service: files, connection and all answers."""
-CLOSE_TIMEOUT = 1.0
-"""Seconds that the event loop has after a read to close its connections, which are already shut down."""
 LARGEST_ANSWER = 4 << 20
 """Bytes of one answer. The longest is the list of sessions, some 500 bytes each."""
 LIST_TIMEOUT = 120.0
@@ -170,7 +167,7 @@ async def _asking(settings: QrsConfig, seconds: float) -> AsyncIterator[_Asking]
         "Accept-Encoding": "identity",  # with auto_decompress off: no answer grows after its size was checked
     }
     async with (
-        _connections() as connector,
+        connections() as connector,
         aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -194,49 +191,6 @@ async def _asking(settings: QrsConfig, seconds: float) -> AsyncIterator[_Asking]
                     yield piece
 
         yield _Asking(get, pieces)
-
-
-class _Resolver(AbstractResolver):
-    """Uses this machine's resolver (hazard 120), in such a way that a lookup that hangs does not block others."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """The addresses of `host`. Raises OSError."""
-        found = await in_thread(("name", host.casefold()), socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
-        flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        return [
-            ResolveResult(
-                hostname=host, host=str(place[0]), port=int(place[1]), family=kind, proto=protocol, flags=flags
-            )
-            for kind, _, protocol, _, place in found
-        ]
-
-    async def close(self) -> None:
-        """Nothing is kept."""
-
-
-@contextlib.asynccontextmanager
-async def _connections() -> AsyncIterator[aiohttp.TCPConnector]:
-    """Connections that end with the read. An orderly TLS shutdown would depend on the server, which may hang."""
-    sockets: list[socket.socket] = []
-
-    def opened(address: tuple[Any, ...]) -> socket.socket:
-        family, kind, protocol, *_ = address
-        sockets.append(socket.socket(family, kind, protocol))
-        return sockets[-1]
-
-    connector = aiohttp.TCPConnector(resolver=_Resolver(), socket_factory=opened)
-    try:
-        yield connector
-    finally:
-        await connector.close()
-        for still_open in sockets:
-            with contextlib.suppress(OSError):  # closed already
-                still_open.shutdown(socket.SHUT_RDWR)
-        ends = time.monotonic() + CLOSE_TIMEOUT
-        while any(one.fileno() != -1 for one in sockets) and time.monotonic() < ends:  # noqa: ASYNC110  # no event tells
-            await asyncio.sleep(0.01)
 
 
 async def _get(

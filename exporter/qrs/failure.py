@@ -1,11 +1,10 @@
 """Why the Repository API cannot be read, in words that say what to do. Names files, never hosts, people or keys."""
 
-import os
-import re
 import ssl
 from typing import Literal
 
 from exporter.config import QrsConfig
+from exporter.network_errors import OTHER_NAME, UNKNOWN_ISSUER, cause_of, openssl_word, system_word
 from exporter.qrs.endpoint import Endpoint
 
 Reason = Literal[
@@ -49,7 +48,7 @@ def connection_failure(asked: Endpoint, error: Exception, settings: QrsConfig) -
     """aiohttp's failure in our words; its own text would name the host."""
     import aiohttp  # here, where it is loaded already: it takes longer to load than all the rest
 
-    cause = _cause(error)
+    cause = cause_of(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _untrusted(cause, asked, settings)
     if isinstance(cause, ssl.SSLError):
@@ -81,37 +80,14 @@ def connection_failure(asked: Endpoint, error: Exception, settings: QrsConfig) -
     return QrsError("other", f"{asked} failed: {system_word(cause)}")
 
 
-def _cause(error: Exception) -> BaseException:
-    """The error of TLS or of the operating system inside aiohttp's, which keeps it in one of three places."""
-    return getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error.__cause__ or error
-
-
-_UNKNOWN_ISSUER = (7, 18, 19, 20, 21)
-"""OpenSSL's error numbers for an issuer that is not in the CA file; 7 is a CA of the same name with another key."""
-_OTHER_NAME = (62, 64)
-"""OpenSSL's error numbers for a certificate with another host name or address."""
-
-
 def _untrusted(error: ssl.SSLCertVerificationError, asked: Endpoint, settings: QrsConfig) -> QrsError:
     """OpenSSL's error about the server's certificate, with the setting to check."""
     whose = f"the certificate of {asked.service} ({asked.setting})"
-    if error.verify_code in _OTHER_NAME:
+    if error.verify_code in OTHER_NAME:
         return QrsError(
             "tls",
             f"{whose} is for another host name: set qrs.server_name to the name in Qlik's certificate",
         )
-    if error.verify_code in _UNKNOWN_ISSUER:
+    if error.verify_code in UNKNOWN_ISSUER:
         return QrsError("tls", f"{whose} was not issued by the CA in {settings.ca_file} (qrs.ca_file)")
     return QrsError("tls", f"{whose} cannot be verified: {error.verify_message}")
-
-
-def openssl_word(error: BaseException) -> str:
-    """OpenSSL's fixed text alone, for example `WRONG_VERSION_NUMBER`: never a host, never a path."""
-    found = re.search(r"\[SSL: (\w+)\]", str(error))
-    return found[1].lower().replace("_", " ") if found else "the handshake failed"
-
-
-def system_word(error: BaseException) -> str:
-    """The operating system's text for an error number, without the host that aiohttp adds."""
-    number = getattr(error, "errno", None)
-    return os.strerror(number).lower() if isinstance(number, int) and number > 0 else type(error).__name__

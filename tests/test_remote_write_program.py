@@ -1,0 +1,119 @@
+"""The whole exporter pushes: to Debian's Prometheus, and to a receiver that is down while the exporter is killed."""
+
+import json
+import signal
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.exporting import Site, ended, process
+from tests.live_programs import eventually, fetched, free_port, running
+from tests.push_receiver import Receiver
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def receiving_prometheus(folder: Path) -> Iterator[str]:
+    """A Prometheus that scrapes nothing and takes what is pushed; gives its address."""
+    (folder / "prometheus.yml").write_text("global: {}\n")
+    url = f"http://127.0.0.1:{free_port()}"
+    arguments = [f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'prometheus'}"]
+    arguments += ["--web.enable-remote-write-receiver", f"--web.listen-address={url[7:]}"]
+    with running(folder / "prometheus.log", "prometheus", *arguments):
+        eventually("Prometheus is ready", lambda: fetched(f"{url}/-/ready"))
+        yield url
+
+
+def query(url: str, expression: str) -> dict[str, Any]:
+    """The instant vector, by series."""
+    answer = urllib.request.urlopen(f"{url}/api/v1/query?query={urllib.parse.quote(expression)}", timeout=10)
+    with answer:
+        result = json.load(answer)["data"]["result"]
+    return {json.dumps(one["metric"], sort_keys=True): one["value"] for one in result}
+
+
+def pushing(site: Site, url: str, **more: Any) -> Site:
+    site.settings["remote_write"] = {"url": url, "interval": "1s", "labels": {"site": "production"}, **more}
+    return site
+
+
+def scraped(exposition: str, job: str, instance: str) -> set[str]:
+    """The series of an exposition, as Prometheus would store them, read by prometheus_client's own parser."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    target = {"job": job, "instance": instance, "site": "production"}
+    return {
+        json.dumps({**sample.labels, **target, "__name__": sample.name}, sort_keys=True)
+        for family in text_string_to_metric_families(exposition)
+        for sample in family.samples
+    }
+
+
+def test_a_real_prometheus_has_the_series_of_a_scrape_their_values_and_their_end(tmp_path: Path) -> None:
+    site = Site(tmp_path).with_samples()
+    with receiving_prometheus(tmp_path) as prometheus:
+        pushing(site, f"{prometheus}/api/v1/write", labels={"site": "production", "instance": "node1:10188"})
+        code, said = ended(site, "check", "--config.file", str(site.configured()))
+        assert (code, "answered 204 to a request without samples" in said) == (0, True), said
+        with process(site) as exporter:
+            exporter.await_ready()
+            eventually("it is up there", lambda: query(prometheus, 'up{job="qlik-license"} == 1'))
+            pushed = "qlik_license_exporter_remote_write_samples_total > 0"
+            eventually(
+                "two intervals have passed", lambda: query(prometheus, f"count_over_time({pushed[:-4]}[1m]) > 2")
+            )
+            expected = scraped(exporter.ask("/metrics").text, "qlik-license", "node1:10188")
+            there = query(prometheus, '{job="qlik-license"}')
+            of_scrape = {
+                json.dumps(
+                    {"__name__": name, "job": "qlik-license", "instance": "node1:10188", "site": "production"},
+                    sort_keys=True,
+                )
+                for name in (
+                    "up",
+                    "scrape_duration_seconds",
+                    "scrape_samples_scraped",
+                    "scrape_samples_post_metric_relabeling",
+                    "scrape_series_added",
+                )
+            }
+            assert set(there) == expected | of_scrape
+            (number,) = query(prometheus, "scrape_samples_scraped").values()
+            assert float(number[1]) == len(expected)
+            shown = exporter.metrics()
+            for name in ("qlik_license_grace_seconds", "qlik_license_exporter_start_timestamp_seconds"):
+                (value,) = query(prometheus, name).values()
+                assert float(value[1]) == pytest.approx(shown[name], rel=1e-9)
+            (value,) = query(prometheus, 'qlik_license_exporter_log_records_total{log="licenses"}').values()
+            assert float(value[1]) == shown['qlik_license_exporter_log_records_total{log="licenses"}']
+            assert exporter.stop(within=10) == 0
+        assert query(prometheus, '{job="qlik-license"}') == {}
+        assert query(prometheus, 'last_over_time(up{job="qlik-license"}[5m])')
+
+
+def test_what_waits_is_sent_once_and_in_order_after_a_kill(tmp_path: Path) -> None:
+    site = Site(tmp_path).with_samples()
+    with Receiver() as receiver:
+        receiver.always = 503
+        pushing(site, receiver.url)
+        with process(site) as exporter:
+            waiting = "qlik_license_exporter_remote_write_samples_pending"
+            eventually("three batches wait", lambda: exporter.metrics()[waiting] > 300)
+            exporter.stop(signal.SIGKILL)
+        assert receiver.taken == []
+        receiver.always = None
+        with process(site) as exporter:
+            eventually("all of it has arrived", lambda: len(receiver.taken) > 4 and exporter.metrics()[waiting] == 0)
+            exporter.stop()
+    times = [{sample.at for sample in request} for request in receiver.taken]
+    assert all(len(at) == 1 for at in times)
+    order = [at.pop() for at in times]
+    assert order == sorted(set(order))
+    assert {sample.stale for sample in receiver.taken[-1]} == {True}
+    assert all(sample.value == 1 for sample in receiver.samples if sample.name == "up" and not sample.stale)
