@@ -20,6 +20,7 @@ from grafana.style import About, query, query_rows
 
 UID = "qlik-license-exporter"
 NOT_SCRAPED = "No exporter answers"
+NOBODY_PUSHES = "No exporter pushes"
 
 
 def by_log(aggregation: str, expression: str, *more: str) -> str:
@@ -48,6 +49,8 @@ def exporter_health() -> dashboard.Dashboard:
     _add_logs(board)
     board.with_row(dashboard.Row("Process and state"))
     _add_process(board)
+    board.with_row(dashboard.Row("Remote write"))
+    _add_remote_write(board)
     return board
 
 
@@ -399,5 +402,65 @@ def _add_process(board: dashboard.Dashboard) -> None:
                 "{{instance}}: last good read",
                 name="B",
             ),
+        ).min(0)
+    )
+
+
+def _add_remote_write(board: dashboard.Dashboard) -> None:
+    board.with_panel(
+        style.lines(
+            About(
+                "Samples sent and dropped",
+                "What the receiver has taken, what is sent again after a failure, and what was dropped, by reason.",
+                "none",
+                NOBODY_PUSHES,
+                ("QlikLicenseExporterPushStopped", "QlikLicenseRemoteWriteFailing"),
+            ),
+            8,
+            7,
+            query(f"sum by ({SITE_LABELS}) ({gone_up(metrics.REMOTE_WRITE_SAMPLES)})", "sent", name="A"),
+            query(f"sum by ({SITE_LABELS}) ({gone_up(metrics.REMOTE_WRITE_RETRIED)})", "sent again", name="B"),
+            query(
+                f"sum by ({SITE_LABELS}, reason) ({gone_up(metrics.REMOTE_WRITE_DROPPED)})",
+                "dropped: {{reason}}",
+                name="C",
+            ),
+        ).min(0)
+    )
+    board.with_panel(
+        style.lines(
+            About(
+                "Samples that wait",
+                "The queue of each exporter that pushes. One sample set waits at most a moment if the receiver is up.",
+                "none",
+                NOBODY_PUSHES,
+            ),
+            8,
+            7,
+            query(by_target("max", selector(metrics.REMOTE_WRITE_PENDING)), "{{instance}}"),
+        ).min(0)
+    )
+    board.with_panel(
+        style.lines(
+            About(
+                "Age of what waits and of what was sent",
+                "Age of the oldest samples in the queue, and of the newest that the receiver has. Dashed: 15 minutes.",
+                "s",
+                NOBODY_PUSHES,
+                ("QlikLicenseRemoteWriteFailing",),
+            ),
+            8,
+            7,
+            query(
+                f"time() - {by_target('min', selector(metrics.REMOTE_WRITE_OLDEST))}",
+                "{{instance}}: oldest that waits",
+                name="A",
+            ),
+            query(
+                f"time() - {by_target('max', selector(metrics.REMOTE_WRITE_SENT))}",
+                "{{instance}}: newest that was sent",
+                name="B",
+            ),
+            limits=limits.line_at(limits.REMOTE_WRITE_WAITING_SECONDS),
         ).min(0)
     )

@@ -15,6 +15,8 @@ LOG_UNREAD_BYTES = 1024.0 * 1024
 """QlikLicenseLogLagging."""
 STATE_NOT_SAVED_SECONDS = 900.0
 """QlikLicenseStateNotSaved."""
+REMOTE_WRITE_WAITING_SECONDS = 900.0
+"""QlikLicenseRemoteWriteFailing."""
 
 LOCKOUT_STEPS: Steps = ((None, "red"), (LIMITS.lockout_near, "orange"), (USUAL_GRACE - LIMITS.overdue, "green"))
 SYNC_AGE_STEPS: Steps = ((None, "green"), (LIMITS.overdue, "orange"), (USUAL_GRACE - LIMITS.lockout_near, "red"))

@@ -33,6 +33,7 @@ from exporter.license import SUCCESS_SOURCES
 from exporter.logs.messages import Catalogue
 from exporter.metrics import COMPONENTS
 from exporter.probes import REASONS
+from exporter.remote_write.figures import DROPPED_REASONS
 from exporter.verdict import VERDICTS
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -405,9 +406,25 @@ def _exporter(node: Node, at: float, started: float) -> Iterator[Sample]:
     yield prefix + "state_save_failures_total", {}, 0
     yield prefix + "config_last_reload_successful", {}, 1
     yield prefix + "config_last_reload_success_timestamp_seconds", {}, started
+    if node.name == "qlik-lyon":  # on which no port may be opened
+        yield from _remote_write(node, at, started)
     yield from _alerts(node, at)
     yield "process_resident_memory_bytes", {}, 5.2e7 + 3e6 * sin(at / 40000) + 1e6 * node.dice.random()
     yield "process_cpu_seconds_total", {}, (at - started) * 0.004
+
+
+def _remote_write(node: Node, at: float, started: float) -> Iterator[Sample]:
+    prefix = "qlik_license_exporter_remote_write_"
+    sent = int((at - started) / 30) * 140
+    waits = next((at - o.start for o in node.outages if o.start <= at < o.end), 20.0)  # its network is away, too
+    yield prefix + "samples_total", {}, sent
+    yield prefix + "samples_retried_total", {}, sent // 200
+    for reason in DROPPED_REASONS:
+        yield prefix + "samples_dropped_total", {"reason": reason}, 0
+    yield prefix + "samples_pending", {}, 140 * int(waits / 30)
+    yield prefix + "pending_bytes", {}, 2700 * int(waits / 30)
+    yield prefix + "oldest_pending_timestamp_seconds", {}, at - waits
+    yield prefix + "highest_sent_timestamp_seconds", {}, at - waits
 
 
 def _alerts(node: Node, at: float) -> Iterator[Sample]:

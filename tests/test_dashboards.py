@@ -336,6 +336,7 @@ def test_every_alert_leads_to_a_board_that_tells_of_it() -> None:
         ("QlikLicenseSeatsNearlyExhausted", f"< {1 - limits.SEATS_NEARLY_EXHAUSTED_RATIO:.1f}"),
         ("QlikLicenseLogLagging", f"> {limits.LOG_UNREAD_BYTES:.0f}"),
         ("QlikLicenseStateNotSaved", f"> {limits.STATE_NOT_SAVED_SECONDS:.0f}"),
+        ("QlikLicenseRemoteWriteFailing", f"> {limits.REMOTE_WRITE_WAITING_SECONDS:.0f}"),
     ],
 )
 def test_a_limit_that_is_drawn_is_that_of_the_alert(alert: str, comparison: str) -> None:

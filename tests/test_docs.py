@@ -84,7 +84,7 @@ def test_the_yaml_examples_are_configurations_that_load() -> None:
         for page in PAGES
         for block in re.findall(r"```yaml\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
         if isinstance(keys := yaml.safe_load(block), dict)
-        and set(keys) <= {"logs", "license", "probes", "messages", "qrs", "state", "web"}
+        and set(keys) <= {"logs", "license", "probes", "messages", "qrs", "remote_write", "state", "web"}
     ]
     assert len(configurations) >= 4
     for page, block in configurations:

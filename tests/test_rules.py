@@ -28,7 +28,8 @@ QrsUnreachable warning, QrsIncomplete info, StateNotSaved warning, ConfigReloadF
 ExporterDown warning, ExporterDown critical, ExporterAbsent warning, ExporterFrozen warning, Stale warning,
 LockoutImminent warning, SyncUnclear warning, ProbeNeverSucceeded warning, ProbeNotJudged info,
 TargetWithoutSite warning, ScrapedTooSeldom warning, StateLost warning, SeatsExceeded warning,
-LogSeveralWriters info, SeatsRunningOut info, CapacityRunningOut info, SeatsQuarantined info
+LogSeveralWriters info, SeatsRunningOut info, CapacityRunningOut info, SeatsQuarantined info,
+ExporterPushStopped warning, ExporterPushStopped critical, RemoteWriteFailing warning
 """
 TARGET_LABELS = {"job", "site", "instance"}
 TABLE_START, TABLE_END = "<!-- alerts -->\n\n", "\n\n<!-- /alerts -->"

@@ -221,6 +221,7 @@ def sections() -> dict[str, list[str]]:
         "Probes": sorted(set[str]().union(*(templates(f"probes/{name}") for name in probes))),
         "Proxy of the Licenses service": sorted(templates("services_conf.py")),
         **{f"Command {Path(path).stem}": sorted(templates(path)) for path in COMMANDS},
+        "Remote write": sorted(templates("remote_write/receiver.py")),
         "Page": sorted(templates("web/page.py")),
         "Alerts": [" ".join(text.split()) for text in sorted(shipped)],
     }
