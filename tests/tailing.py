@@ -18,6 +18,9 @@ from exporter.tail.listing import History
 from exporter.tail.table import FileTable
 from exporter.tail.tail import Tail
 
+MOST_POLLS_FOR_NOTHING = 10
+"""Polls that find nothing but want a discovery, before the next tick: a file whose every read fails wants one each time."""
+
 
 @contextmanager
 def disk_folder() -> Iterator[Path]:
@@ -134,11 +137,13 @@ class Driven:
         for tail in self.tails:
             if tail.needs_discovery:
                 self.discover_in(tail)
-            while True:
+            found_nothing = 0
+            while found_nothing < MOST_POLLS_FOR_NOTHING:
                 batch = tail.poll()
                 self.commit(batch)
                 if tail.needs_discovery:
                     self.discover_in(tail)
+                    found_nothing += batch.empty
                 elif batch.empty:
                     break
 

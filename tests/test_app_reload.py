@@ -258,6 +258,7 @@ def test_a_message_that_is_taught_is_recognised_from_then_on(site: Site, exporte
     assert (refused.status, "messages[1].name: found `sync_attempted`" in refused.text) == (500, True)
 
 
+@pytest.mark.slow
 def test_files_that_a_reload_adds_are_history_first_and_then_count(site: Site, exporter: ExporterThread) -> None:
     elsewhere = site.folder / "elsewhere"
     elsewhere.mkdir()
@@ -325,6 +326,7 @@ def test_a_changed_file_is_read_again_by_itself(site: Site, exporter: ExporterTh
     assert exporter.value("qlik_license_grace_seconds") == 4 * 86400
 
 
+@pytest.mark.slow
 def test_what_cannot_change_while_running_is_said_and_does_no_harm(
     site: Site, exporter: ExporterThread, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -58,7 +58,7 @@ def same(log: LogName, lines: list[bytes], header: bytes | None = None, size: in
     return sum(len(part) for part in parts if isinstance(part, Columns))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 12))])
 def test_entries_by_columns_say_what_they_say_one_by_one(seed: int) -> None:
     chance = random.Random(seed)
     lines = [entry(number, chance) for number in range(len(TIMES))]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import believable_site
-import jsonschema
 import promql_parser
 import pytest
 import yaml
@@ -121,6 +120,8 @@ def test_the_committed_json_is_what_the_sources_generate() -> None:
 
 @every_board
 def test_a_board_has_no_key_that_grafana_does_not_know(board: dict[str, Any]) -> None:
+    import jsonschema  # here, as it takes two seconds of every run that only collects this module
+
     copy = json.loads(json.dumps(board))
     for mark in copy["annotations"]["list"]:
         del mark["expr"]  # the Prometheus data source's own key, which Grafana's schema leaves to it

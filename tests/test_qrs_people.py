@@ -126,6 +126,7 @@ def test_a_row_without_a_user_or_a_date_is_no_error() -> None:
         assert holder_of(strange).last_used is None
 
 
+@pytest.mark.slow
 def test_fifty_thousand_users_take_no_memory() -> None:
     one = json.dumps(row("user", 40)).encode()
     split = Rows()

@@ -285,9 +285,36 @@ HARMS = [
     "wait",
 ]
 
+FAILS_AT_EVERY_POLL = [
+    "line",
+    "roll",
+    "move_away",
+    "poll",
+    "line",
+    "line",
+    "straight",
+    "fail",
+    "poll",
+    "line",
+    "restart",
+    "fail",
+    "delete",
+    "line",
+    "fail",
+    "poll",
+    "line",
+    "move_away",
+    "line",
+    "roll",
+    "poll",
+    "wait",
+]
+"""The third read, which fails, is one of `app.txt` each time."""
+
 
 @settings(QUICK, max_examples=100)
 @example(["line", "truncate", "delete", "line", "poll", "straight", "poll", "restart"], None)
+@example(FAILS_AT_EVERY_POLL, Root("another", False, False))
 @given(st.lists(st.sampled_from(HARMS), max_size=40), st.sampled_from([None, Root("another", False, False)]))
 def test_any_story_of_files_that_come_to_harm_counts_each_record_once(
     steps: list[str], archive_root: Root | None
