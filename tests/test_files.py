@@ -3,11 +3,9 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tailing import disk_folder
 
 from exporter.logs.files import (
     Listing,
@@ -31,12 +29,6 @@ MOUNTS = """\
 26 23 0:25 / /mnt/qlik/inner rw - ext4 /dev/sdc1 rw
 a line of another form
 """
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with disk_folder() as path:
-        yield path
 
 
 @pytest.mark.windows

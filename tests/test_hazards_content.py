@@ -3,23 +3,16 @@
 import gzip
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tailing import Driven, disk_folder
+from tailing import Driven
 
 from exporter.logs import files
 from exporter.logs.files import Root
 
 SAMPLE = Path(__file__).parent / "samples"
 NETWORK = Root("share", network=True, caseless=False)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with disk_folder() as path:
-        yield path
 
 
 # --- B: truncation, copies, rewriting, NULs --------------------------------------------------------------------------

@@ -2,23 +2,16 @@
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
-from tailing import Driven, disk_folder
+from tailing import Driven
 
 from exporter.logs import files
 from exporter.logs.files import Identity, Root
 from exporter.tail.checkpoint import FileCheckpoint, new_checkpoint
 from exporter.tail.fingerprint import HEAD
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with disk_folder() as path:
-        yield path
 
 
 @pytest.mark.parametrize("down", [True, False], ids=["while down", "between polls"])

@@ -4,23 +4,16 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tailing import Driven, disk_folder
+from tailing import Driven
 
 from exporter.logs import files
 from exporter.logs.files import Root, open_shared
 
 pytestmark = pytest.mark.windows
 ROLLED = "app_2024-01-01T00.00.{:02}Z.log"
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with disk_folder() as path:
-        yield path
 
 
 def test_hazard_1_the_old_file_is_read_to_its_end_before_the_new_one(folder: Path) -> None:

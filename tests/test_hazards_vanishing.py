@@ -12,18 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tailing import Driven, disk_folder
+from tailing import Driven
 
 from exporter.logs import files
 from exporter.logs.files import Root
 
 NETWORK = Root("share", network=True, caseless=False)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with disk_folder() as path:
-        yield path
 
 
 # --- D: vanishing files, shares, limits ------------------------------------------------------------------------------

@@ -6,13 +6,12 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from tailing import disk_folder
 
 from exporter import ledger as ledger_module
 from exporter import placement
@@ -28,12 +27,6 @@ from exporter.tail import tail as tail_module
 from exporter.tail.batch import Batch, Clock
 
 DEADLINE = 20.0
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with disk_folder() as path:
-        yield path
 
 
 def recognise(log: LogName, records: Any) -> list[tuple[str, LogEvent | None]]:

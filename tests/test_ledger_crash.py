@@ -3,22 +3,14 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tailing import disk_folder
 
 pytestmark = pytest.mark.slow
 
 STEPS = ("read", "folded", "saved", "exposed")
 PROGRAM = Path(__file__).with_name("crash_program.py")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with disk_folder() as path:
-        yield path
 
 
 def _run(folder: Path, crash: str = "") -> tuple[int, list[int]]:

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import pytest
 from qrs_server import LICENSE, SECRETS, SESSIONS, SIGNED_KEY, Answer, FakeQrs, Site, license_answer, session
@@ -17,17 +16,6 @@ DEADLINE = 20.0
 """Seconds after which a condition that was waited for counts as never coming."""
 
 pytestmark = pytest.mark.windows
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path / "site")
-
-
-@pytest.fixture
-def qrs(site: Site) -> Iterator[FakeQrs]:
-    with FakeQrs(site) as server:
-        yield server
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -50,14 +38,14 @@ def while_running(board: QrsBoard, story: Callable[[], Awaitable[None]], reads: 
     asyncio.run(both())
 
 
-def test_nothing_is_claimed_before_the_first_read(site: Site) -> None:
-    board = QrsBoard(site.settings("https://localhost:4242"))
+def test_nothing_is_claimed_before_the_first_read(qrs_site: Site) -> None:
+    board = QrsBoard(qrs_site.settings("https://localhost:4242"))
     assert (board.up, board.duration, board.last_success, board.overview(time.time())) == (None, None, None, None)
     assert (board.reason, board.problems) == ("", 0)
 
 
-def test_the_first_read_comes_at_once_and_further_ones_on_the_interval(qrs: FakeQrs, site: Site) -> None:
-    board, reads = QrsBoard(site.settings(qrs.url)), list[LicenseOverview]()
+def test_the_first_read_comes_at_once_and_further_ones_on_the_interval(qrs: FakeQrs, qrs_site: Site) -> None:
+    board, reads = QrsBoard(qrs_site.settings(qrs.url)), list[LicenseOverview]()
 
     async def story() -> None:
         await until(lambda: len(reads) >= 3)
@@ -71,10 +59,10 @@ def test_the_first_read_comes_at_once_and_further_ones_on_the_interval(qrs: Fake
 
 
 def test_a_failure_keeps_the_last_good_figures_until_max_age_and_then_shows_none(
-    qrs: FakeQrs, site: Site, caplog: pytest.LogCaptureFixture
+    qrs: FakeQrs, qrs_site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "exporter.qrs")
-    board, reads = QrsBoard(site.settings(qrs.url)), list[LicenseOverview]()
+    board, reads = QrsBoard(qrs_site.settings(qrs.url)), list[LicenseOverview]()
 
     async def story() -> None:
         await until(lambda: reads)
@@ -103,14 +91,14 @@ def test_a_failure_keeps_the_last_good_figures_until_max_age_and_then_shows_none
 
 
 def test_a_renamed_field_is_told_once_and_counted_each_time(
-    qrs: FakeQrs, site: Site, caplog: pytest.LogCaptureFixture
+    qrs: FakeQrs, qrs_site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "exporter.qrs")
     answer = license_answer()
     answer["expired"] = answer.pop("isExpired")
     qrs.answers[LICENSE] = answer
     qrs.answers[SESSIONS] = [session("ANNA", 1)]
-    board = QrsBoard(site.settings(qrs.url, sessions_url=qrs.url))
+    board = QrsBoard(qrs_site.settings(qrs.url, sessions_url=qrs.url))
     reads = list[LicenseOverview]()
 
     async def story() -> None:
@@ -123,16 +111,16 @@ def test_a_renamed_field_is_told_once_and_counted_each_time(
     ]
 
 
-def test_a_server_that_comes_up_later_is_found(site: Site) -> None:
-    with FakeQrs(site) as earlier:
+def test_a_server_that_comes_up_later_is_found(qrs_site: Site) -> None:
+    with FakeQrs(qrs_site) as earlier:
         port = earlier.port
-    board, reads = QrsBoard(site.settings(earlier.url)), list[LicenseOverview]()
+    board, reads = QrsBoard(qrs_site.settings(earlier.url)), list[LicenseOverview]()
 
     async def story() -> None:
         await until(lambda: board.up is False)
         assert board.reason.startswith("refused: ")
         assert board.overview(time.time()) is None
-        with FakeQrs(site, port=port):
+        with FakeQrs(qrs_site, port=port):
             await until(lambda: reads)
 
     while_running(board, story, reads)

@@ -3,8 +3,6 @@
 import json
 import time
 import tracemalloc
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,16 +34,10 @@ def row(user: str, days_ago: float | None, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path / "site")
-
-
-@pytest.fixture
-def qrs(site: Site) -> Iterator[FakeQrs]:
-    with FakeQrs(site) as server:
-        server.answers[FULL.format("professional")] = [row("anna", 100), row("bert", 1), row("carl", None)]
-        server.answers[FULL.format("analyzer")] = [row("BERT", 2), row("dora", 3), row("emil", None, lastUsed=None)]
-        yield server
+def qrs(qrs: FakeQrs) -> FakeQrs:
+    qrs.answers[FULL.format("professional")] = [row("anna", 100), row("bert", 1), row("carl", None)]
+    qrs.answers[FULL.format("analyzer")] = [row("BERT", 2), row("dora", 3), row("emil", None, lastUsed=None)]
+    return qrs
 
 
 def overview(professional: float = 3, analyzer: float = 3) -> LicenseOverview:
@@ -58,9 +50,9 @@ def overview(professional: float = 3, analyzer: float = 3) -> LicenseOverview:
 
 
 def test_idle_seats_and_people_with_two_are_listed(
-    qrs: FakeQrs, site: Site, capsys: pytest.CaptureFixture[str]
+    qrs: FakeQrs, qrs_site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_idle_seats(site.settings(qrs.url), overview())
+    print_idle_seats(qrs_site.settings(qrs.url), overview())
     told = capsys.readouterr().out
     assert "EXAMPLE\\anna (Anna Example)" in told
     assert "never used  EXAMPLE\\carl" in told
@@ -73,10 +65,10 @@ def test_idle_seats_and_people_with_two_are_listed(
 
 
 def test_an_empty_list_where_seats_are_allocated_is_missing_rights(
-    qrs: FakeQrs, site: Site, capsys: pytest.CaptureFixture[str]
+    qrs: FakeQrs, qrs_site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     qrs.answers[FULL.format("professional")] = []
-    print_idle_seats(site.settings(qrs.url), overview())
+    print_idle_seats(qrs_site.settings(qrs.url), overview())
     assert (
         "The list is not complete: 3 are allocated. qrs.user has no right to read the others."
         in capsys.readouterr().out
@@ -95,10 +87,10 @@ def test_an_empty_list_where_seats_are_allocated_is_missing_rights(
     ],
 )
 def test_a_list_that_cannot_be_read_is_told_and_the_other_is_shown(
-    qrs: FakeQrs, site: Site, capsys: pytest.CaptureFixture[str], answer: Answer
+    qrs: FakeQrs, qrs_site: Site, capsys: pytest.CaptureFixture[str], answer: Answer
 ) -> None:
     qrs.answers[FULL.format("professional")] = answer
-    print_idle_seats(site.settings(qrs.url), overview())
+    print_idle_seats(qrs_site.settings(qrs.url), overview())
     told = capsys.readouterr().out
     assert "The list could not be read: " in told
     assert "emil" in told

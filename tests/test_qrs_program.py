@@ -50,23 +50,12 @@ MEASURED = ("qlik_license_qrs_duration_seconds", "qlik_license_qrs_last_success_
 SYNCED = "qlik_license_sync_last_success_timestamp_seconds"
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path / "site")
-
-
-@pytest.fixture
-def qrs(site: Site) -> Iterator[FakeQrs]:
-    with FakeQrs(site) as server:
-        yield server
-
-
-def configuration(folder: Path, site: Site, **qrs: Any) -> Path:
+def configuration(folder: Path, qrs_site: Site, **qrs: Any) -> Path:
     settings = {
         "enabled": True,
-        "certificate": str(site.folder / "client.pem"),
-        "key": str(site.folder / "client_key.pem"),
-        "ca_file": str(site.folder / "root.pem"),
+        "certificate": str(qrs_site.folder / "client.pem"),
+        "key": str(qrs_site.folder / "client_key.pem"),
+        "ca_file": str(qrs_site.folder / "root.pem"),
         "server_name": "localhost",
         "interval": "1s",
     }
@@ -122,10 +111,10 @@ def scraped(url: str, up: str) -> dict[str, str]:
     return eventually(f"qlik_license_qrs_up is {up}", there)
 
 
-def test_every_series_of_the_contract_comes_from_the_answers(qrs: FakeQrs, site: Site, tmp_path: Path) -> None:
+def test_every_series_of_the_contract_comes_from_the_answers(qrs: FakeQrs, qrs_site: Site, tmp_path: Path) -> None:
     qrs.says((SIGNED_KEY[0], CAPACITY[1] | {"analyzerAccess": SIGNED_KEY[1]["analyzerAccess"]}))
     qrs.answers["/qps/session"] = [session("ANNA", number) for number in range(4)]
-    config = configuration(tmp_path, site, url=qrs.url, sessions_url=qrs.url, trust_updated=True)
+    config = configuration(tmp_path, qrs_site, url=qrs.url, sessions_url=qrs.url, trust_updated=True)
     with exporting(tmp_path, config) as (url, log):
         scraped(url, "1.0")
         eventually("the sync clock follows", lambda: f"{SYNCED} 1.795511836366e+09" in fetched(f"{url}/metrics"))
@@ -160,10 +149,10 @@ def test_every_series_of_the_contract_comes_from_the_answers(qrs: FakeQrs, site:
 
 
 def test_what_is_not_there_leaves_no_series_and_updated_moves_no_clock_unless_trusted(
-    qrs: FakeQrs, site: Site, tmp_path: Path
+    qrs: FakeQrs, qrs_site: Site, tmp_path: Path
 ) -> None:
     qrs.says(TOKENS)
-    with exporting(tmp_path, configuration(tmp_path, site, url=qrs.url)) as (url, _):
+    with exporting(tmp_path, configuration(tmp_path, qrs_site, url=qrs.url)) as (url, _):
         assert scraped(url, "1.0") == {
             "qlik_license_qrs_up": "1.0",
             "qlik_license_qrs_problems_total": "0.0",
@@ -180,9 +169,9 @@ def test_what_is_not_there_leaves_no_series_and_updated_moves_no_clock_unless_tr
 
 
 def test_case_b8_403_is_seen_as_itself_and_never_as_a_denial_and_figures_vanish_after_max_age(
-    qrs: FakeQrs, site: Site, tmp_path: Path
+    qrs: FakeQrs, qrs_site: Site, tmp_path: Path
 ) -> None:
-    with exporting(tmp_path, configuration(tmp_path, site, url=qrs.url, max_age="2s")) as (url, log):
+    with exporting(tmp_path, configuration(tmp_path, qrs_site, url=qrs.url, max_age="2s")) as (url, log):
         eventually("seats are shown", lambda: "qlik_license_access_licenses{" in fetched(f"{url}/metrics"))
         qrs.users.clear()
         scraped(url, "0.0")
@@ -204,36 +193,36 @@ def checked(config: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_check_names_what_is_wrong_with_the_repository_api(qrs: FakeQrs, site: Site, tmp_path: Path) -> None:
-    config = configuration(tmp_path, site, url=qrs.url)
+def test_check_names_what_is_wrong_with_the_repository_api(qrs: FakeQrs, qrs_site: Site, tmp_path: Path) -> None:
+    config = configuration(tmp_path, qrs_site, url=qrs.url)
     (tmp_path / "logs").mkdir()
     answer = license_answer()
     del answer["isExpired"]
     qrs.answers["/qrs/license"] = answer
     code, said = checked(config)
     assert (code, "license.isExpired is missing" in said) == (0, True)
-    site.write_client(days=-1)
+    qrs_site.write_client(days=-1)
     code, said = checked(config)
     assert code == 1
-    assert f"failed   certificate: {site.folder / 'client.pem'} expired on " in said
+    assert f"failed   certificate: {qrs_site.folder / 'client.pem'} expired on " in said
     assert not [secret for secret in SECRETS if secret in said]
 
 
-def test_check_names_the_right_that_is_missing_to_count_seats(qrs: FakeQrs, site: Site, tmp_path: Path) -> None:
+def test_check_names_the_right_that_is_missing_to_count_seats(qrs: FakeQrs, qrs_site: Site, tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     for path in (PROFESSIONALS, ANALYZERS):
         qrs.answers[path] = Seats([], visible=False)
-    code, said = checked(configuration(tmp_path, site, url=qrs.url))
+    code, said = checked(configuration(tmp_path, qrs_site, url=qrs.url))
     assert (code, "seats: " in said) == (0, False)
-    code, said = checked(configuration(tmp_path, site, url=qrs.url, seats_interval="6h"))
+    code, said = checked(configuration(tmp_path, qrs_site, url=qrs.url, seats_interval="6h"))
     assert code == 1
     assert "seats: professionalaccesstype/count is 0, but 20 are allocated: qrs.user has no right" in said
-    site.write_client(days=-1)
-    assert checked(configuration(tmp_path, site, url=qrs.url, seats_interval="6h"))[0] == 1
+    qrs_site.write_client(days=-1)
+    assert checked(configuration(tmp_path, qrs_site, url=qrs.url, seats_interval="6h"))[0] == 1
 
 
 def test_seats_that_nobody_uses_come_from_the_answers_and_from_diagnose(
-    qrs: FakeQrs, site: Site, tmp_path: Path
+    qrs: FakeQrs, qrs_site: Site, tmp_path: Path
 ) -> None:
     (tmp_path / "logs").mkdir()
     long_ago, now = time.time() - 100 * 86400, time.time()
@@ -242,7 +231,7 @@ def test_seats_that_nobody_uses_come_from_the_answers_and_from_diagnose(
     for log in ("repository_audit", "repository_trace"):
         (tmp_path / "logs" / log).touch()
     (tmp_path / "logs" / "licenses").write_text(licenses_line(now - 600, ATTEMPT) + "\n")
-    config = configuration(tmp_path, site, url=qrs.url, seats_interval="6h")
+    config = configuration(tmp_path, qrs_site, url=qrs.url, seats_interval="6h")
     name = 'qlik_license_access_unused{access_type="professional",unused="90d"}'
     with exporting(tmp_path, config) as (url, _):
         eventually("unused seats are exposed", lambda: f"{name} 11.0" in fetched(f"{url}/metrics"))
@@ -252,7 +241,7 @@ def test_seats_that_nobody_uses_come_from_the_answers_and_from_diagnose(
 
 
 def test_who_holds_an_idle_seat_is_asked_for_and_told_at_a_terminal_only(
-    qrs: FakeQrs, site: Site, tmp_path: Path
+    qrs: FakeQrs, qrs_site: Site, tmp_path: Path
 ) -> None:
     row = {
         "user": {"userDirectory": "EXAMPLE", "userId": "idle", "name": "Ida"},
@@ -260,7 +249,7 @@ def test_who_holds_an_idle_seat_is_asked_for_and_told_at_a_terminal_only(
     }
     for kind in ("professional", "analyzer"):
         qrs.answers[f"/qrs/license/{kind}accesstype/full"] = [row]
-    config = configuration(tmp_path, site, url=qrs.url)
+    config = configuration(tmp_path, qrs_site, url=qrs.url)
     at_terminal = [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])"]
     command = [sys.executable, "-m", "exporter", "diagnose", f"--config.file={config}"]
 
@@ -278,11 +267,11 @@ def test_who_holds_an_idle_seat_is_asked_for_and_told_at_a_terminal_only(
 
 
 def test_a_protected_key_never_makes_a_program_at_a_terminal_ask_for_its_password(
-    qrs: FakeQrs, site: Site, tmp_path: Path
+    qrs: FakeQrs, qrs_site: Site, tmp_path: Path
 ) -> None:
     """OpenSSL itself would ask at the terminal, and a service started from one would wait for ever."""
-    site.write_client(password="hidden-password")
-    config = configuration(tmp_path, site, url=qrs.url)
+    qrs_site.write_client(password="hidden-password")
+    config = configuration(tmp_path, qrs_site, url=qrs.url)
     at_terminal = [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])"]
     command = [*at_terminal, sys.executable, "-m", "exporter", f"--config.file={config}", "check"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import pytest
 from prometheus_client import generate_latest
-from tailing import disk_folder
 
 from exporter.config import AuditLogConfig, Config, LicensesLogConfig, LogsConfig, TraceLogConfig
 from exporter.events import LOG_NAMES
@@ -60,12 +59,6 @@ class Sizes(NamedTuple):
 
 MORE = Sizes(memory=2 << 20, handles=0, series=0, rows=0, state=64 << 10)
 """What the last 9,000 rolls may add: less than 250 bytes of memory and 8 of the state file each."""
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with disk_folder() as path:
-        yield path
 
 
 @pytest.fixture

@@ -3,11 +3,10 @@
 import itertools
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tailing import Driven, disk_folder
+from tailing import Driven
 
 from exporter.logs import files
 from exporter.logs.files import Pattern
@@ -15,12 +14,6 @@ from exporter.tail import tail as tail_module
 from exporter.tail.tail import read_once
 
 pytestmark = pytest.mark.windows
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with disk_folder() as path:
-        yield path
 
 
 def _line(second: float, text: str = "m") -> str:

@@ -1,21 +1,14 @@
 """What tailing costs: many idle files, many lines."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tailing import Driven, disk_folder
+from tailing import Driven
 
 from exporter.tail.listing import History
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with disk_folder() as path:
-        yield path
 
 
 @pytest.mark.slow

@@ -1,11 +1,10 @@
 """What the tail does so that it costs little, waits for copies, and forgets: each mechanism has a test that needs it."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tailing import Driven, disk_folder
+from tailing import Driven
 
 from exporter.logs import files
 from exporter.logs.files import Root, Rotated
@@ -15,12 +14,6 @@ from exporter.tail.logfile import LogFile
 from exporter.tail.table import MOST_REMEMBERED, REMEMBERED_SECONDS, FileTable
 
 ROLLED = "app_20240101T0000{:02}Z.log"
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with disk_folder() as path:
-        yield path
 
 
 def _opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:

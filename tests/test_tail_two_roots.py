@@ -6,19 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tailing import Driven, disk_folder
+from tailing import Driven
 
 from exporter.logs.files import Root
 from exporter.tail.tail import Tail
 
 ROLLS = 10
 STEMS = [f"app{number}" for number in range(60)]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with disk_folder() as path:
-        yield path
 
 
 @pytest.fixture

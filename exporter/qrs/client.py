@@ -10,9 +10,8 @@ import secrets
 import ssl
 import string
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Protocol
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -78,8 +77,8 @@ async def read_unused(
     now = time.time()
     answers: dict[AccessTypeName, dict[CountName, object] | QrsError] = {}
     holders: dict[AccessTypeName, dict[HolderCount, object] | QrsError] = {}
-    async with _asking(settings, timeout) as ask:
-        get = ask.get
+    async with _requests(settings, timeout) as requests:
+        get = requests.get
         for name in overview.access:
             asked = repository(settings.url, SEATS[name])
             try:
@@ -107,8 +106,8 @@ async def read_holders(
     """
     asked = repository(settings.url, FULL[name])
     rows, number = Rows(), 0
-    async with _asking(settings, timeout) as ask, _within(timeout, asked):
-        pieces = ask.pieces(asked)
+    async with _requests(settings, timeout) as requests, _within(timeout, asked):
+        pieces = requests.pieces(asked)
         try:
             async with contextlib.aclosing(pieces):
                 async for piece in pieces:
@@ -124,8 +123,8 @@ async def read_holders(
 
 async def _read(settings: QrsConfig, seconds: float) -> LicenseOverview:
     license_, access = repository(settings.url, LICENSE), repository(settings.url, ACCESS)
-    async with _asking(settings, seconds) as ask:
-        get = ask.get
+    async with _requests(settings, seconds) as requests:
+        get = requests.get
         async with _within(seconds, license_):
             license_answer = await get(license_)
             access_answer = None if license_answer is None else await get(access)
@@ -142,21 +141,53 @@ async def _read(settings: QrsConfig, seconds: float) -> LicenseOverview:
     )
 
 
-class _Get(Protocol):
-    def __call__(self, asked: Endpoint, wanted: str = "", /) -> Awaitable[object]:
-        """The JSON answer; `wanted` is the filter. Raises QrsError."""
-
-
 @dataclass(frozen=True)
-class _Asking:
-    get: _Get
-    pieces: Callable[[Endpoint], AsyncGenerator[bytes]]
-    """The answer as it arrives, up to `LONGEST_LIST`. Raises QrsError."""
+class _Requests:
+    """Requests one after another, over connections that are kept."""
+
+    settings: QrsConfig
+    session: aiohttp.ClientSession
+    context: ssl.SSLContext
+    xrfkey: str
+
+    async def get(self, asked: Endpoint, wanted: str = "") -> object:
+        """The JSON answer; `wanted` is the filter. Raises QrsError."""
+        body = bytearray()
+        pieces = self.pieces(asked, wanted, LARGEST_ANSWER)
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                body += piece
+        try:
+            return json.loads(body.decode("utf-8-sig"))
+        except (ValueError, RecursionError):
+            raise no_json(asked, "something that is not JSON") from None
+
+    async def pieces(self, asked: Endpoint, wanted: str = "", largest: int = LONGEST_LIST) -> AsyncGenerator[bytes]:
+        """The answer as it arrives, at most `largest` bytes of it. Raises QrsError."""
+        server_name = await in_thread(("file", "Host.cfg"), server_name_of, self.settings, asked.url)
+        query = {"xrfkey": self.xrfkey} | ({"filter": wanted} if wanted else {})
+        received = 0
+        try:
+            async with self.session.get(
+                f"{asked.url}?{urlencode(query, quote_via=quote)}",  # a space as %20: `+` is not one everywhere
+                ssl=self.context,
+                server_hostname=server_name,
+                allow_redirects=False,
+            ) as response:
+                if response.status != 200:
+                    raise unwanted_status(asked, response.status)
+                async for chunk in response.content.iter_any():
+                    received += len(chunk)
+                    if received > largest:
+                        raise QrsError("too_large", f"{asked} answered with more than {largest} bytes")
+                    yield chunk
+        except (aiohttp.ClientError, OSError) as error:
+            raise connection_failure(asked, error, self.settings) from None
 
 
 @contextlib.asynccontextmanager
-async def _asking(settings: QrsConfig, seconds: float) -> AsyncIterator[_Asking]:
-    """A function for requests one after another, over connections that end with the block. Raises QrsError."""
+async def _requests(settings: QrsConfig, seconds: float) -> AsyncIterator[_Requests]:
+    """Requests over connections that end with the block. Raises QrsError."""
     async with _within(seconds, repository(settings.url, LICENSE)):
         context = await in_thread(("file", settings.certificate), tls_context, settings)
     xrfkey = "".join(secrets.choice(_KEY_CHARACTERS) for _ in range(16))
@@ -177,66 +208,4 @@ async def _asking(settings: QrsConfig, seconds: float) -> AsyncIterator[_Asking]
             trust_env=False,  # a proxy in the environment is not for this machine's own Repository
         ) as session,
     ):
-
-        async def get(asked: Endpoint, wanted: str = "", /) -> object:
-            name = await in_thread(("file", "Host.cfg"), server_name_of, settings, asked.url)
-            query = {"xrfkey": xrfkey} | ({"filter": wanted} if wanted else {})
-            return await _get(session, asked, query, context, name, settings)
-
-        async def pieces(asked: Endpoint) -> AsyncGenerator[bytes]:
-            name = await in_thread(("file", "Host.cfg"), server_name_of, settings, asked.url)
-            answer = _pieces(session, asked, {"xrfkey": xrfkey}, context, name, settings, LONGEST_LIST)
-            async with contextlib.aclosing(answer):
-                async for piece in answer:
-                    yield piece
-
-        yield _Asking(get, pieces)
-
-
-async def _get(
-    session: aiohttp.ClientSession,
-    asked: Endpoint,
-    query: Mapping[str, str],
-    context: ssl.SSLContext,
-    server_name: str,
-    settings: QrsConfig,
-) -> object:
-    """The JSON answer. Raises QrsError."""
-    body = bytearray()
-    pieces = _pieces(session, asked, query, context, server_name, settings, LARGEST_ANSWER)
-    async with contextlib.aclosing(pieces):
-        async for piece in pieces:
-            body += piece
-    try:
-        return json.loads(body.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        raise no_json(asked, "something that is not JSON") from None
-
-
-async def _pieces(
-    session: aiohttp.ClientSession,
-    asked: Endpoint,
-    query: Mapping[str, str],
-    context: ssl.SSLContext,
-    server_name: str,
-    settings: QrsConfig,
-    largest: int,
-) -> AsyncGenerator[bytes]:
-    """The answer as it arrives, at most `largest` bytes of it. Raises QrsError."""
-    received = 0
-    try:
-        async with session.get(
-            f"{asked.url}?{urlencode(query, quote_via=quote)}",  # a space as %20: `+` is not one everywhere
-            ssl=context,
-            server_hostname=server_name,
-            allow_redirects=False,
-        ) as response:
-            if response.status != 200:
-                raise unwanted_status(asked, response.status)
-            async for chunk in response.content.iter_any():
-                received += len(chunk)
-                if received > largest:
-                    raise QrsError("too_large", f"{asked} answered with more than {largest} bytes")
-                yield chunk
-    except (aiohttp.ClientError, OSError) as error:
-        raise connection_failure(asked, error, settings) from None
+        yield _Requests(settings, session, context, xrfkey)
