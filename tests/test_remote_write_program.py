@@ -1,7 +1,12 @@
 """The whole exporter pushes: to Debian's Prometheus, and to a receiver that is down while the exporter is killed."""
 
+import asyncio
 import json
+import resource
 import signal
+import socket
+import threading
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -11,7 +16,11 @@ from typing import Any
 
 import pytest
 
-from tests.exporting import Site, ended, process
+from exporter.config import RemoteWriteConfig
+from exporter.remote_write.encoding import write_request
+from exporter.remote_write.receiver import Answer, receiver
+from exporter.remote_write.series import series_of
+from tests.exporting import Site, ended, process, thread
 from tests.live_programs import eventually, fetched, free_port, running
 from tests.push_receiver import Receiver
 
@@ -19,9 +28,9 @@ pytestmark = pytest.mark.slow
 
 
 @contextmanager
-def receiving_prometheus(folder: Path) -> Iterator[str]:
+def receiving_prometheus(folder: Path, config: str = "global: {}\n") -> Iterator[str]:
     """A Prometheus that scrapes nothing and takes what is pushed; gives its address."""
-    (folder / "prometheus.yml").write_text("global: {}\n")
+    (folder / "prometheus.yml").write_text(config)
     url = f"http://127.0.0.1:{free_port()}"
     arguments = [f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'prometheus'}"]
     arguments += ["--web.enable-remote-write-receiver", f"--web.listen-address={url[7:]}"]
@@ -117,3 +126,77 @@ def test_what_waits_is_sent_once_and_in_order_after_a_kill(tmp_path: Path) -> No
     assert order == sorted(set(order))
     assert {sample.stale for sample in receiver.taken[-1]} == {True}
     assert all(sample.value == 1 for sample in receiver.samples if sample.name == "up" and not sample.stale)
+
+
+@pytest.mark.parametrize(
+    ("config", "verdict"), [("global: {}\n", "refused"), ("storage: {tsdb: {out_of_order_time_window: 1d}}\n", "taken")]
+)
+def test_prometheus_takes_what_is_hours_old_only_with_its_setting_for_it(
+    config: str, verdict: str, tmp_path: Path
+) -> None:
+    """As docs/remote-write.md says. The same request twice is taken both times."""
+
+    async def sent(url: str, *ages: float) -> list[Answer]:
+        async with receiver(RemoteWriteConfig(url=url), time.time) as post:
+            return [await post(write_request([(series_of("m", {}, {}), 1.0)], int((now - age) * 1000))) for age in ages]
+
+    now = time.time()
+    with receiving_prometheus(tmp_path, config) as prometheus:
+        answers = asyncio.run(sent(f"{prometheus}/api/v1/write", 0, 0, 3 * 3600))
+    assert [answer.verdict for answer in answers] == ["taken", "taken", verdict]
+    assert answers[2].reason == ("too_old" if verdict == "refused" else "http")
+
+
+def test_on_a_full_disk_it_is_still_pushed_and_nothing_is_sent_twice(tmp_path: Path) -> None:
+    site = Site(tmp_path).with_samples()
+    with Receiver() as receiver, process(pushing(site, receiver.url)) as exporter:
+        eventually("it is pushed", lambda: receiver.taken)
+        resource.prlimit(exporter.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        before = len(receiver.taken)
+        eventually("it goes on", lambda: len(receiver.taken) > before + 3)
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        resource.prlimit(exporter.process.pid, resource.RLIMIT_FSIZE, unlimited)
+        before = len(receiver.taken)
+        eventually("and on", lambda: len(receiver.taken) > before + 3)
+        dropped = "qlik_license_exporter_remote_write_samples_dropped_total"
+        assert sum(value for name, value in exporter.metrics().items() if name.startswith(dropped)) == 0
+        exporter.stop()
+        assert exporter.said.count("state-remote-write.db can be used again") == 1  # its log was as full
+    times = [request[0].at for request in receiver.taken]
+    assert times == sorted(set(times))
+
+
+def test_a_receiver_that_hangs_delays_no_scrape_and_no_stop(tmp_path: Path) -> None:
+    site = Site(tmp_path).with_samples()
+    over = threading.Event()
+    with Receiver() as receiver:
+        receiver.answers = [lambda connection: over.wait(60)] * 100
+        with process(pushing(site, receiver.url)) as exporter:
+            exporter.await_ready()
+            eventually("a request hangs", lambda: receiver.headers)
+            began = time.monotonic()
+            assert exporter.stop(within=10) == 0
+            assert time.monotonic() - began < 3
+        over.set()
+
+
+def test_a_reload_changes_labels_and_address_and_says_what_needs_a_restart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = Site(tmp_path)
+    with Receiver() as first, Receiver() as second, thread(pushing(site, first.url)) as exporter:
+        eventually("it is pushed", lambda: first.taken)
+        (up,) = (sample for sample in first.taken[0] if sample.name == "up")
+        port = exporter.url.rpartition(":")[2]
+        assert port != "0"
+        assert up.labels["instance"] == f"{socket.gethostname()}:0", "as it is configured"
+        pushing(site, second.url, labels={"site": "test"}).configured()
+        assert exporter.ask("/-/reload", "POST").status == 200
+        eventually("the new labels arrive", lambda: {s.labels["site"] for s in second.samples if not s.stale})
+        assert {s.labels["site"] for s in second.samples if not s.stale} == {"test"}
+        assert {s.labels["site"] for s in second.samples if s.stale} == {"production"}
+        del site.settings["remote_write"]
+        site.configured()
+        assert exporter.ask("/-/reload", "POST").status == 200
+        assert "remote_write.url: takes effect at the next start" in caplog.text
+        assert "remote_write" in exporter.ask("/config").text

@@ -31,7 +31,7 @@ CREATE TABLE batches (
 )
 """
 LARGEST_QUEUE = 64 << 20
-"""Bytes of request bodies: with 3 kB each and one every 30 s, about a week."""
+"""Bytes of request bodies: with 3.6 kB each (measured) and one every 30 s, six days."""
 MOST_IN_MEMORY = 20
 """Batches that wait in memory if the file cannot be used: ten minutes at the default interval."""
 BUSY_SECONDS = 0.5
