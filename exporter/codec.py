@@ -28,13 +28,13 @@ log = logging.getLogger("exporter.store")
 
 
 class Checkpoints:
-    """How far each file of each log was read, and which of these rows are not saved yet."""
+    """The checkpoints of all files and logs, and which of them are not saved yet."""
 
     def __init__(self) -> None:
         self.unsaved: dict[str, bytes] = {}
-        """Rows that are to be saved with the state."""
+        """Rows to save with the state."""
         self.forgotten: set[str] = set()
-        """Keys of rows that are to be dropped."""
+        """Keys of rows to delete."""
         self._files: dict[LogName, dict[str, FileCheckpoint]] = {}
         self._logs: dict[LogName, LogCheckpoint] = {}
 
@@ -43,7 +43,7 @@ class Checkpoints:
         return FileTable(log, self._files.get(log, {}).values(), self._logs.get(log, LogCheckpoint()))
 
     def keep(self, batch: Batch) -> None:
-        """Remember how far `batch` has read."""
+        """Take over the checkpoints of `batch`."""
         name = batch.log
         files = self._files.setdefault(name, {})
         for key in batch.forgotten:
@@ -59,7 +59,7 @@ class Checkpoints:
             self.unsaved[_BOOK + name] = _encoded_with_names(self._logs[name])
 
     def restate(self, name: LogName) -> None:
-        """Have everything that was read of a log read again, as history."""
+        """Have everything already read of a log read again as history."""
         files = self._files.get(name, {})
         for key, checkpoint in files.items():
             files[key] = state_upgrade.to_restate(checkpoint)

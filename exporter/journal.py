@@ -1,6 +1,6 @@
-"""The journal: the newest notable log entries and unknown wordings, kept in memory for people. Masks what it shows.
+"""The journal: recent notable log entries and unknown wordings, kept in memory. Masks what it shows.
 
-Written where records are folded, read by the status page, the verdict, and the support bundle; hence the lock.
+Written by the committer; read by the status page, the verdict and the support bundle. Hence the lock.
 """
 
 import threading
@@ -34,16 +34,16 @@ from exporter.masking import Templates, masked, without_logins
 from exporter.printable import printable
 
 KEPT_PER_MESSAGE = 200
-"""Entries of each message that are kept; a flood of one kind never pushes out another."""
+"""Entries kept of each message, so that frequent messages do not displace rare ones."""
 SHOWN = 200
-"""Entries shown at a time."""
+"""Entries shown at once."""
 SyncWord = Literal["attempted", "succeeded", "failed", "stale"]
 LONGEST_TEXT = 300
 """Characters of an entry's text that are shown."""
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One notable entry as people see it. `at` is the row's own time in seconds since 1970."""
+    """One notable entry as it is shown. `at` is the entry's own time in seconds since 1970."""
 
     at: float | None
     log: LogName
@@ -64,9 +64,9 @@ class _Note(NamedTuple):
 
 
 class Journal:
-    """Names, hosts and texts are shown as they were logged to those who may see `people`; else they are masked.
+    """Shows users, hosts and texts as they were logged to callers with `people`; masks them for all others.
 
-    Nobody may while `show_people` is off.
+    While `show_people` is off, they are masked for everyone.
     """
 
     def __init__(self, show_people: bool = False) -> None:
@@ -77,9 +77,9 @@ class Journal:
         self._unknown = {people: Templates(people) for people in (False, show_people)}
 
     def note(self, log: LogName, records: Sequence[RecordLike], recognised: Recognised) -> None:
-        """Keep what is notable in `records`: every entry with a meaning, and unknown wordings of the Licenses log.
+        """Keep the notable entries: those with a meaning, and unknown wordings of the Licenses log.
 
-        `recognised`: what they mean.
+        `recognised`: the meaning of each record.
         """
         found: dict[str, list[int]] = {}
         for index in [index for index, (_, event) in enumerate(recognised) if event is not None]:
@@ -95,16 +95,16 @@ class Journal:
                     self._noted += 1
                     note = _Note(self._noted, record.at, log, message, event, user, text_of(record)[:LONGEST_TEXT])
                     self._notes.setdefault((log, message), deque(maxlen=KEPT_PER_MESSAGE)).append(note)
-        # Most rows of the audit log are no license matter: only the Licenses log's unknown wordings tell something.
+        # Most rows of the audit log are unrelated to licenses; only those of the Licenses log are of interest.
         if log == "licenses":
             self._note_unknown(records, recognised)
 
     def _note_unknown(self, records: Sequence[RecordLike], recognised: Recognised) -> None:
-        """Count unknown wordings: each distinct one is masked once, however many records hold it."""
+        """Count unknown wordings. Each distinct one is masked once per batch, not for every record."""
         places: dict[tuple[Any, ...], list[int]] = defaultdict(list)
         if isinstance(records, Columns):
             keys = list(records.keys)
-            for index in records.doubtful:  # these may say more than their keys tell
+            for index in records.doubtful:  # their meaning may depend on more than their key
                 keys[index] = (index,)
             for index, key in enumerate(keys):
                 places[key].append(index)
@@ -126,7 +126,7 @@ class Journal:
                         templates.add("licenses", text, len(indices), known)
 
     def clear(self) -> None:
-        """Forget everything: the logs are read again."""
+        """Discard everything, as the logs are read again."""
         with self._lock:
             self._notes.clear()
             self._unknown = {people: Templates(people) for people in self._unknown}
@@ -144,7 +144,7 @@ class Journal:
             return self._unknown[people and self.show_people].rows()
 
     def refusals(self, reason: DenialReason, since: float, now: float) -> int:
-        """How many refusals for `reason` are kept of the time between: a lower bound."""
+        """How many of the kept refusals in this period have `reason`: a lower bound."""
         with self._lock:
             return sum(
                 1
@@ -157,7 +157,7 @@ class Journal:
             )
 
     def syncs(self, since: float, now: float) -> list[tuple[float, SyncWord]]:
-        """What happened to the sync since then: instants with `attempted`, `succeeded`, `failed` or `stale`."""
+        """The times of sync attempts, successes, failures and stale verdicts in this period."""
         with self._lock:
             notes = [note for (log, _), kept in self._notes.items() if log == "licenses" for note in kept]
         return sorted(
@@ -182,7 +182,7 @@ _SYNC_WORDS: dict[type, SyncWord] = {
 
 
 def meaning_of(event: LogEvent) -> str:
-    """What `event` says, in a few plain words."""
+    """The meaning of `event` in a few words."""
     if isinstance(event, SyncAttempted):
         return "sync attempted"
     if isinstance(event, SyncSucceeded):
@@ -207,7 +207,7 @@ def meaning_of(event: LogEvent) -> str:
 
 
 def text_of(record: Record) -> str:
-    """The words of a record that can be shown once masked, as one line; never its other columns, nor what logs in."""
+    """The text of a record on one line, to be masked before it is shown; without other columns and credentials."""
     return without_logins(printable(_words_of(record)))
 
 
@@ -215,7 +215,7 @@ def _words_of(record: Record) -> str:
     if isinstance(record, LicensesRecord):
         return " | ".join(dict.fromkeys(text for text in texts_of(record) if text))
     if isinstance(record, AuditRecord):
-        # A torn row's message is all that the row holds, its user columns too.
+        # The message of a torn row is the whole row, including its user columns.
         message = "" if record.malformed else record.message
         return " | ".join(text for text in (record.description, message) if text)
     if isinstance(record, TraceRecord):

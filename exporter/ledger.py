@@ -24,37 +24,37 @@ from exporter.store import BUSY_SECONDS, Store, StoreError, StoreLockedError
 from exporter.tail.batch import Batch, Clock
 
 MOST_EVENTS = 10_000
-"""Events of other sources that wait to be folded; older ones make room."""
+"""Most events of other sources that may wait to be folded; the oldest are dropped."""
 STOP_SECONDS = 2.0
-"""How long `stop` waits for what is stuck, in all."""
+"""How long `stop` waits in total for threads that are stuck."""
 
 log = logging.getLogger("exporter.store")
 
 
 class Pace(NamedTuple):
-    """How often, and how long, in seconds."""
+    """Intervals and timeouts in seconds."""
 
     save: float = 300.0
-    """The state is saved at least so often, also when nothing changed."""
+    """The state is saved at least this often, even if nothing has changed."""
     retry: float = 5.0
-    """Wait before a save that failed is tried again, where nothing new comes, and before work after a fault of ours."""
+    """Wait before a failed save is retried if nothing is new, and before work resumes after an unexpected error."""
     open: float = 0.5
-    """How long the start waits for a state file that is locked or far away; it is then opened when that can be done."""
+    """How long the start waits for a state file that is locked or on a slow share; later it is opened when possible."""
     busy: float = BUSY_SECONDS
     """How long another program may keep the state file busy before a save fails."""
 
 
 class Published(NamedTuple):
-    """What readers of the ledger see: never changed, only replaced."""
+    """What readers of the ledger see. Never modified, only replaced."""
 
     state: LicenseState
-    """The newest fold: gauges come from it."""
+    """The newest state; gauges come from it."""
     counted: LicenseState | None
-    """The last durable one: durable counters come from it. None until the state file is open: then none is known."""
+    """The last saved state; durable counters come from it. None until the state file is open."""
 
 
 class _Task:
-    """Work for the committer: a batch, or an event, and who waits for it."""
+    """Work for the committer: a batch or an event, and how its submitter learns the result."""
 
     def __init__(self, work: Batch | OutsideEvent, epoch: int) -> None:
         self.work = work
@@ -64,31 +64,33 @@ class _Task:
 
 
 class Ledger:
-    """Everything durable. `submit` and `submit_event` may be called by any thread, and all properties read."""
+    """The owner of the state: folds, saves and publishes it.
+
+    Any thread may call `submit` and `submit_event` and read the properties.
+    """
 
     def __init__(
         self,
         path: Path,
         rules: Rules,
         noted: Callable[[LogName, Sequence[Any], Recognised], None] = lambda log, records, recognised: None,
-        begun_anew: Callable[[], None] = lambda: None,
+        restarted: Callable[[], None] = lambda: None,
         *,
         clock: Clock | None = None,
         pace: Pace = Pace(),  # noqa: B008  # it cannot be changed
         step: Callable[[str], None] = lambda name: None,
     ) -> None:
-        """Has the committer open the state file `path`, and waits `pace.open` at most for that.
+        """Have the committer open the state file `path`, and wait at most `pace.open` for that.
 
-        Where it is not available, the committer tries again.
-        `noted` is told each batch of records, and what they mean, once it is folded; `begun_anew` is told before the
-        same records come once more.
-        `step` is told each step of a commit, for tests that stop the process there. Raises StoreLockedError.
+        If it is not available, the committer retries. Callbacks: `noted` receives the records of each batch and their
+        meanings once it is folded; `restarted` is called before the same records are read again; `step` is called with
+        the name of each step of a commit, for tests that stop the process there. Raises StoreLockedError.
         """
         self._path = path
         self._store: Store | None = None
         self._rules = rules
         self._noted = noted
-        self._begun_anew = begun_anew
+        self._restarted = restarted
         self._clock = clock or Clock()
         self._pace = pace
         self._step = step
@@ -97,9 +99,9 @@ class Ledger:
         self._saved_at = float("-inf")
         self.save_failures = 0
         self._faults = 0
-        self._unsaved = True  # a first save tells whether saving works, before anything is counted
+        self._unsaved = True  # a first save shows whether saving works before anything is counted
         self._folding = threading.Lock()
-        """Held while the state, the checkpoints and the placement change together; never while a file is waited for."""
+        """Held while state, checkpoints and placement change together; never during access to files."""
         self._checkpoints = Checkpoints()
         self._placement = Placement(self._clock, self.submit, self._place_soon)
         self._config: Config | None = None
@@ -119,17 +121,17 @@ class Ledger:
 
     @property
     def first_start(self) -> float | None:
-        """The instant when this state file was first used; None until it is open."""
+        """When this state file was first used; None until it is open."""
         return self._store.first_start if self._store else None
 
     @property
     def reset(self) -> float | None:
-        """The instant when earlier counts were last found to be gone or old; None: never, or not known yet."""
+        """When the earlier counts were last found to be lost or outdated; None: never, or not known yet."""
         return self._store.reset if self._store else None
 
     @property
     def saves(self) -> bool:
-        """Whether the state was saved when that was last tried."""
+        """Whether the last attempt to save succeeded."""
         return not self._unsaved
 
     @property
@@ -139,7 +141,7 @@ class Ledger:
 
     @property
     def epoch(self) -> int:
-        """The number of the present placement of readers."""
+        """The number of the current placement of readers."""
         return self._placement.epoch
 
     def figures(self) -> dict[LogName, LogFigures]:
@@ -147,7 +149,7 @@ class Ledger:
         return self._placement.figures()
 
     def start(self, config: Config) -> None:
-        """Begin to read the logs. Raises StoreLockedError where that was found only now."""
+        """Start reading the logs. Raises StoreLockedError if the lock was found after the constructor returned."""
         with self._wake:
             if self._refusal:
                 raise self._refusal
@@ -155,14 +157,12 @@ class Ledger:
         self._place()
 
     def reconfigure(self, config: Config, rules: Rules) -> None:
-        """Go by other settings from now on."""
+        """Apply other settings from now on."""
         self._config, self._rules = config, rules
         self._place()
 
     def stop(self) -> None:
-        """Stop reading; have the committer commit what was handed in, and close the state file. Takes `STOP_SECONDS`
-        at most.
-        """
+        """Stop reading, commit what was submitted, and close the state file. Takes at most `STOP_SECONDS`."""
         deadline = self._clock.monotonic() + STOP_SECONDS
         self._placement.stop(STOP_SECONDS)
         with self._wake:
@@ -171,7 +171,7 @@ class Ledger:
         self._thread.join(max(0.1, deadline - self._clock.monotonic()))
 
     def submit_event(self, event: OutsideEvent) -> None:
-        """Have an event of another source folded soon. Never blocks."""
+        """Queue an event of another source. Never blocks."""
         with self._wake:
             while len(self._tasks) >= MOST_EVENTS and not isinstance(self._tasks[0].work, Batch):
                 self._tasks.popleft()
@@ -181,7 +181,7 @@ class Ledger:
     # --- for the readers ---------------------------------------------------------------------------------------------
 
     def submit(self, batch: Batch, epoch: int = 0) -> bool:
-        """Have a batch folded, and wait until it is. False: the readers were placed again, and the batch is void."""
+        """Queue a batch, and wait until it is folded. False: it is discarded, as the readers were placed again."""
         if epoch != self.epoch:
             return False
         events: list[OutsideEvent] = []
@@ -220,7 +220,7 @@ class Ledger:
             self._commit([])
         except StoreLockedError as error:
             with self._wake:
-                if self._config is None:  # at the start: another exporter does this one's work
+                if self._config is None:  # at the start: another exporter uses this state file
                     self._refusal = error
                     return
         except Exception as error:  # as below
@@ -239,11 +239,11 @@ class Ledger:
                     self._commit(tasks)
                 if place and not stopping:
                     self._place()
-            except Exception as error:  # the one place where a fault of ours in committing is handled and counted
+            except Exception as error:  # unexpected errors of committing are handled and counted only here
                 self._fault("a commit", error)
-                self._place_anew = True  # what was handed in is read again, from the last commit on
+                self._place_anew = True  # what was submitted is read again from the last commit on
                 with self._folding:
-                    self._placement.void()  # and so is what follows it
+                    self._placement.void()  # and so is what follows
                 for task in tasks:
                     task.accepted = False
                 with self._wake:
@@ -260,7 +260,7 @@ class Ledger:
         return self._saved_at + self._pace.save - self._clock.monotonic()
 
     def _commit(self, tasks: list[_Task]) -> None:
-        """Open the state file where that is still to be done; then fold, save, publish: in this order."""
+        """Open the state file if it is not open yet; then fold, save and publish, in this order."""
         if self._store is None:
             self._tried(self._open)
         now = self._clock.wall()
@@ -285,7 +285,7 @@ class Ledger:
         self._step("exposed")
 
     def _tried(self, act: Callable[[], None]) -> bool:
-        """Whether `act` on the state file succeeded. A failure is counted, and said once until saving works again."""
+        """Whether `act` on the state file succeeded. A failure is counted, and logged once until saving works again."""
         try:
             act()
         except StoreError as error:
@@ -299,9 +299,9 @@ class Ledger:
         return True
 
     def _open(self) -> None:
-        """Open the state file. What it holds takes the place of what was folded without it, for that is only a part.
+        """Open the state file. Its content replaces what was folded without it, since that is incomplete.
 
-        Where it holds nothing yet, all that was folded since the start is saved to it: none of that is history.
+        If it is empty, everything folded since the start is saved to it: none of that is history.
         Raises StoreError.
         """
         store = Store(self._path, self._clock.wall, self._pace.busy)
@@ -318,16 +318,16 @@ class Ledger:
             state, checkpoints = found
             with self._folding:
                 self.published, self._checkpoints = Published(state, state), checkpoints
-                self._placement.void()  # what is under way belongs to what was folded before
+                self._placement.void()  # batches in progress belong to the replaced state
                 self._place_anew = self._config is not None
         self._store = store
         if found is not None:
-            self._begun_anew()
+            self._restarted()
 
     # --- folding -----------------------------------------------------------------------------------------------------
 
     def _folded(self, tasks: list[_Task], now: float) -> LicenseState:
-        """The state after `tasks`; says of each batch whether it was accepted. What is published stays as it is."""
+        """The state after `tasks`; marks each batch that was accepted. The published state is not modified."""
         state = self.published.state
         for task in tasks:
             if isinstance(task.work, Batch):
@@ -340,12 +340,12 @@ class Ledger:
         return state
 
     def _after(self, before: LicenseState, batch: Batch, now: float) -> LicenseState:
-        """The state after `batch`. A record that the fold cannot bear is left out: it must not stop all others."""
+        """The state after `batch`. A record that makes folding fail is left out, so that it blocks no others."""
         name, state = batch.log, before.copy()
         try:
             recognised = state.fold_records(name, batch.records, now, self._rules)
             self._noted(name, batch.records, recognised)
-        except Exception as error:  # a fault of ours; handled and counted here alone
+        except Exception as error:  # unexpected; handled and counted only here
             self._fault("folding", error)
             state = before.copy()
             for record in batch.records:

@@ -15,13 +15,13 @@ from exporter.tail.table import FileTable
 from exporter.tail.tail import Tail, TailStatus
 
 QUIET_POLLS = 2
-"""Polls in a row that left nothing unread, after which the licenses log counts as silent."""
+"""Consecutive polls without unread data after which the Licenses log counts as silent."""
 
 _MakeTail = Callable[[Callable[[], None]], Tail]
 
 
 class Placement:
-    """The readers. `place` and whatever changes `epoch` is called under the ledger's lock; the rest by any thread."""
+    """The readers. `place`, and whatever changes `epoch`, is called under the ledger's lock, the rest by any thread."""
 
     epoch = 0
     """The number of the current placement: batches of an earlier one are discarded."""
@@ -41,7 +41,7 @@ class Placement:
         self._read_errors: dict[LogName, int] = {}
 
     def place(self, config: Config, checkpoints: Checkpoints) -> None:
-        """Have each root's reader read the files that now belong to that root, from `checkpoints` on."""
+        """Assign to each root's reader the files that now belong to that root, starting at `checkpoints`."""
         self._config = config
         self.epoch += 1
         epoch = self.epoch
@@ -108,26 +108,26 @@ class Placement:
         self.epoch += 1
 
     def stop(self, seconds: float) -> None:
-        """Stop reading, and wait for it so long at most."""
+        """Stop reading, and wait at most `seconds` for it."""
         deadline = self._clock.monotonic() + seconds
         for reader in self._readers.values():
             reader.stop()
         for reader in self._readers.values():
             reader.join(max(0.0, (deadline - self._clock.monotonic()) / 2))
 
-    # --- how reading goes --------------------------------------------------------------------------------------------
+    # --- progress of reading ------------------------------------------------------------------------------------------
 
     def is_silent(self, batch: Batch) -> bool:
-        """Whether the last polls of the whole log, that of `batch` included, left nothing unread."""
+        """Whether the last polls of the whole log, including that of `batch`, left nothing unread."""
         self._quiet_polls[batch.root] = self._quiet_polls.get(batch.root, 0) + 1 if batch.drained else 0
         return all(self._quiet_polls.get(root, 0) >= QUIET_POLLS for root in self._sources.get(batch.log, ()))
 
     def first_catches_up(self, batch: Batch) -> bool:
-        """Whether the batch is the first that has read its part of its log to the end that was found at the start."""
+        """Whether the batch is the first to reach the end that its part of the log had at the start."""
         return batch.caught_up and batch.root not in self._caught_up.get(batch.log, ())
 
     def caught_up_with(self, batch: Batch) -> bool:
-        """Note that the batch was folded. Returns whether its whole log has been read to the end found at the start."""
+        """Note that the batch was folded. Returns whether its whole log has been read up to its end at the start."""
         if not batch.caught_up:
             return False
         roots = self._caught_up.setdefault(batch.log, set())

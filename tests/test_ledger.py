@@ -565,7 +565,7 @@ def test_a_state_file_that_comes_late_takes_the_place_of_what_was_folded_without
     noted: list[bytes] = []
     options: dict[str, Any] = {
         "noted": _raw_into(noted),
-        "begun_anew": noted.clear,
+        "restarted": noted.clear,
     }
     ledger = _ledger(folder, pace=Pace(retry=0.05), **options)
     ledger.start(_config(folder))

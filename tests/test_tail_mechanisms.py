@@ -121,7 +121,7 @@ def test_two_readers_that_begin_with_one_rotated_file_are_told_apart() -> None:
     assert not table.claim(other, rotated, table.relatives("x", rotated, "other").version), "the name is taken"
 
 
-def test_a_file_that_another_reader_let_go_since_is_not_begun_anew() -> None:
+def test_a_file_that_another_reader_let_go_since_is_not_read_again() -> None:
     table, rotated = FileTable("licenses"), Rotated("app", "20240101T000001")
     held = LogFile(FileCheckpoint(key="held", log="licenses", path="app.txt", offset=2), "live", "one")
     table.add(held)

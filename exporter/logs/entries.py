@@ -1,7 +1,7 @@
-"""Entries of the Licenses log: one JSON object a line (qlik-facts 1). Total: whatever a line holds, a record comes out.
+"""Entries of the Licenses log: one JSON object per line (qlik-facts 1). Every line becomes a record; nothing raises.
 
-Nearly all lines of a log have the same few keys. `Shape` decodes these, and these alone; a line with any other key, or
-with a value of another type than usual, is looked at by itself.
+Nearly all lines of a log have the same few keys. `Shape` decodes lines that have only these; a line with another key,
+or with a value of an unusual type, is parsed individually.
 """
 
 import operator
@@ -18,13 +18,13 @@ from exporter.logs.records import KEY_FIELDS, LONGEST_TEXT, TEXT_FIELDS, Columns
 from exporter.logs.times import Times, stamped
 
 MOST_KEYS = 64
-"""Keys that nobody has published, and that a shape knows at most."""
+"""Largest number of unpublished keys in a shape."""
 FEW = 8
-"""Where more than one line in so many is looked at by itself, all of its part of the log are."""
+"""If more than one line in this many must be parsed individually, all lines of the read are."""
 
 
 def entries_of(lines: list[bytes]) -> tuple[Sequence[Any], Sequence[int]]:
-    """The records that `lines` make, and for each the number of its line."""
+    """The records of `lines`, and for each the number of its line."""
     if (columns := _by_columns(lines)) is not None:
         return columns, range(len(lines))
     starts: Sequence[int] = range(len(lines))
@@ -49,7 +49,7 @@ def _entry(line: bytes) -> LicensesRecord:
         record = _decode_typed(line)
     except _NO_ENTRY:
         return _odd_record(line)
-    if record.timestamp is None or not any(texts_of(record)):  # its keys may be written in another case
+    if record.timestamp is None or not any(texts_of(record)):  # its keys may be in another case
         return _odd_record(line)
     return record
 
@@ -61,10 +61,10 @@ _NO_ENTRY = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
 
 class Shape:
-    """The keys that entries have, and a decoder for entries that have no others. Never changed, only replaced.
+    """A set of keys, and a decoder for entries that have no others. Never modified, only replaced.
 
-    `fields`: those of `LicensesRecord` that occur, whose values make the key of an entry's meaning. `others`: keys that
-    nobody has published, whose names speak of no error, with a text, a number, a truth or nothing as value.
+    `fields`: the fields of `LicensesRecord` that occur; their values form the key by which the meaning of an entry is
+    looked up. `others`: unpublished keys whose names do not suggest an error, with a string, number, boolean or null.
     """
 
     def __init__(self, fields: frozenset[str], others: frozenset[str]) -> None:
@@ -85,10 +85,10 @@ class Shape:
         self.decode = msgspec.json.Decoder(entry).decode
         self.key: Callable[[Any], tuple[Any, ...]] = operator.attrgetter(*kept)
         self.texts = sum(field in TEXT_FIELDS for field in kept)
-        """How many of a key's values, the first ones, are texts."""
+        """How many of the first values of a key are texts."""
 
     def with_keys_of(self, line: bytes) -> "Shape":
-        """The shape that also knows the keys of a line, or this one where it cannot."""
+        """The shape that also has the keys of a line, or this one if that is not possible."""
         tree = _tree(line)
         if not isinstance(tree, dict) or "timestamp" not in tree:
             return self
@@ -106,18 +106,18 @@ LONGEST_KEY = 100
 _BY_KEY = {
     field.encode_name: field.name for field in msgspec.structs.fields(LicensesRecord) if field.name in KEY_FIELDS
 }
-"""The fields that a meaning depends on, by their keys."""
+"""The fields that determine a meaning, by their keys."""
 
 
 class _Newest:
-    """The shape that all readers share. It only grows: keys of meanings from different shapes are never alike."""
+    """The shape that all readers share. It only grows, so that keys of different shapes are never equal."""
 
     def __init__(self) -> None:
         self.shape = Shape(frozenset({"message", "level", "caller"}), frozenset({"corrId"}))
         self._growing = threading.Lock()
 
     def learn(self, line: bytes) -> Shape:
-        """The shape after a line that it did not fit."""
+        """The shape extended by the keys of a line that did not fit."""
         with self._growing:
             self.shape = self.shape.with_keys_of(line)
             return self.shape
@@ -127,7 +127,7 @@ _newest = _Newest()
 
 
 def _by_columns(lines: list[bytes]) -> Columns | None:
-    """Entries that are all whole and dated; None where any is not, or where too many fit no shape."""
+    """The entries as columns if all are complete and dated; None otherwise, or if too many do not fit the shape."""
     shape = _newest.shape
     found: list[Any] = []
     odd: dict[int, LicensesRecord] = {}
@@ -138,14 +138,14 @@ def _by_columns(lines: list[bytes]) -> Columns | None:
         except _NO_ENTRY:
             line = lines[len(found)]
             if _newest.learn(line) is not shape:
-                return _by_columns(lines)  # from the start, by the new one
+                return _by_columns(lines)  # all lines again, with the new shape
             odd[len(found)] = record = _entry(line)
             if len(odd) * FEW > len(lines) + FEW:
                 return None
             found.append(record)
     keys = list(map(shape.key, found))
     if "" in map(_first, keys):
-        # Keys of messages may be written in another case.
+        # Keys may be in another case.
         odd.update({place: _entry(lines[place]) for place, key in enumerate(keys) if not any(key[: shape.texts])})
     for place, record in odd.items():
         if record.malformed or not any(texts_of(record)):
@@ -161,7 +161,7 @@ _first = operator.itemgetter(0)
 
 
 def _lines_with(mark: bytes, lines: list[bytes]) -> Iterable[int]:
-    """Which of `lines` hold `mark`."""
+    """The numbers of the lines that contain `mark`."""
     if mark not in b"\n".join(lines):
         return ()
     return [place for place, line in enumerate(lines) if mark in line]
@@ -172,33 +172,33 @@ def _lines_with(mark: bytes, lines: list[bytes]) -> Iterable[int]:
 _decode_typed = msgspec.json.Decoder(LicensesRecord, strict=True).decode
 _decode_any = msgspec.json.Decoder(strict=True).decode
 _PAIR = re.compile(rb'"((?:[^"\\]|\\.){1,64})"\s*:\s*(?:"((?:[^"\\]|\\.)*)(?:"|\Z)|([^\s",{}\[\]]+))')
-"""A pair of a JSON object; the last one of a line that was cut off has no closing quote."""
+"""A key and its value in a JSON object; at the end of a truncated line the closing quote is missing."""
 _FIELDS = {
     field.encode_name.casefold(): field.name
     for field in msgspec.structs.fields(LicensesRecord)
     if field.encode_name[0] != " "
 }
-"""The fields by their keys in lower case."""
+"""The fields, by their keys in lower case."""
 _TEXTS = frozenset(
     field.encode_name.casefold() for field in msgspec.structs.fields(LicensesRecord) if field.name in TEXT_FIELDS
 )
 _TELLING = re.compile(r"err|message|msg|reason|cause|detail|code", re.IGNORECASE)
-"""Names of JSON keys whose text may say what went wrong, wherever they stand."""
+"""Names of JSON keys whose value may describe an error, at any depth."""
 
 
 ERROR_KEY = re.compile(
     rb'"[^"\\:]{0,40}(?:err|xception|fail|fault|panic)[^"\\:]{0,40}"\s*:\s*(?!null\b|""|false\b|0[,}\s])|LICENSES-',
     re.IGNORECASE,
 )
-"""A key of an error with a value that says something. Only lines with one are looked into more deeply."""
+"""An error key with a meaningful value. Only lines with one are searched at all depths."""
 
 
 _MARKS = (b'"err', b"rror", b"xception", b'"fail', b"ailure", b'"fault', b'"panic', b"LICENSES-")
-"""What a line with a key of an error nearly always holds: looked for first, in many lines at once."""
+"""Texts that nearly every line with an error key contains: searched first, in many lines at once."""
 
 
 def lines_with_errors(lines: Sequence[bytes]) -> list[int]:
-    """Which of `lines` hold a key of an error with a value that says something, or a code."""
+    """The numbers of the lines that contain an error key with a meaningful value, or a code."""
     text = b"\n".join(lines)
     ends = list(accumulate([len(line) + 1 for line in lines]))
     found = set()
@@ -212,9 +212,9 @@ def lines_with_errors(lines: Sequence[bytes]) -> list[int]:
 
 
 def deeper_texts(record: LicensesRecord) -> tuple[str, tuple[str, ...]]:
-    """What a record says under keys nobody has published, such as `"error": {"message": …}`.
+    """The texts of a record under unpublished keys, such as `"error": {"message": …}`.
 
-    All telling texts, joined, and the values of keys of errors. Both empty where no such key says anything.
+    Returns all meaningful texts, joined, and the values of error keys. Both are empty if there is none.
     """
     if not ERROR_KEY.search(record.raw):
         return "", ()
@@ -227,7 +227,7 @@ _ERROR_NAME = re.compile(r"err|exception|fail|fault|panic", re.IGNORECASE)
 
 
 def _leaves(value: object, key: str, depth: int) -> list[tuple[str, str]]:
-    """Every value with the names of the keys that lead to it."""
+    """Every value, with the path of keys that leads to it."""
     if isinstance(value, dict) and depth:
         return [pair for name, child in value.items() for pair in _leaves(child, f"{key}.{name}", depth - 1)]
     if isinstance(value, list) and depth:
@@ -257,23 +257,23 @@ def _strings(value: object, key: str, depth: int) -> list[tuple[str, str]]:
 
 
 def _odd_record(line: bytes) -> LicensesRecord:
-    """A line that is no JSON object of the known types: its pairs are read as far as they can be."""
+    """The record of a line that is not a JSON object with the known types, as far as it can be read."""
     tree = _tree(line)
-    if isinstance(tree, dict):  # JSON, with a type that surprises: `"message": 5`
+    if isinstance(tree, dict):  # JSON with an unexpected type: `"message": 5`
         pairs = {name.casefold(): value for name, value in tree.items() if isinstance(value, str | int | float)}
         pairs["err"] = "\n".join(_telling_texts(tree))
         malformed = False
-    else:  # the first published line is no valid JSON (qlik-facts 1, trap 2)
+    else:  # the first published line is not valid JSON (qlik-facts 1, trap 2)
         pairs = {}
         for name, text, bare in _PAIR.findall(line[:LONGEST_TEXT]):
             key, said = _unescaped(name).casefold(), _unescaped(text or bare)
-            # Two objects on one line, after a torn write: neither hides what the other says.
+            # Two objects on one line after a torn write: both are taken into account.
             if key not in pairs:
                 pairs[key] = said
             elif key in _TEXTS:
                 pairs[key] = f"{pairs[key]}\n{said}"
         if not pairs.keys() & _TEXTS:
-            pairs["message"] = line[:LONGEST_TEXT].decode("utf-8", "replace")  # no JSON at all
+            pairs["message"] = line[:LONGEST_TEXT].decode("utf-8", "replace")  # not JSON at all
         malformed = True
     record = LicensesRecord(malformed=malformed)
     for key, field in _FIELDS.items():

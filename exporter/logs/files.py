@@ -1,6 +1,6 @@
 """Finding and opening log files without ever blocking their writer. The only module that knows the platforms' rules.
 
-Nothing here keeps a folder open, asks for write access, or trusts a size or time from a folder's listing.
+Nothing here keeps a folder open, requests write access, or trusts a size or time from a directory listing.
 """
 
 import errno
@@ -13,7 +13,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 MOST_FOLDERS = 4_096
-"""Folders that one pattern may stand for; more are not looked into."""
+"""Largest number of folders that one pattern may match; further ones are ignored."""
 ARCHIVE_DEPTH = 4
 """Levels of subfolders of an archive that are searched (Qlik archives in one folder per node and service)."""
 NETWORK_TYPES = frozenset({"cifs", "smb3", "smbfs", "nfs", "nfs4", "ncpfs", "afs", "ceph", "9p", "fuse.sshfs"})
@@ -21,7 +21,7 @@ NETWORK_TYPES = frozenset({"cifs", "smb3", "smbfs", "nfs", "nfs4", "ncpfs", "afs
 BLOCK = 4096
 """Bytes: holes of sparse files are skipped in multiples of it."""
 CASELESS_TYPES = frozenset({"cifs", "smb3", "smbfs", "ncpfs"})
-"""File systems that take `A.txt` and `a.TXT` for one name (hazard 38)."""
+"""File systems for which `A.txt` and `a.TXT` are the same name (hazard 38)."""
 
 _WILD = re.compile(r"[*?]")
 _ROLLED = re.compile(
@@ -30,23 +30,23 @@ _ROLLED = re.compile(
 
 
 class NotALogError(OSError):
-    """What the name stands for is not a regular file: a folder, a pipe or a device."""
+    """The path is not a regular file but a folder, a pipe or a device."""
 
 
 class Identity(NamedTuple):
-    """What the file system calls a file: hints, never proof. Decimal text, as ids can have 128 bits (hazard 34)."""
+    """The file system's ids of a file: a hint, not a proof. Decimal text, as ids can have 128 bits (hazard 34)."""
 
     device: str
     number: str
 
     @property
     def known(self) -> bool:
-        """False where the file system has no usable id, which reads as 0 (hazard 33)."""
+        """False if the file system has no usable ids and reports 0 (hazard 33)."""
         return self.number != "0"
 
 
 class Root(NamedTuple):
-    """What can get stuck as a whole: a drive, a share, a mount."""
+    """A drive, a share or a mount: it may stop responding as a whole."""
 
     name: str
     network: bool
@@ -54,7 +54,7 @@ class Root(NamedTuple):
 
 
 class Rotated(NamedTuple):
-    """What the name of a rotated file says: whose generation it is, and which. Both spellings make one stamp."""
+    """The parts of a rotated file's name: the stem of the live file, and the time stamp in one spelling."""
 
     stem: str
     stamp: str
@@ -99,8 +99,8 @@ if sys.platform == "win32":
         )
 
     def _open(path: str) -> int:
-        # Plain open() does not share deletion, so that Qlik could neither roll nor archive its log, and log4net then
-        # throws messages away (hazards 67 to 73).
+        # Plain open() does not share deletion: Qlik could neither rotate nor archive its log, and log4net then
+        # discards messages (hazards 67 to 73).
         handle = _create_file(
             path, _winapi.GENERIC_READ, _SHARE_ALL, None, _winapi.OPEN_EXISTING, _SEQUENTIAL_SCAN, None
         )
@@ -124,14 +124,14 @@ if sys.platform == "win32":
         return _filled(os.read(descriptor, size), size, lambda done: os.read(descriptor, size - done))
 
     def is_delete_pending(descriptor: int) -> bool:
-        """Whether the file was deleted: its name stays taken until we let go (hazards 69 and 74)."""
+        """Whether the file was deleted: its name remains in use until we close it (hazards 69 and 74)."""
         info = _StandardInfo()
         handle = msvcrt.get_osfhandle(descriptor)
         done = _file_information(handle, _FILE_STANDARD_INFO, ctypes.byref(info), ctypes.sizeof(info))
         return bool(done and info.delete_pending)
 
     def next_data(descriptor: int, offset: int) -> int:
-        """Where the next byte that is not in a hole may be: the end of a hole is not asked for here."""
+        """Always `offset`: holes are not skipped on this platform."""
         return offset
 
 else:
@@ -147,13 +147,13 @@ else:
         )
 
     def is_delete_pending(descriptor: int) -> bool:
-        """Whether a deleted file keeps its name until we let go: never here."""
+        """Whether a deleted file keeps its name until we close it: never on this platform."""
         return False
 
     def next_data(descriptor: int, offset: int) -> int:
-        """Where the next byte at or behind `offset` is that is not in a hole of a sparse file.
+        """The offset of the next byte, from `offset` on, that is not in a hole of a sparse file.
 
-        The end of the file where only a hole follows; `offset` where the file system does not tell. Raises no OSError.
+        The end of the file if only a hole follows; `offset` if the file system does not report holes. Never raises.
         """
         try:
             return os.lseek(descriptor, offset, os.SEEK_DATA)
@@ -162,9 +162,9 @@ else:
 
 
 def open_shared(path: str) -> int:
-    """A descriptor to read `path` with, that lets every other process read, write, rename and delete the file.
+    """Open `path` for reading so that every other process can still read, write, rename and delete the file.
 
-    Raises OSError; NotALogError for what is not a regular file.
+    Raises OSError; NotALogError if it is not a regular file.
     """
     descriptor = _open(path)
     try:
@@ -187,7 +187,7 @@ def _filled(data: bytes, size: int, more: Callable[[int], bytes]) -> bytes:
 
 
 def identity(status: os.stat_result) -> Identity:
-    """The ids in what `os.fstat` or `os.stat` returned. Never those of a folder's listing (hazard 77)."""
+    """The ids in a result of `os.fstat` or `os.stat`. Those of a directory listing are not reliable (hazard 77)."""
     return Identity(str(status.st_dev), str(status.st_ino))
 
 
@@ -195,7 +195,7 @@ def identity(status: os.stat_result) -> Identity:
 
 
 def root_of(path: str, mounts: str = "/proc/self/mountinfo") -> Root:
-    """The drive, share or mount that holds `path`, found without touching the path (hazard 45)."""
+    """The drive, share or mount that contains `path`, determined without accessing it (hazard 45)."""
     if sys.platform == "win32":
         drive = os.path.splitdrive(os.path.abspath(path))[0]
         return Root(drive.casefold(), drive.startswith("\\\\"), True)
@@ -217,7 +217,7 @@ def mounted_root(path: str, mounts: str) -> Root:
                 if inside and len(point) >= len(best.name):
                     best = Root(point, type_ in NETWORK_TYPES, type_ in CASELESS_TYPES)
     except OSError:
-        pass  # no such table on this system: everything is one root
+        pass  # no such table on this system: a single root
     return best
 
 
@@ -225,13 +225,13 @@ def mounted_root(path: str, mounts: str) -> Root:
 
 
 class Listing:
-    """What folders hold, each listed at most once for as long as this object lives."""
+    """The content of folders. Each is listed at most once in the lifetime of this object."""
 
     def __init__(self) -> None:
         self._folders: dict[str, dict[str, int]] = {}
 
     def names(self, folder: str) -> dict[str, int]:
-        """The names in `folder`, each with its file number (0 where a listing does not tell it). Raises OSError."""
+        """The names in `folder`, each with its file number (0 if the listing contains none). Raises OSError."""
         found = self._folders.get(folder)
         if found is None:
             with os.scandir(folder) as entries:  # read to the end and closed at once: no folder stays open (hazard 73)
@@ -242,7 +242,7 @@ class Listing:
 
 
 class Pattern:
-    r"""A path in which `*` and `?` stand for any characters but a separator. `[` is a letter like others (hazard 39).
+    r"""A path in which `*` and `?` match any characters except a separator. `[` is an ordinary character (hazard 39).
 
     `/` and `\` both separate on Windows and, as the configuration may come from there, in patterns everywhere.
     """
@@ -255,7 +255,7 @@ class Pattern:
             parts = PurePosixPath(text.replace("\\", "/")).parts
         wild = next((index for index, part in enumerate(parts) if _WILD.search(part)), len(parts) - 1)
         self.base = os.path.join(*parts[:wild]) if wild else os.curdir
-        """The folder in front of the first wildcard."""
+        """The folder before the first wildcard."""
         self._parts = parts[wild:]
         self.caseless = caseless
         self._flags = re.IGNORECASE if caseless else 0
@@ -265,7 +265,7 @@ class Pattern:
 
     @classmethod
     def literal(cls, path: str) -> "Pattern":
-        """The pattern that stands for `path` alone, whatever characters it holds."""
+        """The pattern that matches only `path`, whatever characters it contains."""
         pattern = cls.__new__(cls)
         pattern.text = path
         pattern.base, name = os.path.split(path)
@@ -301,24 +301,24 @@ class Pattern:
         yield from folders
 
     def matches(self, name: str) -> bool:
-        """Whether a file of this name, in one of the folders, is meant."""
+        """Whether a file of this name in one of the folders matches."""
         return self._name.fullmatch(name) is not None
 
     def rotated(self, name: str) -> Rotated | None:
-        """What `name` says as the name of a rotated generation of one of the files meant, or None."""
+        """The parts of `name` if it is that of a rotated file of a matching live file, or None."""
         if self.suffix and (rotated := rotated_name(name)) and self.matches(rotated.stem + self.suffix):
             return rotated
         return None
 
 
 def rotated_name(name: str) -> Rotated | None:
-    """What the name of a rotated file says (qlik-facts 2: two spellings of the stamp), or None for other names."""
+    """The parts of a rotated file's name (qlik-facts 2: two spellings of the stamp), or None for other names."""
     match = _ROLLED.fullmatch(name)
     return Rotated(match["stem"], re.sub(r"[-.]", "", match["stamp"]).upper()) if match else None
 
 
 def archived(folder: str, patterns: Iterable[Pattern], listing: Listing) -> Iterator[str]:
-    """The paths below the archive `folder` that bear the name of a file, or a generation, that `patterns` mean."""
+    """The paths below the archive `folder` with the name of a live or rotated file of `patterns`."""
     patterns = tuple(patterns)
     folders = list(Pattern(os.path.join(folder, "*")).folders(listing)) if _WILD.search(folder) else [folder]
     for _ in range(ARCHIVE_DEPTH):

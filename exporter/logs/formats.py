@@ -1,6 +1,6 @@
-"""Lines become records: the three formats of Qlik's logs. Total: whatever a line holds, a record comes out.
+"""From lines to records: the three formats of Qlik's logs. Nothing here raises because of what a line contains.
 
-Pure; knows nothing of files. `split` frames and parses; `messages` says what a record means.
+Pure; knows nothing of files. `logs.messages` determines what a record means.
 """
 
 from collections.abc import Sequence
@@ -13,23 +13,23 @@ from exporter.logs.rows import rows_of
 
 
 class Split(NamedTuple):
-    """What `split` made of some lines."""
+    """The result of `split`."""
 
     records: Sequence[Any]
-    """The complete records, in order; `Columns` where they are all whole and dated."""
+    """The complete records, in order; as `Columns` if all of them are whole and dated."""
     starts: Sequence[int]
     """For each record the index of its first line."""
     open_lines: int
-    """How many lines at the end belong to a record that is not complete yet."""
+    """How many lines at the end belong to an incomplete record."""
     header: bytes | None
-    """The current header row, to be given back with the next lines of the same file."""
+    """The current header row, to be passed with the next lines of the same file."""
 
 
 def split(log: LogName, lines: list[bytes], header: bytes | None, final: bool) -> Split:
-    """The records in `lines`: whole lines without their line ends, in UTF-8.
+    """The records in `lines`: complete lines in UTF-8 without their line ends.
 
-    `header` is what the last call for the same file returned, or None at its beginning. `final` says that nothing
-    more can come, so that an open record is closed as it is.
+    `header`: what the last call for the same file returned, or None at its beginning. `final`: nothing more will
+    follow, so that an incomplete record is taken as it is.
     """
     if log == "licenses":
         return Split(*entries_of(lines), open_lines=0, header=None)
@@ -37,6 +37,6 @@ def split(log: LogName, lines: list[bytes], header: bytes | None, final: bool) -
 
 
 def record_of(log: LogName, text: bytes) -> Any:
-    """The record that a single line makes, whatever it holds, for `explain`; None for an empty or header line."""
+    """The record of a single line, for `explain`; None for an empty line or a header row."""
     records = split(log, [text], None, final=True).records
     return records[0] if records else None

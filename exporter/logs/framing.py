@@ -1,17 +1,17 @@
-"""Bytes become lines: encodings, line ends, NUL holes and over-long lines. Pure; knows nothing of files or records.
+"""From bytes to lines: encodings, line ends, holes of NULs and overlong lines. Pure; knows nothing of files or records.
 
-Lines are split on LF alone (hazard 55), in whole lines only (hazards 49 and 57), so that every cut of a stream into
-reads gives the same lines.
+Lines end with LF only (hazard 55), and only complete lines are returned (hazards 49 and 57). So the lines do not depend
+on how a stream is divided into reads.
 """
 
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
 LONGEST_LINE = 1 << 20
-"""Bytes of one line that are kept; the rest of a longer one is read over (hazard 22)."""
+"""Bytes kept of one line; the rest of a longer one is skipped (hazard 22)."""
 
 Encoding = Literal["", "utf-8", "utf-16-le", "utf-16-be"]
-"""`""` until enough bytes are there to decide."""
+"""`""` until there are enough bytes to decide."""
 
 _MARKS: tuple[tuple[bytes, Encoding], ...] = (
     (b"\xef\xbb\xbf", "utf-8"),
@@ -23,27 +23,27 @@ _PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"BZh
 
 
 class Framed(NamedTuple):
-    """What `frame` made of some bytes."""
+    """The result of `frame`."""
 
     lines: list[bytes]
-    """Whole lines, in UTF-8, without line end, NULs and byte order mark."""
+    """Complete lines in UTF-8, without line end, NULs and byte order mark."""
     ends: list[int]
-    """For each line how many of the bytes it ends after."""
+    """For each line the offset of its end."""
     consumed: int
     """How many of the bytes were consumed."""
     skipping: bool
-    """Whether the next bytes belong to the rest of an over-long line."""
+    """Whether the next bytes belong to the rest of an overlong line."""
 
 
 def is_packed(head: bytes) -> bool:
-    """Whether a file with these first bytes is compressed: not text, and no log."""
+    """Whether a file with these first bytes is compressed, and so not a log."""
     return head.startswith(_PACKED)
 
 
 def encoding_of(head: bytes, final: bool = False) -> Encoding:
-    """The encoding of a file that starts with `head`: its byte order mark decides (hazards 59 and 60).
+    """The encoding of a file that starts with `head`, by its byte order mark (hazards 59 and 60).
 
-    `""` while too few bytes are there, unless `final` says that no more will come.
+    `""` while there are too few bytes, unless no more will follow (`final`).
     """
     for mark, encoding in _MARKS:
         if head.startswith(mark):
@@ -54,10 +54,10 @@ def encoding_of(head: bytes, final: bool = False) -> Encoding:
 
 
 def frame(data: bytes, encoding: Encoding, *, at_start: bool, skipping: bool, final: bool) -> Framed:
-    """The lines of `data`, the bytes of a file from where the last call had consumed.
+    """The lines of `data`, the bytes of a file that follow those consumed by the last call.
 
-    `at_start`: they are the file's first. `skipping`: what the last call returned. `final`: no more bytes will come,
-    so that an unterminated last line is whole.
+    `at_start`: they are the first bytes of the file. `skipping`: what the last call returned. `final`: no more bytes
+    will follow, so that an unterminated last line is complete.
     """
     wide = encoding.startswith("utf-16")
     begin = 0
@@ -87,7 +87,7 @@ def frame(data: bytes, encoding: Encoding, *, at_start: bool, skipping: bool, fi
 
 
 def _split(body: bytes) -> tuple[list[bytes], list[int]]:
-    """The whole lines, and where each ends."""
+    """The complete lines, and where each ends."""
     raw = body.split(b"\n")
     raw.pop()
     return raw, list(accumulate(map((1).__add__, map(len, raw))))
@@ -108,7 +108,7 @@ def _after_line_end(body: bytes, encoding: Encoding, begin: int = 0) -> int:
     """Where the line that starts at `begin` ends, its line end included; 0 if it does not."""
     line_end = b"\n\0" if encoding == "utf-16-le" else b"\0\n"
     at = body.find(line_end, begin)
-    while at % 2 and at >= 0:  # two bytes of two neighbouring characters
+    while at % 2 and at >= 0:  # two bytes of adjacent characters
         at = body.find(line_end, at + 1)
     return at + 2 if at >= 0 else 0
 
@@ -120,6 +120,6 @@ def _cleaned(raw: list[bytes], body: bytes, encoding: Encoding, at_start: bool) 
         raw = [line.decode(encoding, "replace").encode() for line in raw]
     if at_start:
         raw[0] = raw[0].removeprefix(b"\xef\xbb\xbf")
-    if b"\0" in body:  # asked of all bytes at once: that is what makes a long file flow
+    if b"\0" in body:  # one check for all bytes: much faster than one per line
         raw = [line.replace(b"\0", b"") for line in raw]
     return raw

@@ -1,4 +1,4 @@
-"""Which log a file is of: recognised by its name, as Qlik names it, or by its first bytes. Pure."""
+"""Which log a file belongs to, by the name that Qlik gives it or by its first bytes. Pure."""
 
 import re
 from typing import NamedTuple
@@ -15,27 +15,27 @@ _OURS: dict[tuple[str, str], LogName] = {
     ("license", "repository"): "repository_trace",
     ("system", "repository"): "repository_trace",
 }
-"""The names of qlik-facts 2 and 3; every other file of Qlik's is no license log."""
+"""The names of qlik-facts 2 and 3; no other file of Qlik is a license log."""
 _LICENSING = re.compile(rb"licens|re-syncing assignments", re.IGNORECASE)
 _LEVELS = {b"debug", b"info", b"warn", b"warning", b"error", b"fatal"}
 
 
 class Named(NamedTuple):
-    """What a name says that Qlik gave."""
+    """The meaning of a file name that Qlik gives."""
 
     log: LogName | None
-    """None: a log of Qlik's that is none of licensing."""
+    """None: a log of Qlik that is unrelated to licensing."""
 
 
 def log_of_name(name: str) -> Named | None:
-    """Which log a file of this name is of; None for a name that Qlik did not give."""
+    """Which log a file of this name belongs to; None for a name that Qlik does not give."""
     named = _QLIK_NAME.search(name)
     return Named(_OURS.get((named["kind"].lower(), named["service"].lower()))) if named else None
 
 
 def log_of_content(head: bytes, trusting: bool = True) -> LogName | None:
-    """Which log begins with `head`; None for none of ours. Other services write JSON, too: unless `trusting`, it must
-    speak of licenses.
+    """Which log begins with `head`; None if it is none of ours. Other services write JSON, too: unless `trusting`, it
+    must mention licenses.
     """
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         head = head.decode("utf-16", "replace").encode()

@@ -1,9 +1,9 @@
-"""Every log message understood, one function each: this page is the contract with Qlik's logs.
+"""Every log message that is understood, with one function each: the contract with Qlik's logs.
 
-To add a message: write one function, named as the value of the label `message`, with its docstring as the row of
-docs/messages.md, and one sample line in `tests/samples/`. A message that is only counted needs no body; one with a
-meaning returns an event. Texts are in lower case and are looked for at the beginning of any word of the record's texts,
-regardless of case; a text that ends in a blank must also end with a word.
+To add a message, write a function whose name is the value of the label `message` and whose docstring is the row in
+docs/messages.md, and add a sample line to `tests/samples/`. A message that is only counted needs no body; one with a
+meaning returns an event. Texts are in lower case and match, regardless of case, at the beginning of any word in the
+texts of a record; a text that ends in a space must also end at the end of a word.
 """
 
 import operator
@@ -43,16 +43,16 @@ from exporter.logs.records import (
 
 UNKNOWN = "unknown"
 CACHED_TEXTS = 16_384
-"""Distinct texts of the Licenses log whose meaning is remembered."""
+"""Largest number of distinct texts of the Licenses log whose meaning is cached."""
 
 ROWS_AT_ONCE = 256
-"""Rows of the audit log that are searched as one text: as many as stay in a processor's cache."""
+"""Rows of the audit log that are searched as one text: they should fit into a processor's cache."""
 
 Certainty = Literal["seen", "inferred", "design"]
 
 
 class Message(NamedTuple):
-    """One message of the catalogue: `meaning` takes the record and gives the event, or None where it only counts."""
+    """One message of the catalogue: `meaning` returns the event of a record, or None if it is only counted."""
 
     name: str
     log: LogName
@@ -65,7 +65,7 @@ class Message(NamedTuple):
 
 
 class Recognised(NamedTuple):
-    """What a record says: the message's name, and the event it stands for."""
+    """The meaning of a record: the name of its message, and its event, if any."""
 
     message: str
     event: LogEvent | None
@@ -123,13 +123,13 @@ def sync_attempted(record: LicensesRecord) -> LogEvent | None:
     """A sync with the backend was attempted. It may succeed or fail."""
     rest = next((match["rest"] for text in texts_of(record) if (match := _ATTEMPT.search(text))), "")
     if trouble.speaks_of_failure(rest) or trouble.speaks_of_end(rest):
-        return None  # the words of an attempt, and what came of it: no attempt
+        return None  # the words of an attempt together with its result are not an attempt
     return SyncAttempted(_source(record))
 
 
 _ATTEMPT = MESSAGES[-1].pattern or re.compile("")
 ATTEMPT = "re-syncing assignments with the backend"
-"""The only wording of an attempt that is public."""
+"""The only published wording of an attempt."""
 
 
 @_message("licenses", "proxyconnect", "proxy authentication required")
@@ -263,7 +263,7 @@ def _source(record: LicensesRecord) -> str:
 
 
 def _trouble(record: LicensesRecord, text: str = "", *, tied: bool = False) -> SyncTrouble:
-    """What an entry of trouble says of a sync: nothing, unless it is tied to one, where it is of a user's request."""
+    """The event of an entry of trouble; none if it is about a user's request and not tied to a sync."""
     text = text or "\n".join(texts_of(record))
     return SyncTrouble(
         trouble.wording_of(text),
@@ -274,7 +274,7 @@ def _trouble(record: LicensesRecord, text: str = "", *, tied: bool = False) -> S
 
 
 def _is_clients_fault(record: LicensesRecord) -> bool:
-    """Whether the entry carries a status 4xx: it is about an invalid request of somebody else."""
+    """Whether the entry has a status 4xx: it is about an invalid request of a client."""
     return any(str(status)[:1] == "4" and len(str(status)) == 3 for status in
                (record.status_code, record.response_status_code) if status is not None)  # fmt: skip
 
@@ -324,7 +324,7 @@ PARALLEL_SESSIONS = 5
 """Sessions that one user may hold; cannot be changed in Qlik (qlik-facts 2 and 6)."""
 _SESSION_COUNT = re.compile(r"Session\s?Count\s*[:=]\s*['\"]?\s*(\d{1,6})", re.IGNORECASE)
 _USER = re.compile(r"\bUser\s*:\s*(?:'(.*?)'|\"(.*?)\")\s*(?:,|$)", re.IGNORECASE)
-"""The quoted user, whose own name may hold a quote."""
+"""The quoted user, whose name may itself contain a quote."""
 _NOBODY = {"", "0", "-", "not available", "unknown", "null"}
 
 
@@ -388,10 +388,10 @@ class _Taught(NamedTuple):
 
 
 class Catalogue:
-    """The built-in messages and those that the site's configuration teaches.
+    """The built-in messages and those of the site's configuration.
 
-    A site's wording goes before every built-in one, but no pattern of a site hides a stale license. Raises ValueError
-    where a site's name is taken.
+    The site's messages take precedence over the built-in ones, except that none can hide a stale license. Raises
+    ValueError if a name is already in use.
     """
 
     def __init__(self, taught: tuple[MessageConfig, ...] = (), here: frozenset[str] = frozenset()) -> None:
@@ -413,9 +413,9 @@ class Catalogue:
         self._wanted = [text for text in texts if not any(other in text for other in texts - {text})]
         self._cache: dict[tuple[Any, ...], Recognised] = {}
         self._callers: dict[str, bool] = {}
-        """Whether all that a place in the source logged so far was no matter of the sync."""
+        """For each place in the source: whether nothing that it logged so far was about the sync."""
         self._loggers: dict[bytes, Recognised] = {}
-        """What rows of a logger say whose name says that it is about nothing here."""
+        """The meaning of all rows of a logger that is unrelated to licenses."""
         self.infers = not any(message.means == "sync_succeeded" for message in taught)
         """Whether successes must be inferred, since no message reports them."""
 
@@ -425,7 +425,7 @@ class Catalogue:
         return (*builtin, *(taught.name for taught in self._taught.get(log, ())), UNKNOWN)
 
     def recognise(self, log: LogName, records: Sequence[Record]) -> list[Recognised]:
-        """What each of `records` says. Never raises."""
+        """The meaning of each record. Never raises."""
         if log == "licenses":
             return self._recognise_entries(records)
         if log == "repository_audit":
@@ -433,7 +433,7 @@ class Catalogue:
         return self._recognise_trace_rows(records)
 
     def _recognise_trace_rows(self, records: Sequence[Record]) -> list[Recognised]:
-        """Loggers repeat, and few are about licenses: of the rows of others only the logger is looked at."""
+        """Few loggers are about licenses; for rows of the others only the logger is read."""
         one = records[0] if len(records) else None
         place = one.places.logger if type(one) is TraceRecord else -1
         if (
@@ -457,13 +457,13 @@ class Catalogue:
         return found
 
     def _trace_row(self, record: TraceRecord) -> Recognised:
-        """By the logger, and what a license logger says."""
+        """The meaning of a row, by its logger and the text of a license logger."""
         logger = record.logger
         text = f"{logger}\n{record.message}" if "licens" in logger.lower() else logger
         return self._search("repository_trace", record, text)
 
     def _recognise_entries(self, records: Sequence[Any]) -> list[Recognised]:
-        """Entries repeat their texts: each is searched once. Looking elsewhere is asked for all of them at once."""
+        """Entries repeat their texts, so each text is searched once. Other parts are searched in all at once."""
         if isinstance(records, Columns) and not self._taught.get("licenses"):
             return self._recognise_columns(records)
         keys = list(map(meaning_key, records))
@@ -486,7 +486,7 @@ class Catalogue:
         return found
 
     def _recognise_columns(self, records: Columns) -> list[Recognised]:
-        """Only distinct keys of meanings are looked at, and records that may say something elsewhere."""
+        """Only distinct keys are looked up, and the records whose meaning may depend on other parts."""
         keys = records.keys
         known = list(map(self._cache.get, keys))
         found = [one or _NOTHING for one in known] if None in known else cast("list[Recognised]", known)
@@ -499,7 +499,7 @@ class Catalogue:
         return found
 
     def _meaning(self, key: tuple[Any, ...], record: LicensesRecord) -> Recognised:
-        """The meaning of an entry with `key`, remembered."""
+        """The meaning of an entry with `key`, cached."""
         known = self._cache.get(key)
         if known is None:
             known = self._entry(record)
@@ -512,7 +512,7 @@ class Catalogue:
     # --- an entry of the Licenses log
 
     def _entry(self, record: LicensesRecord) -> Recognised:
-        """What the texts of `record` say. A site's wording goes before every built-in one but the stale verdict."""
+        """The meaning of an entry by its texts. The site's messages take precedence over all but the stale verdict."""
         text = "\n".join(texts_of(record))
         if stale := _first(_STALE_MESSAGES, record, text):
             return stale
@@ -522,7 +522,7 @@ class Catalogue:
         return self._built_in(record, text) or self._untold(record, text)
 
     def _built_in(self, record: LicensesRecord, text: str) -> Recognised | None:
-        """What the catalogue recognises in `text`; None where nothing is."""
+        """The meaning of `text` by the built-in catalogue; None if no message matches."""
         reason = trouble.failed_contact(text)
         if reason is None and (found := _first(self._known["licenses"], record, text)):
             return found if found.event is not None else None
@@ -544,7 +544,7 @@ class Catalogue:
         return found
 
     def _untold(self, record: LicensesRecord, text: str) -> Recognised:
-        """What an entry in unknown words says of trouble: what fits nothing is neither a success nor a failure."""
+        """The meaning of an entry that no message matches: trouble or nothing, never a success or a failure."""
         errors = (record.error_message, record.error_type, record.response_error_type, record.error, record.err,
                   record.response_error_message)  # fmt: skip
         filled = any(error and not trouble.says_nothing(error) for error in errors)
@@ -565,7 +565,7 @@ class Catalogue:
         return _NOTHING
 
     def _elsewhere(self, record: Record) -> Recognised:
-        """What an entry says outside of the places where Qlik is known to say something."""
+        """The meaning of a record by parts that are not known to carry a message."""
         if self._taught.get("licenses"):
             raw = record.raw.decode("utf-8", "replace")
             for taught in self._taught["licenses"]:
@@ -578,7 +578,7 @@ class Catalogue:
         return found
 
     def _deeper(self, record: LicensesRecord) -> Recognised:
-        """What an entry says under keys that are not known."""
+        """The meaning of an entry by its unpublished keys."""
         deeper, errors = deeper_texts(record)
         if deeper and (found := _first(_STALE_MESSAGES, record, deeper) or self._built_in(record, deeper)):
             return found
@@ -587,7 +587,7 @@ class Catalogue:
         return _NOTHING
 
     def _torn(self, record: LicensesRecord) -> Recognised:
-        """What a line that was cut off says. What cannot be told is trouble: it may have been the end of a sync."""
+        """The meaning of a truncated line. If it is not known, it is trouble: it may have been the end of a sync."""
         found = self._entry(record)
         message = record.message
         if isinstance(found.event, SyncFailed | SyncSucceeded | LicenseStale):
@@ -596,7 +596,7 @@ class Catalogue:
             return Recognised(found.message, LicenseError(found.event.error, found.event.service, SyncTrouble("")))
         begun = len(message) > SHORTEST_BEGINNING and ATTEMPT.startswith(message.casefold())
         _, attempted, rest = message.casefold().partition(ATTEMPT)
-        if begun or (attempted and not rest.strip()[:1].isalnum()):  # a word behind it may be what came of it
+        if begun or (attempted and not rest.strip()[:1].isalnum()):  # a following word may be the result
             return Recognised(sync_attempted.__name__, SyncAttempted(_source(record)))
         if found.message == other_service_failed.__name__ or self._is_harmless(record.raw):
             return _NOTHING
@@ -609,16 +609,16 @@ class Catalogue:
             self._callers[caller] = self._callers.get(caller, True) and found.event is None
 
     def _is_harmless(self, raw: bytes) -> bool:
-        """Whether all that is left of a torn line comes from places that never logged anything of a sync."""
+        """Whether every rest of a torn line comes from a place in the source that never logged about a sync."""
         callers = _CALLER.findall(raw)
         return len(callers) == raw.count(b'{"') > 0 and all(
             self._callers.get(caller.decode("utf-8", "replace")) for caller in callers
         )
 
     def uses(self, log: LogName, records: Sequence[Record]) -> list[tuple[float, LicenseInUse]]:
-        """Signs among `records` that somebody used the service, or the hub, and was not refused; with their times.
+        """Evidence in `records` that somebody used the service or the hub and was not refused, with times.
 
-        Requests that were answered well and ask for no health, and audit rows of people that are no refusals.
+        These are successful requests other than health checks, and rows of users in the audit log other than refusals.
         """
         found = []
         for record, (_, event) in zip(records, self.recognise(log, records), strict=True):
@@ -630,7 +630,7 @@ class Catalogue:
         return found
 
     def _recognise_audit_rows(self, records: Sequence[Record]) -> list[Recognised]:
-        """Few rows matter: many are asked at once, as one text, which of them hold anything that is looked for."""
+        """Few rows matter: many are searched as one text for those that may contain a message."""
         found: list[Recognised] = []
         lines = records.lines if isinstance(records, Columns) else [record.raw for record in records]
         for begin in range(0, len(records), ROWS_AT_ONCE):
@@ -640,10 +640,10 @@ class Catalogue:
     def _recognise_some_audit_rows(
         self, records: Sequence[Record], begin: int, lines: Sequence[bytes]
     ) -> list[Recognised]:
-        """What the records say whose lines these are, from number `begin` on."""
+        """The meanings of the records of these lines, from number `begin` on."""
         if self._taught.get("repository_audit"):  # a site's pattern may match anything
             return [self._audit_row(records[begin + index]) for index in range(len(lines))]
-        # No row holds a NUL: however the letters change their length, as many stand before a place as rows do.
+        # No row contains a NUL, so the NULs before a match count the rows, even if lower case changes a text's length.
         text = b"\0".join(lines).decode("utf-8", "replace").lower()
         found = [_NOTHING] * len(lines)
         for wanted in self._wanted:
@@ -658,7 +658,7 @@ class Catalogue:
     def _audit_row(self, record: Record) -> Recognised:
         if type(record) is not AuditRecord:
             return _NOTHING
-        # Only what Qlik writes there: an app's name, say, must not pass for a message.
+        # Only fields that Qlik itself writes: the name of an app, for example, must not be taken for a message.
         found = self._search("repository_audit", record, f"{record.description}\n{record.message}")
         if found is _NOTHING and self._taught.get("repository_audit"):
             raw = record.raw.decode("utf-8", "replace")
@@ -680,7 +680,7 @@ _NOTHING = Recognised(UNKNOWN, None)
 _is_malformed = operator.attrgetter("malformed")
 _STALE_MESSAGES = tuple(message for message in MESSAGES if message.name == license_stale.__name__)
 SHORTEST_BEGINNING = 5
-"""Characters of a torn text from which on it is the beginning of a known wording."""
+"""Characters from which a torn text is recognised as the beginning of a known wording."""
 _CALLER = re.compile(rb'\{"caller":\s*"([^"]{1,200})"')
 _THE_WAY = re.compile(r"https?://|proxyconnect|\blookup |license\.qlik|qlikcloud", re.IGNORECASE)
 
@@ -692,7 +692,7 @@ _MACHINE_USERS = frozenset({"", "internal", "none", "not available", "0", "-"})
 
 
 def _request_answered(record: LicensesRecord) -> str:
-    """What a request that was answered well asked for, as a hash; empty for anything else."""
+    """A hash of the path of a successful request; empty for other entries."""
     text = "\n".join(texts_of(record))
     path = _PATH.search(text)
     status = record.status_code if record.status_code is not None else record.response_status_code
@@ -703,7 +703,7 @@ def _request_answered(record: LicensesRecord) -> str:
 
 
 def _row_of_a_person(record: Record) -> str:
-    """What a person did by a row of the audit log, as a hash; empty for a machine's row and for a refusal."""
+    """A hash of a user's action in the audit log; empty for rows of machines and for refusals."""
     if not isinstance(record, AuditRecord):
         return ""
     directory, user = record.user
@@ -714,17 +714,17 @@ def _row_of_a_person(record: Record) -> str:
 
 
 def _names_the_way(text: str) -> bool:
-    """Whether a network error names the backend, the way to it, or the sync: then it is about nothing else."""
+    """Whether a network error mentions the backend, the connection to it, or the sync, and so is about nothing else."""
     return _THE_WAY.search(text) is not None or trouble.speaks_of_sync(text)
 
 
 def _is_torn(raw: bytes) -> bool:
-    """Whether a line that breaks its format is a part of an entry, or parts of two."""
+    """Whether a malformed line is part of an entry, or parts of two."""
     return not raw.rstrip().endswith(b"}") or raw.count(b'{"caller"') > 1
 
 
 def catalogue_of(config: Config, file: str) -> Catalogue:
-    """The catalogue with what `config` teaches. Raises ConfigError, naming `file`, where a name is taken."""
+    """The catalogue with the messages of `config`. Raises ConfigError with the name `file` if a name is in use."""
     try:
         return Catalogue(config.messages)
     except ValueError as error:

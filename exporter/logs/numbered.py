@@ -1,4 +1,4 @@
-"""The records of one file or stream with the numbers of their lines, for people who look at lines. Knows no state."""
+"""The records of one file or stream with their line numbers, for `explain`. Uses no state."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -10,18 +10,18 @@ from exporter.logs.kinds import log_of_content
 from exporter.logs.records import Record
 
 CHUNK = 1 << 20
-"""Bytes asked for at a time."""
+"""Bytes requested at a time."""
 
 
 class UnknownLogError(Exception):
-    """The first lines do not tell which log they are of."""
+    """The first lines do not show which log this is."""
 
 
 class Line(NamedTuple):
     """One record, and where it begins."""
 
     number: int
-    """Of its first line, from 1."""
+    """The number of its first line, from 1."""
     log: LogName
     record: Record
 
@@ -29,7 +29,7 @@ class Line(NamedTuple):
 def lines_of(read: Callable[[int], bytes], log: LogName | None = None) -> Iterator[Line]:
     """The records of what `read(size)` returns until it returns nothing, each as soon as it is complete.
 
-    Which log it is, is told by the first bytes unless `log` says so. Raises UnknownLogError, and OSError from `read`.
+    Without `log`, the first bytes decide which log it is. Raises UnknownLogError, and OSError from `read`.
     """
     data, encoding = b"", encoding_of(b"")
     at_start, skipping, final = True, False, False

@@ -1,4 +1,4 @@
-"""Records: what one log says at one place, as data. Made by `logs.formats`; most are only ever columns of many."""
+"""Records: single entries of a log, as data. Made by `logs.formats`, mostly as columns of many."""
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +15,10 @@ LONGEST_TEXT = 16_384
 class Record(msgspec.Struct, kw_only=True, gc=False):
     """One record of a log.
 
-    `at` is the row's own time in seconds since 1970, None where it has no usable one: then `dated` is False, and the
-    tail gives it its predecessor's. `counts` is False for history, which restates but never counts. `malformed` says
-    that the row breaks its format; what can be recognised in it is recognised even so. `orphan` is a line that belongs
-    to no record: counted as malformed, but it is no record. `raw` is the record as it stood in the file.
+    `at`: its own time in seconds since 1970; None if it has no usable one: then `dated` is False, and the tail gives it
+    the time of its predecessor. `counts`: False for history. `malformed`: it violates its format; it is still searched
+    for messages. `orphan`: a line that belongs to no record, which is counted as malformed but not as a record. `raw`:
+    the bytes of the record in the file.
     """
 
     at: float | None = msgspec.field(default=None, name=" at ")
@@ -51,15 +51,15 @@ class LicensesRecord(Record, gc=False):
 TEXT_FIELDS = (
     "message", "error_message", "error_type", "response_error_type", "error", "msg", "err", "response_error_message",
 )  # fmt: skip
-"""Everything in an entry that can say what happened. An `info` says nothing (qlik-facts 1, trap 1)."""
+"""The fields of an entry that can say what happened. The field `info` cannot (qlik-facts 1, trap 1)."""
 KEY_FIELDS = (*TEXT_FIELDS, "level", "caller", "status_code", "response_status_code")
-"""All of an entry that its meaning depends on."""
+"""All fields of an entry that its meaning depends on."""
 texts_of: Callable[[LicensesRecord], tuple[str, ...]] = operator.attrgetter(*TEXT_FIELDS)
 meaning_key: Callable[[LicensesRecord], tuple[Any, ...]] = operator.attrgetter(*KEY_FIELDS)
 
 
 class Places(NamedTuple):
-    """Where a table's columns stand, and how many tabs a complete row has at least. -1: there is no such column."""
+    """The positions of a table's columns (-1: no such column), and the least number of tabs in a complete row."""
 
     tabs: int
     timestamp: int
@@ -74,12 +74,12 @@ class Places(NamedTuple):
 
 
 class TableRecord(Record, gc=False):
-    """A row of a tab-separated log. Its fields are taken out of `raw` only when they are asked for: few rows matter."""
+    """A row of a tab-separated log. Fields are extracted from `raw` only when needed, since few rows matter."""
 
     places: Places
 
     def field(self, place: int) -> str:
-        """The field at `place`, empty where the row has none."""
+        """The field at `place`; empty if the row has none."""
         fields = self.raw.split(b"\t")
         return fields[place].decode("utf-8", "replace")[:LONGEST_TEXT] if 0 <= place < len(fields) else ""
 
@@ -89,7 +89,7 @@ class AuditRecord(TableRecord, gc=False):
 
     @property
     def description(self) -> str:
-        """`Command=<name>;Result=<code>;ResultText=<text>`, put together where the row has only the parts."""
+        """`Command=<name>;Result=<code>;ResultText=<text>`, composed if the row has only the parts."""
         places = self.places
         text = self.field(places.description)
         if "command" in text.lower() and "result" in text.lower():
@@ -98,9 +98,9 @@ class AuditRecord(TableRecord, gc=False):
 
     @property
     def message(self) -> str:
-        """The message; of a torn row all that it holds, since its columns cannot be trusted.
+        """The message; for a torn row the whole row, since its columns cannot be trusted.
 
-        A row with more tabs than its header has one within a text: the message may be longer, or further on.
+        A row with more tabs than its header has a tab within a text: the message may be longer, or further right.
         """
         place, extra = self.places.message, self.raw.count(b"\t") - self.places.tabs
         if self.malformed and extra < 0:
@@ -133,9 +133,9 @@ class TraceRecord(TableRecord, gc=False):
 
 
 class Columns(Sequence[Record]):
-    """Whole records of one log that have usable times, by columns: few of them are ever looked at one by one.
+    """Complete, dated records of one log, stored by columns, since few of them are needed individually.
 
-    One that is asked for by its number is made then.
+    A record is made when it is accessed by its number.
     """
 
     __slots__ = ("_make", "counts", "doubtful", "keys", "lines", "times")
@@ -149,12 +149,12 @@ class Columns(Sequence[Record]):
         doubtful: Sequence[int] = (),
         counts: bool = True,
     ) -> None:
-        """`make` makes a record of its line, without its time."""
+        """`make` makes the record of a line, without its time."""
         self.lines, self.times, self._make = lines, times, make
         self.keys = keys
-        """Of the Licenses log all of each record that its meaning depends on, as far as its known keys go."""
+        """For the Licenses log: the values of each record's known keys that determine its meaning."""
         self.doubtful = doubtful
-        """The numbers of the records that may say something elsewhere, in order."""
+        """The numbers of the records whose meaning may depend on other parts, in order."""
         self.counts = counts
         """False for history."""
 
@@ -179,7 +179,7 @@ class Columns(Sequence[Record]):
         return map(self.__getitem__, range(len(self.lines)))
 
     def followed_by(self, other: "Columns") -> "Columns":
-        """These, and then `other`, which are alike."""
+        """These records followed by `other`. Requires `is_like`."""
         behind = [len(self.lines) + number for number in other.doubtful]
         return Columns(
             self.lines + other.lines,
@@ -191,12 +191,12 @@ class Columns(Sequence[Record]):
         )
 
     def is_like(self, other: "Columns") -> bool:
-        """Whether both are of the same kind, and both history or both not."""
+        """Whether both have the same kind of records, and both or neither are history."""
         return self._make == other._make and self.counts == other.counts
 
 
 def joined(first: Sequence[Any], second: Sequence[Any]) -> Sequence[Any]:
-    """All of `first`, and then all of `second`: by columns where both are."""
+    """All of `first`, then all of `second`; as columns if both are."""
     if not first or not second:
         return first or second
     if isinstance(first, Columns) and isinstance(second, Columns) and first.is_like(second):

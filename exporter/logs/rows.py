@@ -1,4 +1,4 @@
-"""Rows of the tab-separated logs: the security audit log, and the trace logs (qlik-facts 2 and 3). Total."""
+"""Rows of the tab-separated logs: the security audit log and the trace logs (qlik-facts 2 and 3). Never raises."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -16,7 +16,7 @@ _TRACE_COLUMNS = b"Sequence#\tTimestamp\tLevel\tHostname\tLogger\tThread\tId\tSe
 
 
 _USUAL: dict[type[TableRecord], bytes] = {AuditRecord: _AUDIT_COLUMNS, TraceRecord: _TRACE_COLUMNS}
-"""The header row that a file has, as far as its own does not say otherwise."""
+"""The usual header row, for columns that a file's own header does not have."""
 
 
 @lru_cache(maxsize=64)
@@ -33,7 +33,7 @@ def _places(header: bytes, usual: bytes) -> Places:
 def rows_of(
     lines: list[bytes], header: bytes | None, final: bool, kind: type[TableRecord]
 ) -> tuple[Sequence[Any], Sequence[int], int, bytes | None]:
-    """What `formats.Split` holds. A row starts with a number, and goes on over lines until it has all its tabs."""
+    """The parts of `formats.Split`. A row starts with a number and continues over lines until it has all tabs."""
     usual = _USUAL[kind]
     places = _places(header or usual, usual)
     if (whole := _whole_rows(lines, places, kind)) is not None:
@@ -77,7 +77,7 @@ def rows_of(
 
 
 def _whole_rows(lines: list[bytes], places: Places, kind: type[TableRecord]) -> Columns | None:
-    """The rows where each line is a whole one with a time, which is nearly always; None where any is not."""
+    """The rows as columns if every line is a complete row with a time, which is the usual case; None otherwise."""
     stamp, tabs = places.timestamp, places.tabs
     stamps = [
         fields[stamp]
@@ -91,7 +91,7 @@ def _whole_rows(lines: list[bytes], places: Places, kind: type[TableRecord]) -> 
 
 @lru_cache(maxsize=64)
 def _maker(kind: type[TableRecord], places: Places) -> Callable[[bytes], TableRecord]:
-    """What makes a record of a whole row."""
+    """A function that makes the record of a complete row."""
     return lambda row: kind(raw=row, places=places)
 
 

@@ -1,4 +1,4 @@
-"""Row times: the ways in which Qlik's logs write an instant. Pure."""
+"""Times in the formats of Qlik's logs. Pure."""
 
 import calendar
 import operator
@@ -8,12 +8,12 @@ from functools import lru_cache
 from typing import Any, overload
 
 EARLIEST = calendar.timegm((2000, 1, 1, 0, 0, 0))
-"""Earlier row times are no times but a zero date (hazard 111)."""
+"""Earlier times are zero dates (hazard 111)."""
 LATEST = calendar.timegm((2200, 1, 1, 0, 0, 0))
 DAY = 86_400
-"""Seconds; no offset from UTC is so large."""
+"""Seconds, larger than any offset from UTC."""
 MOST_REMEMBERED = 4096
-"""Times of each kind that are remembered."""
+"""Size of each cache."""
 
 _INSTANT = re.compile(
     r"(\d{4})-?(\d\d)-?(\d\d)[Tt ](\d\d):?(\d\d):?(\d\d)(?:[.,](\d{1,12}))? ?(?:([Zz])|([+-])(\d\d):?(\d\d)?)",
@@ -22,21 +22,21 @@ _INSTANT = re.compile(
 
 
 def instant(text: str) -> float | None:
-    """The seconds since 1970 that `text` names, or None.
+    """The time `text` in seconds since 1970, or None.
 
-    Reads `2020-01-20T08:13:32.7038396Z`, `20110805T145657.000+0200` and their mixtures (qlik-facts 1 and 2). A time
-    without an offset could be any of a day's 24 hours and is not usable.
+    Reads `2020-01-20T08:13:32.7038396Z`, `20110805T145657.000+0200` and mixtures of them (qlik-facts 1 and 2). A time
+    without an offset is ambiguous and not usable.
     """
-    # Nearly all entries of a log share their minute with the one before: only the seconds are parsed.
+    # Nearly every entry is of the same minute as the one before: then only the seconds are parsed.
     if _is_usual(text) and (known := _MINUTES.get(text[:17])) is not None:
         return known + float(text[17:-1])
     return _any_instant(text)
 
 
 def stamped(stamps: list[Any]) -> "Times | list[float | None]":
-    """What each of `stamps` names, as values of JSON name it.
+    """The times of `stamps`, which are values of JSON.
 
-    Where all are written in the usual way, only their order is looked at: one becomes an instant when it is asked for.
+    If all have the usual format, only their order is checked, and each is converted when it is accessed.
     """
     try:
         text = "".join(stamps)
@@ -58,21 +58,21 @@ def _usual_instants(stamps: list[str]) -> list[float]:
 
 
 class Times(Sequence[float]):
-    """Instants as they are written: stamps whose order is that of their texts, and what makes instants of them."""
+    """Times that are converted when accessed: stamps that sort like their texts, and functions to convert them."""
 
     __slots__ = ("_all_of", "_known", "_of", "_stamps", "in_order")
 
     def __init__(
         self, stamps: list[Any], of: Callable[[Any], float | None], all_of: Callable[[list[Any]], list[Any]]
     ) -> None:
-        """`of` and `all_of` must know each of `stamps`."""
+        """`of` and `all_of` must be able to convert each of `stamps`."""
         self._stamps, self._of, self._all_of = stamps, of, all_of
         self._known: list[float] | None = None
         self.in_order = sorted(stamps) == stamps
-        """Whether none is earlier than the one before it."""
+        """Whether they are in ascending order."""
 
     def all(self) -> list[float]:
-        """Every one of them."""
+        """All of them, converted."""
         if self._known is None:
             self._known = self._all_of(self._stamps)
         return self._known
@@ -140,7 +140,7 @@ def _day(year: int, month: int, day: int) -> int | None:
 
 
 def _epoch_instant(value: object) -> float | None:
-    # No public line has a number here; Go loggers that write one write seconds or parts of a second (inferred).
+    # No public line has a number here; Go loggers that write numbers use seconds or fractions of them (inferred).
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value)
     if isinstance(value, int | float):
@@ -154,16 +154,16 @@ _NUMBER = re.compile(r"\d{9,20}(?:\.\d{1,12})?", re.ASCII)
 
 
 _ROW_MINUTES: dict[bytes, float] = {}
-"""What `20110805T1456` would name in UTC, for each minute seen."""
+"""`20110805T1456` as a time in UTC, for each minute seen."""
 _ROW_SECONDS = {f"{second:02}".encode(): float(second) for second in range(61)}
 _ROW_RESTS: dict[bytes, float] = {}
-"""The seconds that `.000+0200` adds to it, for each fraction and offset seen."""
+"""The seconds that `.000+0200` adds to it, for each combination seen."""
 _MILLISECONDS = {f".{number:03}".encode(): number / 1000 for number in range(1000)}
 _MIDNIGHT = calendar.timegm((2020, 1, 1, 0, 0, 0))
 
 
 def row_time(text: bytes) -> float | None:
-    """What `20110805T145657.000+0200` or any other spelling names; the parts of this usual one are remembered."""
+    """The time `20110805T145657.000+0200`, or one in another format; the parts of this usual format are cached."""
     if (
         (minute := _ROW_MINUTES.get(text[:13])) is not None
         and (second := _ROW_SECONDS.get(text[13:15])) is not None
@@ -174,7 +174,7 @@ def row_time(text: bytes) -> float | None:
 
 
 def rows_stamped(stamps: list[bytes]) -> "Times | list[float | None]":
-    """What each of `stamps`, times of rows, names; see `stamped`. Texts have the order of times in one offset only."""
+    """The times of rows; see `stamped`. Their texts sort like the times only within one offset."""
     if _are_usual_rows(b"".join(stamps)) and len(offsets := {stamp[19:] for stamp in stamps}) == 1:
         offset = offsets.pop()
         if None not in {row_time(minute + b"00.000" + offset) for minute in {stamp[:13] for stamp in stamps}}:
@@ -189,7 +189,7 @@ def _any_row_time(text: bytes) -> float | None:
     if (fraction := _MILLISECONDS.get(text[15:19])) is not None:
         minute = instant(text[:13].decode("utf-8", "replace") + "00Z")
         midnight = instant("20200101T000000" + text[19:].decode("utf-8", "replace"))
-        # Near the ends of all usable times the offset decides.
+        # Near the limits of usable times the offset decides.
         if minute is not None and midnight is not None and EARLIEST + DAY <= minute < LATEST - DAY:
             for remembered in (_ROW_MINUTES, _ROW_RESTS):
                 if len(remembered) >= MOST_REMEMBERED:

@@ -1,7 +1,7 @@
-"""Whether a text speaks of trouble, of the sync, of an incoming request, or of another service of this node.
+"""Whether a text is about trouble, the sync, an incoming request, or another service of this node.
 
-Pure. These are the rules for words that no catalogue can list: a proxy answers in its own words, and Windows in the
-language of the node. What they recognise is only trouble or none; the fold decides what it means for a sync.
+Pure. These are the rules for texts that no catalogue can list: a proxy answers in its own words, and Windows in the
+language of the node. They only distinguish trouble from none; folding decides what that means for a sync.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ _FAILURE = re.compile(
     | <(?:!doctype|html|head|body)""",
     re.IGNORECASE | re.VERBOSE,
 )
-# The words of the languages that Windows is most often installed in. Found where they stand, also within a word.
+# Words of the most common display languages of Windows. They also match within a word.
 _FAILURE_ABROAD = re.compile(
     r"""fehl | ung[üu]ltig | verweiger | abgelehn | abgewies | zeit[üu]berschr | \bnicht\b | \bkein | unerreich
     | getrennt
@@ -131,24 +131,24 @@ _BEGINNINGS = frozenset(
     | {"returned", "returns", "answered", "answers", "replied", "responded", "status", "code", "https"}
     | {"falling", "fell", "back", "ended", "http", "rate", "dial", "not", "no", "tls", "wsarecv", "wsasend", "without"}
 )
-"""Words with which the failures of several words begin."""
+"""First words of failures that consist of several words."""
 
 
 @lru_cache(maxsize=1 << 15)
 def _may_fail(word: str) -> bool:
-    """Whether a text with `word` may speak of failure: most texts have no such word, and need no closer look."""
+    """Whether a text with `word` may be about a failure. Most texts have no such word and need no further check."""
     return bool(_FAILURE.search(word) or _FAILURE_ABROAD.search(word)) or word.casefold() in _BEGINNINGS
 
 
 def speaks_of_failure(text: str) -> bool:
-    """Whether `text` holds words of failure that it does not deny: `0 errors` and `nothing failed` are none."""
+    """Whether `text` contains words of failure that are not negated, as in `0 errors` or `nothing failed`."""
     if "<" not in text and not any(map(_may_fail, _WORD.findall(text))):
         return False
     return bool(_FAILURE.search(left := _DENIED_FAILURE.sub(" ", text)) or _FAILURE_ABROAD.search(left))
 
 
 def speaks_of_sync(text: str) -> bool:
-    """Whether `text` holds words of the synchronisation with the backend."""
+    """Whether `text` contains words about the synchronisation with the backend."""
     return _SYNC.search(text) is not None
 
 
@@ -169,7 +169,7 @@ _NOTHING_SAID = frozenset(
 
 
 def says_nothing(value: str) -> bool:
-    """Whether the value of an error's key says that there is none: empty, `null`, `<nil>`, `0`, `no error`."""
+    """Whether the value of an error key means that there is no error: empty, `null`, `<nil>`, `0`, `no error`."""
     return value.strip().strip("\"'.").casefold() in _NOTHING_SAID
 
 
@@ -188,7 +188,7 @@ def is_incoming(text: str) -> bool:
     return _REQUEST.search(text) is not None
 
 
-# --- where to --------------------------------------------------------------------------------------------------------
+# --- addresses --------------------------------------------------------------------------------------------------------
 
 _HOST = r"(?:\[[0-9A-Fa-f:.%\w]{2,}\]|[\w*][\w.-]*)"
 _URL_HOST = re.compile(rf"\b(?:https?|wss?|tcp)://(?:[^\s/@\"']*@)?(?P<host>{_HOST})(?::(?P<port>\d+))?", re.IGNORECASE)
@@ -200,12 +200,13 @@ _LOOPBACK = re.compile(r"(?<![\w.])(?:localhost|127(?:\.\d+){3}|::1)(?![\w.])", 
 
 
 def is_elsewhere(text: str, here: frozenset[str] = frozenset()) -> bool:
-    """Whether every address in `text` is of this node or of one of Qlik's own ports: then it is another matter.
+    """Whether every address in `text` is of this node or has one of Qlik's own ports, so that it is not about
+    the backend.
 
-    `here`: names of this node, in lower case. False where no address is named.
+    `here`: names of this node, in lower case. False if there is no address.
     """
     if "proxyconnect" in text.lower():
-        return False  # the way to the proxy, which may be on this node, is the way to the backend
+        return False  # the proxy may be on this node, and is part of the connection to the backend
     urls = list(_URL_HOST.finditer(text))
     found = urls or list(_LOOKED_UP.finditer(text)) or list(_PLAIN_HOST.finditer(text))
     if not found:
@@ -222,11 +223,11 @@ def _is_own(host: str, port: str | None, here: frozenset[str], is_url: bool) -> 
             return True
     except ValueError:
         if is_url and "." not in name and ":" not in name:
-            return True  # a name without a domain is a machine of the site's own, never the backend
+            return True  # a name without a domain is a machine of the site, never the backend
     return port is not None and int(port) in QLIK_PORTS
 
 
-# --- a contact that failed, as Go words it ---------------------------------------------------------------------------
+# --- failed requests, as Go words them ---------------------------------------------------------------------------
 
 _CONTACT = re.compile(
     r"""\b(?:Get|Head|Post|Put|Patch|Delete|Options|Connect)\b[ ]+
@@ -240,18 +241,18 @@ _PAGE = re.compile(r"invalid character '<' looking for beginning of value|<(?:!d
 
 
 def failed_contact(text: str) -> str | None:
-    """The reason behind a failed request as Go words it, `Post "https://…": REASON`; None where there is none.
+    """The reason of a failed request as Go words it, `Post "https://…": REASON`; None for other texts.
 
-    An empty reason is one, too: a proxy that refuses without a reason phrase leaves nothing behind the colon.
+    The reason may be empty: nothing follows the colon if a proxy refuses without a reason phrase.
     """
     match = _CONTACT.search(text)
     return (match["quoted"] or match["bare"] or "").strip() if match else None
 
 
 def class_of_reason(reason: str) -> ErrorClass | None:
-    """The class of a failed contact's reason where it is a proxy's or a stranger's; None where others know better.
+    """The error class of such a reason if it is that of a proxy or of another server; None otherwise.
 
-    Go words a CONNECT that the proxy refuses as the proxy's bare reason phrase (qlik-facts 1).
+    If a proxy refuses CONNECT, Go reports only the proxy's reason phrase (qlik-facts 1).
     """
     if not reason or reason.casefold().rstrip(".") in _PHRASES:
         return "proxy"
@@ -261,7 +262,7 @@ def class_of_reason(reason: str) -> ErrorClass | None:
 
 
 def answered_by_stranger(text: str) -> bool:
-    """Whether somebody answered with a page where data was expected."""
+    """Whether the response was a page where data was expected."""
     return _PAGE.search(text) is not None
 
 
@@ -271,15 +272,15 @@ _VARIABLE = re.compile(r"\"[^\"]*\"|'[^']*'|\S*[\d@\\/=]\S*")
 
 
 def wording_of(text: str) -> str:
-    """A hash that equal wordings share: numbers, addresses, paths and quoted texts do not count. Holds no text."""
+    """A hash that equal wordings share: numbers, addresses, paths and quoted texts are ignored."""
     return hash_of(" ".join(_VARIABLE.sub("#", text[:500]).casefold().split()))
 
 
 def contact_of(text: str) -> str:
-    """A hash that failures of the same contact share: who was addressed counts, from which port does not."""
+    """A hash that failures of requests to the same address share; the local port is ignored."""
     return hash_of(" ".join(re.sub(r"\S+->", " ", text[:500]).casefold().split()))
 
 
 def hash_of(text: str) -> str:
-    """A short hash, from which nobody reads the text."""
+    """A short hash that does not reveal the text."""
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""Batches: what one step of a tail found, to be folded and saved as one. Data only."""
+"""Batches: the result of one step of a tail, folded and saved as a unit. Data only."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from exporter.tail.checkpoint import FileCheckpoint, LogCheckpoint
 
 @dataclass(frozen=True)
 class Clock:
-    """The two clocks: of instants, and of spans."""
+    """The two clocks: wall time, and monotonic time for durations."""
 
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
@@ -19,7 +19,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A path that cannot be read: in words for a person at this machine."""
+    """A path that cannot be read, and why, in words for a user of this machine."""
 
     path: str
     problem: str
@@ -29,26 +29,26 @@ class Unreadable:
 
 @dataclass
 class Batch:
-    """What one step of a tail found."""
+    """The result of one step of a tail."""
 
     log: LogName
     root: str
     at: float = 0.0
-    """The instant when the step began."""
+    """When the step began."""
     records: Sequence[Any] = ()
     checkpoints: dict[str, FileCheckpoint] = field(default_factory=dict)
     """Checkpoints to save, by the file's key."""
     forgotten: set[str] = field(default_factory=set)
     """Keys of checkpoints to drop."""
     log_checkpoint: LogCheckpoint | None = None
-    """What is new in the log's checkpoint, to be merged into the one that is saved."""
+    """Changes of the log's checkpoint, to be merged into the saved one."""
     read_bytes: int = 0
     rotations: int = 0
     lost_generations: int = 0
     drained: bool = False
-    """Whether nothing that can be read was left unread."""
+    """Whether everything readable has been read."""
     caught_up: bool = False
-    """Whether the log has been read to the end found when this process first listed it."""
+    """Whether the log has been read up to the end it had when this process first listed it."""
     unreadable: tuple[Unreadable, ...] = ()
     """Set by `read_once`: what could not be read."""
     files: int = 0
@@ -56,7 +56,7 @@ class Batch:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing in it to fold or to save."""
+        """Whether there is nothing to fold or save."""
         return not (
             self.records
             or self.checkpoints

@@ -43,7 +43,7 @@ class FileCheckpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     final: bool = False
     """Whether all of it was counted and nothing more can be appended."""
     changed: float = 0.0
-    """The instant when it was last seen to grow."""
+    """When it was last seen to grow."""
     gone: float = 0.0
     """Since when it is final or lost; 0: neither."""
     lost: bool = False

@@ -10,11 +10,11 @@ QUIET_SECONDS = 30.0
 """Seconds without a change after which a possibly unfinished copy is read as it is, and a renamed or removed file is
 final (hazards 2, 41 and 51)."""
 MOST_COPIES = 10_000
-"""Paths for which it is remembered since when they are unchanged, at most."""
+"""Largest number of paths whose last change is remembered."""
 
 
 class Copies:
-    """The files that may be unfinished copies, with their status and since when it is unchanged."""
+    """The files that may be unfinished copies, with their status and the time of its last change."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -66,22 +66,22 @@ class Parsed:
         self._keys: Sequence[float] = ()
 
     def end_of(self, count: int) -> int:
-        """How many bytes after the start's offset the first `count` records end."""
+        """Where the first `count` records end, in bytes after the start's offset."""
         return self.consumed if count == len(self.records) else self._line_ends[self._starts[count] - 1]
 
     @property
     def keys(self) -> Sequence[float]:
         """The time by which each record is merged: never earlier than that of the record before it."""
         if not self._keys:
-            times: Sequence[Any] = times_of(self.records)  # `_parse` has seen to it that each has one
+            times: Sequence[Any] = times_of(self.records)  # `_parse` ensures that each has one
             in_order = isinstance(times, Times) and times.in_order
             self._keys = times if in_order else list(accumulate(times, max))
         return self._keys
 
     def up_to(self, horizon: float) -> int:
-        """How many records to hand over so that none up to `horizon` is left out."""
+        """How many records to hand over, so that those up to the time `horizon` are included."""
         if self.header != self.start.header and self.keys[self.done] <= horizon:
-            return len(self.records)  # the header row changes somewhere among them: only the one at the end is known
+            return len(self.records)  # the header row changes within them, and only the last one is known
         return bisect_right(self.keys, horizon, lo=self.done)
 
 
@@ -103,7 +103,7 @@ class Cursor:
         self.modified = at.changed
         """When the file was last modified, as far as that is reliable (hazard 76)."""
         self.bytes_since_record = 0
-        """Bytes that were read since the last record."""
+        """Bytes read since the last record."""
         self._least = SMALLEST_READ
         self._seen = (at.offset, -1)
 
@@ -143,7 +143,9 @@ class Cursor:
         if self.parsed is not None or not at.encoding:
             return at
         assert self.descriptor is not None  # noqa: S101  # the tail opens before it fills
-        last = min(at.mark or self.size, self.size) - LARGEST_READ  # what a writer may still fill is read normally
+        last = (
+            min(at.mark or self.size, self.size) - LARGEST_READ
+        )  # a hole that a writer may still fill is read normally
         offset = min(files.next_data(self.descriptor, at.offset), last)
         offset -= (offset - at.offset) % files.BLOCK  # whole characters, whatever the encoding
         if offset <= at.offset:

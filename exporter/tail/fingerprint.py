@@ -49,7 +49,7 @@ def digest(data: bytes) -> str:
 
 
 def holds(data: bytes, hashed: str, length: int) -> bool:
-    """Whether `data` are the `length` bytes with this hash."""
+    """Whether `data` consists of the `length` bytes with this hash."""
     return len(data) == length and digest(data) == hashed
 
 

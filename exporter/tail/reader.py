@@ -1,7 +1,7 @@
-"""The thread that reads all logs of one root: a drive, a share or a mount. Never two for one root.
+"""The thread that reads all logs of one root: a drive, a share or a mount. Each root has only one.
 
-Where a file system never answers, this thread hangs and nothing else does (hazards 45, 121 and 122): it is a daemon,
-so that it does not keep the process alive either.
+If a file system does not answer, only this thread hangs (hazards 45, 121 and 122). It is a daemon thread, so that it
+does not keep the process alive either.
 """
 
 import logging
@@ -14,15 +14,15 @@ from exporter.tail.batch import Batch, Clock
 from exporter.tail.tail import Tail
 
 STUCK_SECONDS = 10.0
-"""A call to the file system that has not come back for so long is told as stuck."""
+"""Seconds after which a call to the file system that has not returned is reported as stuck."""
 PAUSE_SECONDS = 1.0
-"""Wait after a failure of our own before reading restarts."""
+"""Wait after an unexpected error before reading restarts."""
 
 log = logging.getLogger("exporter.tail")
 
 
 class Assignment:
-    """What a reader is to read: tails, made in its own thread, and how often."""
+    """What a reader reads, and how often. The tails are created in the reader's thread."""
 
     def __init__(
         self,
@@ -32,8 +32,8 @@ class Assignment:
         poll_interval: float,
         discovery_interval: float,
     ) -> None:
-        """`submit` returns once the batch is folded, False if this assignment is over. `still_there`: whether what
-        is to be read still belongs to this root, found out without touching it."""
+        """`submit` returns once the batch is folded; False if this assignment has been replaced. `still_there`: whether
+        the files still belong to this root, determined without accessing them."""
         self.make_tails = tails
         self.submit = submit
         self.still_there = still_there
@@ -42,10 +42,10 @@ class Assignment:
 
 
 class Reader:
-    """Reads what it is assigned, until it is stopped."""
+    """Reads what it was assigned until it is stopped."""
 
     def __init__(self, root: Root, failed: Callable[[], None], moved: Callable[[], None], clock: Clock) -> None:
-        """`failed` is told when reading failed and restarts, `moved` when its files belong to another root now."""
+        """`failed` is called when reading failed and restarts, `moved` when the files now belong to another root."""
         self.root = root
         self.tails: Sequence[Tail] = ()
         self._failed = failed
@@ -59,7 +59,7 @@ class Reader:
         self._started = False
 
     def assign(self, assignment: Assignment) -> None:
-        """Read this from now on, instead of what was read before."""
+        """Replace the current assignment."""
         self._next = assignment
         self._wake.set()
         if not self._started:
@@ -67,18 +67,18 @@ class Reader:
             self._thread.start()
 
     def stop(self) -> None:
-        """Ask the thread to end; it may be stuck and never do."""
+        """Ask the thread to end. It may be stuck, and then never ends."""
         self._stopped.set()
         self._wake.set()
 
     def join(self, seconds: float) -> None:
-        """Wait so long for the thread to end."""
+        """Wait at most `seconds` for the thread to end."""
         if self._started:
             self._thread.join(seconds)
 
     @property
     def stuck_seconds(self) -> float:
-        """For how long a call to the file system has not come back; 0 where none is stuck."""
+        """For how long the current call to the file system has been stuck; 0 if it is not."""
         since = self._busy_since
         waited = self._clock.monotonic() - since if since is not None else 0.0
         return waited if waited >= STUCK_SECONDS else 0.0
@@ -100,7 +100,7 @@ class Reader:
                     due = [float("-inf")] * len(self.tails)
                 if assignment is not None and self._next is None:
                     wait = 0.0 if self._cycle(assignment, due) else assignment.poll_interval
-            except Exception as error:  # the one place where a fault of ours in reading is handled and counted
+            except Exception as error:  # unexpected errors of reading are handled and counted only here
                 log.error("reading failed and restarts: %s: %s", type(error).__name__, masked(str(error)))
                 assignment = None
                 self._stopped.wait(PAUSE_SECONDS)
@@ -111,7 +111,7 @@ class Reader:
         self._close()
 
     def _cycle(self, assignment: Assignment, due: list[float]) -> bool:
-        """One look at everything. Returns whether there is more to read at once."""
+        """Poll every tail once, after discovery where it is due. Returns whether there is more to read immediately."""
         more = False
         for place, tail in enumerate(self.tails):
             now = self._clock.monotonic()

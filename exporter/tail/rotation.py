@@ -22,7 +22,7 @@ from exporter.tail.tracker import Tracker
 ARCHIVE_SECONDS = 300.0
 """Seconds between searches of the archive, which is also searched when something may have been missed."""
 MOST_FIRST_SEEN = 10_000
-"""Archived files for which it is remembered when they were first seen, at most."""
+"""Largest number of archived files whose first sighting is remembered."""
 
 log = logging.getLogger("exporter.tail")
 
@@ -57,7 +57,9 @@ class RotatedSearch:
         if complete and not waiting and tracker.unreadable.count == errors_before:
             away = {file.key for file in table.files("missing") if _is_away(file, folders)}
             for path in table.finish_search(tracker.root.name, away, began, tracker.clock.wall(), batch):
-                log.warning("a rotated log file cannot be found again; its unread rest is lost: %s", masked_name(path))
+                log.warning(
+                    "a rotated log file cannot be found again; its unread records are lost: %s", masked_name(path)
+                )
         table.forget_old(tracker.clock.wall(), batch)
 
     def _search_folders(self, folders: Folders, batch: Batch) -> bool:

@@ -27,7 +27,7 @@ from exporter.tail.unreadable import UnreadablePaths
 BATCH_BYTES = 1 << 20
 """Approximate size of a batch in bytes of log; also the limit for reading ahead to merge files by time."""
 LONGEST_MERGE = 60.0
-"""Seconds that records wait, once the log was caught up, for older ones that a huge file may still contain."""
+"""Once the log has caught up: seconds that records wait for older ones that a huge file may still contain."""
 GROWING_SECONDS = 900.0
 """How long after an append a file counts as growing: longer than the usual interval of syncs, 10 minutes."""
 WATCHED_SECONDS = 3600.0
@@ -107,7 +107,7 @@ class Tail:
 
     @property
     def needs_discovery(self) -> bool:
-        """Whether something was seen to move, so that the next discovery should not wait."""
+        """Whether a file was renamed or removed, so that the next discovery should not wait."""
         return self._tracker.needs_discovery
 
     @property
@@ -117,7 +117,7 @@ class Tail:
 
     @property
     def behind(self) -> bool:
-        """Whether there is more to read at once."""
+        """Whether there is more to read immediately."""
         return any(file.cursor.busy and not file.failures for file in self._tracker.reading)
 
     def close(self) -> None:
@@ -152,7 +152,7 @@ class Tail:
         return batch
 
     def _watch(self, file: LogFile) -> None:
-        """See whether an open file still has its name."""
+        """Check whether an open file still has its name."""
         descriptor = file.cursor.descriptor
         assert descriptor is not None  # noqa: S101  # it is open
         self._tracker.heartbeat()

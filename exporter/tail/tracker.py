@@ -43,7 +43,7 @@ class Tracker:
         self.unreadable = unreadable
         self.heartbeat = heartbeat
         self.needs_discovery = True
-        """Whether something was seen to move, so that the next discovery should not wait."""
+        """Whether a file was renamed or removed, so that the next discovery should not wait."""
         self._open: dict[str, LogFile] = {}
         """Files with a handle, the one opened longest ago first."""
         self._closed: dict[str, LogFile] = {}
