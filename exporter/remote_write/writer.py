@@ -52,6 +52,9 @@ class RemoteWriter:
         self._next_try = 0.0
         """On the monotonic clock."""
         self._trouble = ""
+        """What is wrong with sending, as it was logged."""
+        self._unreadable = False
+        """Whether the last sample set could not be taken."""
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._stopped_at = 0.0
         # Daemons: neither a dead disk nor a receiver that hangs may delay the end of the process (hazard 121).
@@ -99,9 +102,11 @@ class RemoteWriter:
         samples: list[Sample] | None
         try:
             samples = list(self._samples())
+            self._unreadable = False
         except Exception as error:  # as after a scrape that fails, `up` is 0
-            _log.error("the samples for remote write cannot be taken: %s", type(error).__name__)
-            samples = None
+            if not self._unreadable:
+                _log.error("the samples for remote write cannot be taken: %s", type(error).__name__)
+            samples, self._unreadable = None, True
         target = {"job": JOB, "instance": self._instance, **self._settings.labels}
         self._put(self._sets.next(samples, target, self._monotonic() - began), at)
 
@@ -175,20 +180,20 @@ class RemoteWriter:
         self._trouble = "" if answer.verdict == "taken" else answer.sentence
 
     def _send_until_stopped(self) -> None:
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            while not self._stopping.is_set():
-                self._wake.clear()
-                pause = self._delivered(runner)
-                if not self._stopping.is_set():
-                    self._wake.wait(pause)
-            self._taker.join(max(0.0, self._stopped_at + LAST_SECONDS - time.monotonic()))
-            self._next_try = 0.0
-            self._delivered(runner)
+        while not self._stopping.is_set():
+            self._wake.clear()
+            pause = self._delivered()
+            if not self._stopping.is_set():
+                self._wake.wait(pause)
+        self._taker.join(max(0.0, self._stopped_at + LAST_SECONDS - time.monotonic()))
+        self._next_try = 0.0
+        self._delivered()
         self._queue.close()
 
-    def _delivered(self, runner: asyncio.Runner) -> float:
+    def _delivered(self) -> float:
         try:
-            return runner.run(self._deliver_in_time())
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                return runner.run(self._deliver_in_time())
         except Exception as error:  # a fault of ours: what waits is sent later
             _log.error("remote write failed: %s: %s", type(error).__name__, error)
             return LONGEST_PAUSE
