@@ -393,6 +393,18 @@ PUSH = "remote_write: {{url: 'https://h/w', labels: {{site: a}}, {}}}"
             "url: found http:// beside `headers`, expected https",
         ),
         ("remote_write: {url: 'http://h/w', authorization: {credentials: u}}", "found http:// beside `authorization`"),
+        (
+            PUSH.format("proxy_url: 'socks5://p:1'"),
+            "remote_write.proxy_url: found something else, expected http://host",
+        ),
+        (
+            PUSH.format("proxy_url: 'http://u:4711@p:1/x'"),
+            "remote_write.proxy_url: found something else, expected http",
+        ),
+        (
+            "remote_write: {url: 'http://localhost/w', proxy_url: 'http://p:1', basic_auth: {username: u, password: x}}",
+            "url: found http:// beside `basic_auth`",
+        ),
         (PUSH.format("headers: {Content-Type: x}"), "remote_write.headers: found `Content-Type`, expected the name of"),
         (PUSH.format("headers: {authorization: x}"), "found `authorization`, expected the name of a header that the"),
         (PUSH.format("headers: {'X Y': x}"), "remote_write.headers: found `X Y`, expected the name of a header"),
@@ -421,6 +433,7 @@ def test_what_remote_write_is_sent_with_never_shows(tmp_path: Path) -> None:
     for key, text in (
         ("basic_auth: {username: user4711, password: pass4711}", "user4711 pass4711"),
         (f"authorization: {{credentials_file: '{tmp_path}/token'}}", "from4711file"),
+        ("proxy_url: 'http://user4711:pass4711@proxy:3128'", "user4711 pass4711"),
     ):
         config = parse(PUSH.format(f"{key}, headers: {{X-Key: key4711}}"), "f.yml", {})
         for shown in (masked_yaml(config), redaction_of(config)(f"{text} key4711")):

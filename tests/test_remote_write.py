@@ -1,6 +1,7 @@
 """Remote write step by step: a real queue on disk, a real receiver on loopback, and a clock that the test moves."""
 
 import asyncio
+import base64
 import email.utils
 import logging
 import math
@@ -18,6 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 import trustme
+from probe_peers import answering, header, listening, proxying
 from push_receiver import Pushed, Receiver, decoded
 
 from exporter.config import RemoteWriteConfig, parse
@@ -477,6 +479,54 @@ def test_a_client_certificate_is_shown(tmp_path: Path) -> None:
         assert _answer(receiver.url, **files).verdict == "taken"
         mixed = _answer(receiver.url, **{**files, "key_file": str(other)})
         assert "are not a certificate and its unencrypted key in PEM" in mixed.sentence
+
+
+def test_a_proxy_is_used_with_its_login_and_hides_nothing_of_the_receivers_certificate(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ca = tmp_path / "ca.pem"
+    AUTHORITY.cert_pem.write_to_path(str(ca))
+    asked: list[bytes] = []
+    right = base64.b64encode("qlik:p@ß".encode())
+    with Receiver(_served("metrics.example")) as receiver:
+        way = {"metrics.example": receiver.port}
+        with listening(proxying(asked, credentials=right, ways=way)) as port:
+            url = "https://metrics.example/api/v1/write"
+
+            def answer(login: str, **tls: str) -> Any:
+                text = {"url": url, "proxy_url": f"http://{login}127.0.0.1:{port}", "tls_config": tls}
+                return asyncio.run(look(msgspec.convert(text, RemoteWriteConfig), NOON))
+
+            assert answer("qlik:p%40%C3%9F@", ca_file=str(ca)).verdict == "taken"
+            assert "is not issued by a trusted CA" in answer("qlik:p%40%C3%9F@").sentence
+            for login in ("", "qlik:wrong@"):
+                refused = answer(login, ca_file=str(ca))
+                assert (refused.verdict, "a proxy answered 407" in refused.sentence) == ("failed", True)
+        gone = answer("", ca_file=str(ca))
+        assert gone.sentence == "the proxy (remote_write.proxy_url) refuses connections"
+    assert all(b"p@" not in head for head in asked)
+    assert [head.split(b" ")[:2] for head in asked] == [[b"CONNECT", b"metrics.example:443"]] * 4
+
+
+def test_without_tls_the_proxy_gets_the_whole_address_and_its_login() -> None:
+    asked: list[bytes] = []
+    with listening(answering(b"HTTP/1.1 204 No Content\r\n\r\n", asked)) as port:
+        settings = RemoteWriteConfig(url="http://metrics.example/w", proxy_url=f"http://a:b@127.0.0.1:{port}")
+        assert asyncio.run(look(settings, NOON)).verdict == "taken"
+        settings = msgspec.structs.replace(settings, proxy_url=f"http://127.0.0.1:{port}")
+        assert asyncio.run(look(settings, NOON)).verdict == "taken"
+    assert [head.split(b" ")[1] for head in asked] == [b"http://metrics.example/w"] * 2
+    assert [header(head, b"proxy-authorization") for head in asked] == [b"Basic YTpi", None]
+
+
+@pytest.mark.parametrize("status", [403, 502, 407])
+def test_what_a_proxy_answers_itself_drops_nothing(status: int) -> None:
+    said = f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode()
+    with listening(answering(said)) as port:
+        settings = RemoteWriteConfig(url="https://metrics.example/w", proxy_url=f"http://127.0.0.1:{port}")
+        answer = asyncio.run(look(settings, NOON))
+    assert answer.verdict == "failed"
+    assert f"answered {status}" in answer.sentence
 
 
 # --- the queue

@@ -294,9 +294,16 @@ class Checks:
             raise self._error("remote_write.url", "found a user in the address, expected it in remote_write.basic_auth")
         if remote.interval < 1:
             raise self._refused("remote_write.interval", str(remote.interval), "at least 1s")
+        proxy = self._variables.address("remote_write.proxy_url", remote.proxy_url)
+        if proxy and not (
+            _is_url(proxy, "http") and urlsplit(proxy).path in ("", "/") and not re.search("[?#]", proxy)
+        ):
+            expected = "http://host:port, or http://user:${NAME}@host:port with a percent-encoded password"
+            raise self._error("remote_write.proxy_url", f"found something else, expected {expected}")
         remote = msgspec.structs.replace(
             remote,
             url=url,
+            proxy_url=proxy,
             basic_auth=self._basic_auth(remote.basic_auth),
             authorization=self._authorization(remote.authorization),
             tls_config=self._tls(remote.tls_config, encrypted=parts.scheme == "https"),
@@ -310,7 +317,7 @@ class Checks:
         given = [name for name, value in secrets.items() if value]
         if "basic_auth" in given and "authorization" in given:
             raise self._error("remote_write.authorization", "found beside `basic_auth`, expected only one of the two")
-        if given and parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        if given and parts.scheme == "http" and (proxy or not _is_loopback(parts.hostname or "")):
             problem = f"found http:// beside `{given[0]}`, expected https://: it would be sent unencrypted"
             raise self._error("remote_write.url", problem)
         for name, value in remote.labels.items():
@@ -390,7 +397,15 @@ class Checks:
 
 _OUR_HEADERS = frozenset(
     {"host", "content-encoding", "content-length", "content-type", "transfer-encoding", "connection", "user-agent"}
-    | {"authorization", "x-prometheus-remote-write-version", "expect", "te", "upgrade", "trailer"}
+    | {
+        "authorization",
+        "proxy-authorization",
+        "x-prometheus-remote-write-version",
+        "expect",
+        "te",
+        "upgrade",
+        "trailer",
+    }
 )
 """Headers of a remote write request that cannot be set, in lower case. Credentials have keys of their own."""
 _BLANK = re.compile(r"[\x00-\x20\x7f]")

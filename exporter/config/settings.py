@@ -225,6 +225,8 @@ class RemoteWriteConfig(_Settings, frozen=True, kw_only=True):
     basic_auth: BasicAuthConfig = BasicAuthConfig()
     authorization: AuthorizationConfig = AuthorizationConfig()
     tls_config: TlsConfig = TlsConfig()
+    proxy_url: str = ""
+    """The HTTP proxy on the way to the receiver; empty: none."""
     headers: dict[str, str] = {}  # msgspec copies an empty one for each instance
     labels: dict[str, str] = {}
 

@@ -42,6 +42,7 @@ def masked(config: Config) -> dict[str, Any]:
     for login, name in ((remote["basic_auth"], "username"), (remote["basic_auth"], "password"),
                         (remote["authorization"], "credentials")):  # fmt: skip
         login[name] = placeholders_of(login[name], MASK)
+    remote["proxy_url"] = _masked_address(remote["proxy_url"])
     remote["headers"] = {name: placeholders_of(value, MASK) for name, value in remote["headers"].items()}
     for probe in tree["probes"] or []:
         probe["proxy"] = MASK if probe["proxy_file"] else _masked_address(probe["proxy"])
@@ -75,7 +76,7 @@ def redaction_of(config: Config) -> Callable[[str], str]:
     ]
     remote = config.remote_write
     logins += [remote.basic_auth.username, remote.basic_auth.password, remote.authorization.credentials]
-    logins += remote.headers.values()
+    logins += [*remote.headers.values(), *_login(remote.proxy_url)]
     for secret in (config.qrs.key_password, *logins):
         shown.setdefault(secret, MASK)
     spelled = {

@@ -13,7 +13,7 @@ DROPPED_REASONS: tuple[DroppedReason, ...] = (
     "queue_full",
     "queue_unavailable",
 )
-"""Refused by the receiver: older than what it has, status 400, 401, 403 or 407, another 4xx. Not kept by the queue."""
+"""Refused by the receiver: older than what it has, status 400, 401 or 403, another 4xx. Not kept by the queue."""
 
 
 @dataclass(frozen=True)

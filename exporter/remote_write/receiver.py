@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
@@ -104,7 +105,7 @@ async def receiver(settings: RemoteWriteConfig, wall: Callable[[], float]) -> As
             except TimeoutError:
                 return Answer("failed", f"the receiver (remote_write.url) did not answer within {SEND_TIMEOUT:g} s")
             except (aiohttp.ClientError, OSError) as error:
-                return Answer("failed", _failure(error))
+                return Answer("failed", _failure(error, settings))
 
         yield post
 
@@ -116,11 +117,16 @@ async def _post(
     body: bytes,
     wall: Callable[[], float],
 ) -> Answer:
+    proxy, login = _proxy(settings.proxy_url)
+    tunnelled = settings.url.startswith("https:")  # the receiver never gets the proxy's login
     async with session.post(
         settings.url,
         data=body,
         ssl=context,
         server_hostname=settings.tls_config.server_name or None,
+        proxy=proxy,
+        proxy_headers=login if tunnelled else None,
+        headers=None if tunnelled else login,
         allow_redirects=False,
     ) as response:
         text = bytearray()
@@ -142,7 +148,9 @@ def _meaning(status: int, text: bytes, retry_after: str, now: float) -> Answer:
         return Answer("failed", f"{answered}, a redirect: is remote_write.url its final address?")
     if status == 429 or not 400 <= status <= 499:
         return Answer("failed", answered, retry_after=_seconds(retry_after, now))
-    if status in (401, 403, 407):
+    if status == 407:  # not the receiver's
+        return Answer("failed", _PROXY_LOGIN)
+    if status in (401, 403):
         return Answer("refused", f"{answered}: it does not accept the login of remote_write", "unauthorized")
     if status == 404:
         return Answer("refused", f"{answered}: is the path in remote_write.url right, and is the receiver enabled?")
@@ -177,8 +185,7 @@ def _login(settings: RemoteWriteConfig) -> dict[str, str]:
     basic, token = settings.basic_auth, settings.authorization
     if basic.username:
         password = _secret("basic_auth.password_file", basic.password_file) or basic.password
-        both = base64.b64encode(f"{basic.username}:{password}".encode()).decode()
-        return {"Authorization": f"Basic {both}"}
+        return {"Authorization": _basic(basic.username, password)}
     if credentials := _secret("authorization.credentials_file", token.credentials_file) or token.credentials:
         if not is_header_value(credentials):
             raise _FileError("remote_write.authorization.credentials_file contains a character that no header may")
@@ -222,12 +229,34 @@ def _tls_context(settings: RemoteWriteConfig) -> ssl.SSLContext:
     return context
 
 
+def _proxy(url: str) -> tuple[str | None, dict[str, str]]:
+    """The proxy's address without its login, and the header that carries the login."""
+    if not url:
+        return None, {}
+    parts = urlsplit(url)
+    address = f"http://{parts.netloc.rpartition('@')[2]}"
+    if parts.username is None:
+        return address, {}
+    return address, {"Proxy-Authorization": _basic(unquote(parts.username), unquote(parts.password or ""))}
+
+
+def _basic(user: str, password: str) -> str:
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
 # --- failures --------------------------------------------------------------------------------------------------------
 
 
-def _failure(error: Exception) -> str:
+_PROXY_LOGIN = "a proxy answered 407: it wants a login, or does not accept the one in remote_write.proxy_url"
+
+
+def _failure(error: Exception, settings: RemoteWriteConfig) -> str:
     """aiohttp's failure in our words; its own text would name the host."""
     whose = "the receiver (remote_write.url)"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        if error.status == 407:
+            return _PROXY_LOGIN
+        return f"the proxy (remote_write.proxy_url) answered {error.status}: it does not connect to the receiver"
     cause = cause_of(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         if cause.verify_code in OTHER_NAME:
@@ -241,7 +270,9 @@ def _failure(error: Exception) -> str:
     if isinstance(cause, ssl.SSLError):
         return f"no TLS connection to {whose}: {openssl_word(cause)}"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "the host in remote_write.url cannot be resolved"
+        return f"the host in remote_write.{'proxy_url' if settings.proxy_url else 'url'} cannot be resolved"
+    if settings.proxy_url and isinstance(error, aiohttp.ClientConnectorError):
+        whose = "the proxy (remote_write.proxy_url)"
     if isinstance(cause, ConnectionRefusedError):
         return f"{whose} refuses connections"
     if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
