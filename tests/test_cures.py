@@ -99,7 +99,8 @@ def findings() -> tuple[Finding, ...]:
 
 def test_the_situations_reach_every_alert_that_a_finding_names() -> None:
     source = "".join(
-        Path(module.__file__ or "").read_text("utf-8") for module in (test_verdict.sync, test_verdict.rules)
+        Path(module.__file__ or "").read_text("utf-8")
+        for module in (test_verdict.sync, test_verdict.rules, test_verdict.seat_rules, test_verdict.validity)
     )
     assert {finding.alert for finding in findings()} - {""} >= set(re.findall(r'"(QlikLicense\w+)"', source))
 

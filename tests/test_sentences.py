@@ -48,7 +48,9 @@ from exporter.verdict import Finding, judge
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "sentences.txt"
-VERDICT = ("verdict/rules.py", "verdict/sync.py", "verdict/evidence.py", "verdict/phrases.py", "verdict/judging.py")
+VERDICT = tuple(
+    f"verdict/{name}.py" for name in ("rules", "validity", "seats", "sync", "evidence", "phrases", "judging")
+)
 COMMANDS = ("commands/diagnose.py", "commands/probe.py", "commands/check.py")
 
 

@@ -36,7 +36,8 @@ from exporter.probes import REASONS
 from exporter.products import NPRINTING, QLIKVIEW
 from exporter.qrs import AccessType, LicenseOverview, UnusedOverview, UnusedSeats
 from exporter.status import License, Status
-from exporter.verdict import LIMITS, VERDICTS, WORST_FIRST, Judgement, judge, limits_of, rules, sync
+from exporter.verdict import LIMITS, VERDICTS, WORST_FIRST, Judgement, judge, limits_of, rules, sync, validity
+from exporter.verdict import seats as seat_rules
 
 GOOD = syncs(NOON - 2 * HOUR, NOON - 10 * MINUTE)
 REACHED = [history([result(NOON - 30)])]
@@ -750,7 +751,7 @@ def test_the_patience_is_that_of_the_shipped_alerts(alert, seconds):
 
 def test_every_alert_that_a_finding_names_is_shipped():
     named = set()
-    for module in (sync, rules):
+    for module in (sync, rules, seat_rules, validity):
         named |= set(re.findall(r'"(QlikLicense\w+)"', Path(module.__file__).read_text(encoding="utf-8")))
     assert len(named) > 15
     assert named <= set(shipped_alerts())

@@ -143,9 +143,8 @@ class Cursor:
         if self.parsed is not None or not at.encoding:
             return at
         assert self.descriptor is not None  # noqa: S101  # the tail opens before it fills
-        last = (
-            min(at.mark or self.size, self.size) - LARGEST_READ
-        )  # a hole that a writer may still fill is read normally
+        # A hole that a writer may still fill is read normally.
+        last = min(at.mark or self.size, self.size) - LARGEST_READ
         offset = min(files.next_data(self.descriptor, at.offset), last)
         offset -= (offset - at.offset) % files.BLOCK  # whole characters, whatever the encoding
         if offset <= at.offset:
