@@ -18,22 +18,13 @@ import aiohttp
 
 from exporter.config import QrsConfig
 from exporter.connections import connections
-from exporter.qrs.answers import (
-    ACCESS,
-    LICENSE,
-    SEATS,
-    CountName,
-    HolderCount,
-    filters_at,
-    holder_filters,
-    overview_of,
-    unused_of,
-)
+from exporter.qrs.answers import ACCESS, LICENSE, overview_of
 from exporter.qrs.certificates import server_name_of, tls_context
 from exporter.qrs.endpoint import Endpoint, repository, sessions
 from exporter.qrs.failure import QrsError, connection_failure, no_json, unwanted_status
 from exporter.qrs.overview import AccessTypeName, LicenseOverview, UnusedOverview
 from exporter.qrs.people import FULL, Holder, Rows, holder_of
+from exporter.qrs.unused import SEATS, CountName, HolderCount, filters_at, holder_filters, unused_of
 from exporter.threads import in_thread
 
 READ_TIMEOUT = 15.0
