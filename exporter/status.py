@@ -145,6 +145,16 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """Metric names that seem to be about licenses."""
 
 
+class RemoteWrite(msgspec.Struct, frozen=True, kw_only=True):
+    """What is pushed."""
+
+    highest_sent: float | None
+    """Time of the newest samples that the receiver has taken; None: none since the start."""
+    pending: int
+    """Samples that wait."""
+    oldest_pending: float | None
+
+
 class Probed(msgspec.Struct, frozen=True, kw_only=True):
     """One probe that ended."""
 
@@ -241,6 +251,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     qrs: Qrs | None
     service: Service | None
     """What the Licenses service itself answers; None if `licenses_service` is not enabled."""
+    remote_write: RemoteWrite | None
+    """None if nothing is pushed."""
     state_last_save: float | None
     component_failures: dict[str, int]
 
@@ -265,6 +277,7 @@ def status(seen: Observation, people: bool = False) -> Status:
         probes=tuple(_probe(history, seen.state.probe_success, shown) for history in seen.probes),
         qrs=_qrs(seen.qrs, seen.now, shown) if seen.qrs is not None else None,
         service=_service(seen.service, shown) if seen.service is not None else None,
+        remote_write=_made(RemoteWrite, seen.remote_write) if seen.remote_write is not None else None,
         component_failures=dict(seen.component_failures),
     )
 

@@ -37,6 +37,7 @@ from exporter.config import LicenseConfig
 from exporter.events import LOG_NAMES
 from exporter.observation import LogFigures, Observation
 from exporter.qrs import AccessType, LicenseOverview, UnusedOverview, UnusedSeats
+from exporter.remote_write.figures import RemoteWriteFigures
 from exporter.status import Status, events_of, status, status_of
 from exporter.web.page import REFRESH, SCRIPT, STYLE, page_of
 
@@ -195,6 +196,18 @@ def test_a_probes_certificate_clock_and_stages_and_what_was_bought_are_shown():
         "state saved 9 s ago",
     ):
         assert told in text, told
+
+
+def test_what_is_pushed_and_what_waits_is_shown():
+    assert status_of(healthy())["remote_write"] is None
+    pushes = RemoteWriteFigures(pending=150, oldest_pending=NOON - 400, highest_sent=NOON - 430)
+    text = page_of(replace(healthy(), remote_write=pushes))
+    assert "samples of 7 min ago were pushed" in text
+    assert "samples since 7 min ago wait to be pushed; the log and <code>check</code> say why" in text
+    data = status_of(replace(healthy(), remote_write=pushes))["remote_write"]
+    assert data == {"highest_sent": NOON - 430, "pending": 150, "oldest_pending": NOON - 400}
+    well = page_of(replace(healthy(), remote_write=replace(pushes, oldest_pending=NOON - 1)))
+    assert "wait to be pushed" not in well
 
 
 def test_a_probe_that_is_not_judged_is_shown_as_such_with_the_reason_and_the_last_success_of_before():

@@ -737,3 +737,11 @@ def test_the_disk_gets_back_what_was_removed(tmp_path: Path) -> None:
         queue.remove(batch)
     queue.close()
     assert (tmp_path / "q.db").stat().st_size < 100_000
+
+
+def test_its_libraries_are_loaded_only_if_it_is_configured() -> None:
+    program = (
+        "import sys, exporter.app; print([name for name in ('google.protobuf', 'cramjam') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -22,6 +22,8 @@ PATIENCE = 20
 """Seconds that an update of the page may take."""
 REFRESH = 60
 """Seconds after which the page reloads itself."""
+PUSHES_LATE = 120.0
+"""Seconds for which samples may wait before the page says so."""
 
 STYLE = files("exporter.web").joinpath("page.css").read_text("utf-8")
 SCRIPT = files("exporter.web").joinpath("page.js").read_text("utf-8")
@@ -490,6 +492,12 @@ def _footer(status: Status) -> str:
         facts.append(f"state saved {ago(status.state_last_save, status.now)}")
     elif status.started is not None:
         facts.append("the state cannot be saved; counters are not updated")
+    if pushed := status.remote_write:
+        if pushed.highest_sent is not None:
+            facts.append(f"samples of {ago(pushed.highest_sent, status.now)} were pushed")
+        if pushed.oldest_pending is not None and status.now - pushed.oldest_pending > PUSHES_LATE:
+            since = ago(pushed.oldest_pending, status.now)
+            facts.append(f"samples since {since} wait to be pushed; the log and <code>check</code> say why")
     failed = {part: number for part, number in status.component_failures.items() if number}
     if failed:
         facts.append("restarted: " + ", ".join(f"{part} {count(number, 'time')}" for part, number in failed.items()))
