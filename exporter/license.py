@@ -300,6 +300,12 @@ class LicenseState(msgspec.Struct, kw_only=True):
             )
         elif not records.counts:
             return
+        elif recognised:  # nearly all are the same
+            usual = recognised[-1]
+            others = [one for one in recognised if one is not usual]
+            counters.messages[usual[0]] = counters.messages.get(usual[0], 0) + len(recognised) - len(others)
+            counters.records += len(recognised) - len(others)
+            messages = map(_message_of, others)
         for message, number in Counter(messages).items():
             counters.messages[message] = counters.messages.get(message, 0) + number
             counters.records += number

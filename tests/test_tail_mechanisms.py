@@ -168,7 +168,7 @@ def test_much_is_asked_for_where_much_is_expected_and_little_where_a_file_is_idl
 
     monkeypatch.setattr(files, "read_at", read_at)
     driven.tick(polls=1)
-    assert max(asked) >= 1 << 20
+    assert max(asked) >= 1 << 17
     asked.clear()
     driven.tick(polls=1)
     assert max(asked) < 100_000

@@ -76,12 +76,11 @@ class Shape:
             if field.name in fields
         ]
         unknown = [
-            (f"other{number}", _Plain, msgspec.field(name=key, default=None))
-            for number, key in enumerate(sorted(others))
+            (f"other{number}", _Plain, msgspec.field(name=key, default=None)) for number, key in enumerate(others)
         ]
-        entry = msgspec.defstruct(
-            "Entry", [("timestamp", str), *known, *unknown], kw_only=True, gc=False, forbid_unknown_fields=True
-        )
+        # The published lines have their keys in this order (qlik-facts 1): msgspec is fastest in the same.
+        of_all = sorted([*known, *unknown, ("timestamp", str, msgspec.field())], key=lambda one: one[2].name or one[0])
+        entry = msgspec.defstruct("Entry", of_all, kw_only=True, gc=False, forbid_unknown_fields=True)
         self.decode = msgspec.json.Decoder(entry).decode
         self.key: Callable[[Any], tuple[Any, ...]] = operator.attrgetter(*kept)
         self.texts = sum(field in TEXT_FIELDS for field in kept)

@@ -4,6 +4,8 @@ Lines end with LF only (hazard 55), and only complete lines are returned (hazard
 on how a stream is divided into reads.
 """
 
+from collections.abc import Callable
+from functools import partial
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
@@ -27,8 +29,8 @@ class Framed(NamedTuple):
 
     lines: list[bytes]
     """Complete lines in UTF-8, without line end, NULs and byte order mark."""
-    ends: list[int]
-    """For each line the offset of its end."""
+    ends: Callable[[], list[int]]
+    """Computes for each line the offset of its end, which is rarely needed."""
     consumed: int
     """How many of the bytes were consumed."""
     skipping: bool
@@ -64,10 +66,10 @@ def frame(data: bytes, encoding: Encoding, *, at_start: bool, skipping: bool, fi
     if skipping:
         begin = _after_line_end(data, encoding) if wide else data.find(b"\n") + 1
         if not begin:
-            return Framed([], [], len(data) - (len(data) % 2 if wide and not final else 0), not final)
+            return Framed([], list, len(data) - (len(data) % 2 if wide and not final else 0), not final)
     body = data[begin:] if begin else data
-    raw, ends = _split_wide(body, encoding) if wide else _split(body)
-    rest_at = ends[-1] if ends else 0
+    raw, rest_at = _split_wide(body, encoding) if wide else _split(body)
+    ends = partial(_line_ends, body, encoding, begin)
     rest = body[rest_at:]
     consumed = rest_at
     skipping = False
@@ -75,33 +77,36 @@ def frame(data: bytes, encoding: Encoding, *, at_start: bool, skipping: bool, fi
         consumed = len(body) - (len(body) % 2 if wide and not final else 0)
         if final or rest != bytes(len(rest)):
             raw.append(rest[:LONGEST_LINE])
-            ends.append(consumed)
+            ends = partial(_line_ends, body, encoding, begin, consumed)
             skipping = not final
         # else: a hole of NULs (power loss, a sparse file) in front of the next line, not a line (hazards 21 and 22)
-    if begin:
-        ends = [begin + end for end in ends]
     lines = _cleaned(raw, body, encoding, at_start)
     if b"\r" in body:
         lines = [line.removesuffix(b"\r") for line in lines]
     return Framed(lines, ends, begin + consumed, skipping)
 
 
-def _split(body: bytes) -> tuple[list[bytes], list[int]]:
-    """The complete lines, and where each ends."""
+def _split(body: bytes) -> tuple[list[bytes], int]:
+    """The complete lines, and where the last one ends."""
     raw = body.split(b"\n")
-    raw.pop()
-    return raw, list(accumulate(map((1).__add__, map(len, raw))))
+    return raw, len(body) - len(raw.pop())
 
 
-def _split_wide(body: bytes, encoding: Encoding) -> tuple[list[bytes], list[int]]:
+def _split_wide(body: bytes, encoding: Encoding) -> tuple[list[bytes], int]:
     raw: list[bytes] = []
-    ends: list[int] = []
     begin = 0
     while end := _after_line_end(body, encoding, begin):
         raw.append(body[begin : end - 2])
-        ends.append(end)
         begin = end
-    return raw, ends
+    return raw, begin
+
+
+def _line_ends(body: bytes, encoding: Encoding, begin: int, last: int = 0) -> list[int]:
+    """Where the whole lines of `body` end, and a `last` one that has no line end, counted from `begin` before it."""
+    wide = encoding.startswith("utf-16")
+    raw, _ = _split_wide(body, encoding) if wide else _split(body)
+    ends = accumulate([len(line) + (2 if wide else 1) for line in raw], initial=begin)
+    return [*ends, *([begin + last] if last else [])][1:]
 
 
 def _after_line_end(body: bytes, encoding: Encoding, begin: int = 0) -> int:

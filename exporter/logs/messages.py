@@ -45,6 +45,8 @@ UNKNOWN = "unknown"
 CACHED_TEXTS = 16_384
 """Largest number of distinct texts of the Licenses log whose meaning is cached."""
 
+REFUSED = "denied"
+"""What several texts of the audit log hold: rows are searched for it instead of for each of these texts."""
 ROWS_AT_ONCE = 256
 """Rows of the audit log that are searched as one text: they should fit into a processor's cache."""
 
@@ -410,6 +412,7 @@ class Catalogue:
         self._known = {log: _by_certainty(log, "seen") for log in LOG_NAMES}
         self._guessed = {log: _by_certainty(log, "inferred", "design") for log in LOG_NAMES}
         texts = {text for message in MESSAGES if message.log == "repository_audit" for text in message.texts}
+        texts = {REFUSED if REFUSED in text else text for text in texts}
         self._wanted = [text for text in texts if not any(other in text for other in texts - {text})]
         self._cache: dict[tuple[Any, ...], Recognised] = {}
         self._callers: dict[str, bool] = {}
@@ -434,18 +437,10 @@ class Catalogue:
 
     def _recognise_trace_rows(self, records: Sequence[Record]) -> list[Recognised]:
         """Few loggers are about licenses; for rows of the others only the logger is read."""
-        one = records[0] if len(records) else None
-        place = one.places.logger if type(one) is TraceRecord else -1
-        if (
-            not isinstance(records, Columns)
-            or type(one) is not TraceRecord
-            or not 0 <= place <= one.places.tabs
-            or self._taught.get("repository_trace")
-        ):
+        if not isinstance(records, Columns) or not records.keys or self._taught.get("repository_trace"):
             return [self._trace_row(record) if type(record) is TraceRecord else _NOTHING for record in records]
         found: list[Recognised] = []
-        for index, line in enumerate(records.lines):
-            logger = line.split(b"\t", place + 1)[place]
+        for index, logger in enumerate(records.keys):
             known = self._loggers.get(logger)
             if known is None:
                 known = self._trace_row(cast("TraceRecord", records[index]))

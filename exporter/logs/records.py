@@ -145,14 +145,16 @@ class Columns(Sequence[Record]):
         lines: list[bytes],
         times: Times,
         make: Callable[[bytes], Record],
-        keys: list[tuple[Any, ...]],
+        keys: list[Any],
         doubtful: Sequence[int] = (),
         counts: bool = True,
     ) -> None:
         """`make` makes the record of a line, without its time."""
         self.lines, self.times, self._make = lines, times, make
         self.keys = keys
-        """For the Licenses log: the values of each record's known keys that determine its meaning."""
+        """For the Licenses log: the values of each record's known keys that determine its meaning. For a trace log: the
+        logger of each row.
+        """
         self.doubtful = doubtful
         """The numbers of the records whose meaning may depend on other parts, in order."""
         self.counts = counts

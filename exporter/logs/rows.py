@@ -78,15 +78,25 @@ def rows_of(
 
 def _whole_rows(lines: list[bytes], places: Places, kind: type[TableRecord]) -> Columns | None:
     """The rows as columns if every line is a complete row with a time, which is the usual case; None otherwise."""
-    stamp, tabs = places.timestamp, places.tabs
-    stamps = [
-        fields[stamp]
-        for line in lines
-        if line.count(b"\t") >= tabs >= stamp and (fields := line.split(b"\t", stamp + 1))[0].isdigit()
-    ]
-    if not lines or len(stamps) < len(lines) or not isinstance(times := rows_stamped(stamps), Times):
+    stamp, logger, tabs = places.timestamp, places.logger, places.tabs
+    if not lines or not 0 <= stamp <= tabs:
         return None
-    return Columns(lines, times, _maker(kind, places), [])
+    stamps, loggers = [], []
+    if kind is TraceRecord and 0 <= logger <= tabs:
+        some = max(stamp, logger) + 1
+        for line in lines:
+            if line.count(b"\t") >= tabs and (fields := line.split(b"\t", some))[0].isdigit():
+                stamps.append(fields[stamp])
+                loggers.append(fields[logger])
+    else:
+        stamps = [
+            fields[stamp]
+            for line in lines
+            if line.count(b"\t") >= tabs and (fields := line.split(b"\t", stamp + 1))[0].isdigit()
+        ]
+    if len(stamps) < len(lines) or not isinstance(times := rows_stamped(stamps), Times):
+        return None
+    return Columns(lines, times, _maker(kind, places), loggers)
 
 
 @lru_cache(maxsize=64)

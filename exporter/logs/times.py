@@ -63,12 +63,16 @@ class Times(Sequence[float]):
     __slots__ = ("_all_of", "_known", "_of", "_stamps", "in_order")
 
     def __init__(
-        self, stamps: list[Any], of: Callable[[Any], float | None], all_of: Callable[[list[Any]], list[Any]]
+        self,
+        stamps: list[Any],
+        of: Callable[[Any], float | None],
+        all_of: Callable[[list[Any]], list[Any]],
+        in_order: bool | None = None,
     ) -> None:
-        """`of` and `all_of` must be able to convert each of `stamps`."""
+        """`of` and `all_of` must be able to convert each of `stamps`. `in_order`: whether they are, if known."""
         self._stamps, self._of, self._all_of = stamps, of, all_of
         self._known: list[float] | None = None
-        self.in_order = sorted(stamps) == stamps
+        self.in_order = sorted(stamps) == stamps if in_order is None else in_order
         """Whether they are in ascending order."""
 
     def all(self) -> list[float]:
@@ -86,7 +90,7 @@ class Times(Sequence[float]):
     def __getitem__(self, place: slice) -> "Times": ...
     def __getitem__(self, place: int | slice) -> "float | Times":
         if isinstance(place, slice):
-            return Times(self._stamps[place], self._of, self._all_of)
+            return Times(self._stamps[place], self._of, self._all_of, self.in_order or None)
         if self._known is not None:
             return self._known[place]
         at = self._of(self._stamps[place])
@@ -97,7 +101,9 @@ class Times(Sequence[float]):
         return iter(self.all())
 
     def __add__(self, other: "Times") -> "Times":
-        return Times(self._stamps + other._stamps, self._of, self._all_of)
+        follows = not other._stamps or self._stamps[-1:] <= other._stamps[:1]
+        in_order = self.in_order and other.in_order and follows
+        return Times(self._stamps + other._stamps, self._of, self._all_of, in_order)
 
 
 _USUAL = r"[0-9T:-]{17}(?:[0-5][0-9]|60)\.[0-9]{1,12}"

@@ -22,8 +22,8 @@ SMALLEST_READ = 4 * 1024
 """Smallest number of bytes requested in one read."""
 SMALL_READ = 64 * 1024
 """Bytes requested in one read if little is expected."""
-LARGEST_READ = framing.LONGEST_LINE
-"""Largest number of bytes requested in one read."""
+LARGEST_READ = 128 * 1024
+"""Bytes requested in one read if much is expected: what is made of them stays in a processor's cache."""
 TURN_BYTES = 1 << 20
 """Bytes without a record that are read from a file in one poll, before the other files of its log have their turn."""
 OPEN_SECONDS = 5.0
@@ -61,13 +61,17 @@ class Parsed:
         self.skipping = framed.skipping
         self.done = 0
         """How many of the records were handed over."""
-        self._line_ends = framed.ends
+        self._ends = framed.ends
+        self._line_ends: list[int] = []
         self._starts = split.starts
         self._keys: Sequence[float] = ()
 
     def end_of(self, count: int) -> int:
         """Where the first `count` records end, in bytes after the start's offset."""
-        return self.consumed if count == len(self.records) else self._line_ends[self._starts[count] - 1]
+        if count == len(self.records):
+            return self.consumed
+        self._line_ends = self._line_ends or self._ends()
+        return self._line_ends[self._starts[count] - 1]
 
     @property
     def keys(self) -> Sequence[float]:
@@ -144,7 +148,7 @@ class Cursor:
             return at
         assert self.descriptor is not None  # noqa: S101  # the tail opens before it fills
         # A hole that a writer may still fill is read normally.
-        last = min(at.mark or self.size, self.size) - LARGEST_READ
+        last = min(at.mark or self.size, self.size) - framing.LONGEST_LINE
         offset = min(files.next_data(self.descriptor, at.offset), last)
         offset -= (offset - at.offset) % files.BLOCK  # whole characters, whatever the encoding
         if offset <= at.offset:
@@ -190,7 +194,7 @@ class Cursor:
                 at = msgspec.structs.replace(at, mark=0)
                 self.behind = True
             elif not at_end:
-                self._least = min(wanted * 4, LARGEST_READ)
+                self._least = min(wanted * 4, framing.LONGEST_LINE)
             return at, self.behind
         self._least = SMALLEST_READ
         if encoding != at.encoding:
@@ -226,7 +230,7 @@ class Cursor:
         consumed = framed.consumed
         if split.open_lines:
             first_open = len(framed.lines) - split.open_lines
-            opened_at = framed.ends[first_open - 1] if first_open else 0
+            opened_at = framed.ends()[first_open - 1] if first_open else 0
             if quiet or consumed - opened_at >= OPEN_BYTES:
                 split = formats.split(at.log, framed.lines, at.header, True)
             else:
