@@ -132,13 +132,13 @@ class Exporter:
             service=self._service,
             remote_write=self._remote_write.figures if self._remote_write else None,
             started=self._started,
-            first_started=ledger.first_start,
-            covered_since=ledger.first_start,
+            first_started=ledger.saving.first_start,
+            covered_since=ledger.saving.first_start,
             journal=self._journal,
             component_failures={**self._failures, **ledger.component_failures},
-            state_last_save=ledger.last_save,
-            state_reset=ledger.reset,
-            state_save_failures=ledger.save_failures,
+            state_last_save=ledger.saving.last_save,
+            state_reset=ledger.saving.reset,
+            state_save_failures=ledger.saving.failures,
             reload_successful=self._reload_successful and not self._security.refused,
             reload_success=self._reload_success,
         )
@@ -174,7 +174,7 @@ class Exporter:
         """Whether every log has been read to the end found when this process first listed it, and what is wrong."""
         waiting = [log for log, figures in self._ledger.figures().items() if not figures.listed]
         amiss = [f"not yet read to the end: {', '.join(waiting)}"] if waiting else []
-        if not self._ledger.saves:
+        if not self._ledger.saving.works:
             amiss.append("the state cannot be saved; counters are not updated")
         return not waiting, "; ".join(amiss)
 

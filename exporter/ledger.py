@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from exporter.codec import Checkpoints, encoded, restored
+from exporter.codec import Checkpoints
 from exporter.config import Config
 from exporter.events import LogName, OutsideEvent, SettleDue
 from exporter.license import LicenseState, Recognised, Rules, new_state
 from exporter.observation import LogFigures
 from exporter.placement import Placement
-from exporter.store import BUSY_SECONDS, Store, StoreError, StoreLockedError
+from exporter.saving import Saving
+from exporter.store import BUSY_SECONDS, StoreError, StoreLockedError
 from exporter.tail.batch import Batch, Clock
 
 MOST_EVENTS = 10_000
@@ -86,8 +87,6 @@ class Ledger:
         meanings once it is folded; `restarted` is called before the same records are read again; `step` is called with
         the name of each step of a commit, for tests that stop the process there. Raises StoreLockedError.
         """
-        self._path = path
-        self._store: Store | None = None
         self._rules = rules
         self._noted = noted
         self._restarted = restarted
@@ -95,11 +94,8 @@ class Ledger:
         self._pace = pace
         self._step = step
         self.published = Published(new_state(), None)
-        self.last_save: float | None = None
-        self._saved_at = float("-inf")
-        self.save_failures = 0
+        self.saving = Saving(path, self._clock, pace.save, pace.busy)
         self._faults = 0
-        self._unsaved = True  # a first save shows whether saving works before anything is counted
         self._folding = threading.Lock()
         """Held while state, checkpoints and placement change together; never during access to files."""
         self._checkpoints = Checkpoints()
@@ -118,21 +114,6 @@ class Ledger:
             raise self._refusal
 
     # --- for the application -----------------------------------------------------------------------------------------
-
-    @property
-    def first_start(self) -> float | None:
-        """When this state file was first used; None until it is open."""
-        return self._store.first_start if self._store else None
-
-    @property
-    def reset(self) -> float | None:
-        """When the earlier counts were last found to be lost or outdated; None: never, or not known yet."""
-        return self._store.reset if self._store else None
-
-    @property
-    def saves(self) -> bool:
-        """Whether the last attempt to save succeeded."""
-        return not self._unsaved
 
     @property
     def component_failures(self) -> dict[str, int]:
@@ -230,12 +211,12 @@ class Ledger:
         while True:
             with self._wake:
                 if not self._tasks and not self._stopping and not self._place_anew:
-                    self._wake.wait(self._pace.retry if self._unsaved else self._until_due())
+                    self._wake.wait(self.saving.seconds_until_due() if self.saving.works else self._pace.retry)
                 tasks = list(self._tasks)
                 self._tasks.clear()
                 stopping, place, self._place_anew = self._stopping, self._place_anew, False
             try:
-                if tasks or self._unsaved or stopping or self._until_due() <= 0:
+                if tasks or not self.saving.works or stopping or self.saving.seconds_until_due() <= 0:
                     self._commit(tasks)
                 if place and not stopping:
                     self._place()
@@ -252,77 +233,36 @@ class Ledger:
                 for task in tasks:
                     task.done.set()
             if stopping and not self._tasks:
-                if self._store:
-                    self._store.close()
+                self.saving.close()
                 return
-
-    def _until_due(self) -> float:
-        return self._saved_at + self._pace.save - self._clock.monotonic()
 
     def _commit(self, tasks: list[_Task]) -> None:
         """Open the state file if it is not open yet; then fold, save and publish, in this order."""
-        if self._store is None:
-            self._tried(self._open)
+        try:
+            self.saving.open(self._adopt, self._restarted)
+        except StoreError as error:
+            if isinstance(error, StoreLockedError) and not self._tried_first.is_set():
+                raise
+            self.saving.failed(error)
         now = self._clock.wall()
         with self._folding:
             state = self._folded(tasks, now)
             self._step("folded")
-            values = encoded(state, self._store.state if self._store else ())
+            values = self.saving.encoded(state)
             for task in tasks:
                 if isinstance(task.work, Batch) and task.accepted:
                     self._checkpoints.keep(task.work)
             self.published = Published(state, self.published.counted)
-        store, checkpoints = self._store, self._checkpoints
-        if store is None or not self._tried(lambda: store.save(values, checkpoints.unsaved, checkpoints.forgotten)):
-            return
-        self._step("saved")
-        if self._unsaved and self.save_failures:
-            log.info("the state file can be saved again")
-        self._unsaved = False
-        checkpoints.saved()
-        self.last_save, self._saved_at = now, self._clock.monotonic()
-        self.published = Published(state, state)
-        self._step("exposed")
+        if self.saving.save(values, self._checkpoints, now):
+            self._step("saved")
+            self.published = Published(state, state)
+            self._step("exposed")
 
-    def _tried(self, act: Callable[[], None]) -> bool:
-        """Whether `act` on the state file succeeded. A failure is counted, and logged once until saving works again."""
-        try:
-            act()
-        except StoreError as error:
-            if isinstance(error, StoreLockedError) and not self._tried_first.is_set():
-                raise
-            self.save_failures += 1
-            if self.save_failures == 1 or not self._unsaved:
-                log.error("%s; until then gauges are updated, counters are not", error)
-            self._unsaved = True
-            return False
-        return True
-
-    def _open(self) -> None:
-        """Open the state file. Its content replaces what was folded without it, since that is incomplete.
-
-        If it is empty, everything folded since the start is saved to it: none of that is history.
-        Raises StoreError.
-        """
-        store = Store(self._path, self._clock.wall, self._pace.busy)
-        try:
-            try:
-                found = restored(store.state, store.files)
-            except ValueError as error:
-                store.start_anew(f"is damaged: {error}")
-                found = None
-        except BaseException:
-            store.close()
-            raise
-        if found is not None:
-            state, checkpoints = found
-            with self._folding:
-                self.published, self._checkpoints = Published(state, state), checkpoints
-                self._placement.void()  # batches in progress belong to the replaced state
-                self._place_anew = self._config is not None
-        self._store = store
-        if found is not None:
-            self._restarted()
+    def _adopt(self, state: LicenseState, checkpoints: Checkpoints) -> None:
+        with self._folding:
+            self.published, self._checkpoints = Published(state, state), checkpoints
+            self._placement.void()  # batches in progress belong to the replaced state
+            self._place_anew = self._config is not None
 
     # --- folding -----------------------------------------------------------------------------------------------------
 

@@ -147,7 +147,7 @@ def test_while_saving_fails_gauges_go_on_counters_wait_and_recovery_is_automatic
     ledger.start(_config(folder))
     _append(folder, "app.txt", "1\n")
     _until(lambda: _counted(ledger) == 1, "the first line counted")
-    saved = ledger.last_save
+    saved = ledger.saving.last_save
     other = sqlite3.connect(folder / "state" / "state.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     _append(folder, "app.txt", "2\n3\n")
@@ -156,8 +156,8 @@ def test_while_saving_fails_gauges_go_on_counters_wait_and_recovery_is_automatic
     _until(lambda: ledger.published.state.last_attempt, "gauges follow")
     assert _counted(ledger) == 1
     assert ledger.published.counted.last_attempt is None
-    assert ledger.last_save == saved
-    _until(lambda: ledger.save_failures >= 3, "each failure counted")
+    assert ledger.saving.last_save == saved
+    _until(lambda: ledger.saving.failures >= 3, "each failure counted")
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
     other.execute("ROLLBACK")
     other.close()
@@ -348,9 +348,9 @@ def test_reading_that_dies_begins_anew_and_is_counted(folder: Path, monkeypatch:
 def test_the_state_is_saved_every_five_minutes_also_when_nothing_changes(folder: Path) -> None:
     ledger = _ledger(folder, pace=Pace(save=0.2))
     ledger.start(_config(folder))
-    first = ledger.last_save
+    first = ledger.saving.last_save
     assert first is not None
-    _until(lambda: (ledger.last_save or 0) > first + 0.5, "saved again and again")
+    _until(lambda: (ledger.saving.last_save or 0) > first + 0.5, "saved again and again")
     ledger.stop()
 
 
@@ -398,7 +398,7 @@ def test_a_state_of_the_wrong_shape_is_set_aside(folder: Path, caplog: pytest.Lo
         caplog.clear()
         _of_an_older_release(folder, sql)
         ledger = _ledger(folder)
-        assert ledger.reset is not None
+        assert ledger.saving.reset is not None
         assert "is damaged" in caplog.text
         ledger.stop()
 
@@ -414,7 +414,7 @@ def test_states_of_an_older_release_take_defaults_for_what_they_lack(folder: Pat
     )
     ledger = _ledger(folder)
     assert ledger.published.counted.key == key
-    assert ledger.reset is None
+    assert ledger.saving.reset is None
     ledger.stop()
 
 
@@ -506,7 +506,7 @@ def test_a_full_disk_stops_neither_reading_nor_the_process(folder: Path) -> None
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # no file may grow beyond: what SQLite meets is a full disk
     try:
         _append(folder, "app.txt", "2\n")
-        _until(lambda: _seen(ledger) == 2 and ledger.save_failures, "the fold goes on")
+        _until(lambda: _seen(ledger) == 2 and ledger.saving.failures, "the fold goes on")
         assert _counted(ledger) == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -544,12 +544,17 @@ def test_without_a_state_file_gauges_go_on_and_what_comes_is_counted_once_there_
     _until(lambda: ledger.figures()["licenses"].listed, "listed")
     _append(folder, "app.txt", "1 attempt\n")
     _until(lambda: ledger.published.state.last_attempt, "gauges follow")
-    _until(lambda: ledger.save_failures >= 3, "each failure counted")
-    assert (ledger.published.counted, ledger.first_start, ledger.last_save, ledger.saves) == (None, None, None, False)
+    _until(lambda: ledger.saving.failures >= 3, "each failure counted")
+    assert (ledger.published.counted, ledger.saving.first_start, ledger.saving.last_save, ledger.saving.works) == (
+        None,
+        None,
+        None,
+        False,
+    )
     back()
     _until(lambda: ledger.published.counted, "the state file made without help")
     assert _counted(ledger) == 1
-    assert (ledger.reset, ledger.saves) == (None, True)
+    assert (ledger.saving.reset, ledger.saving.works) == (None, True)
     _append(folder, "app.txt", "2\n")
     _until(lambda: _counted(ledger) == 2, "counted on")
     assert noted == [b"1 attempt", b"2"]
@@ -611,11 +616,11 @@ def test_a_state_file_that_another_process_has_is_an_error_at_the_start_and_wait
     holder = Store(folder / "away" / "state.db")
     ledger.start(_config(folder))
     back()
-    failures = ledger.save_failures
-    _until(lambda: ledger.save_failures >= failures + 2, "refused")
+    failures = ledger.saving.failures
+    _until(lambda: ledger.saving.failures >= failures + 2, "refused")
     assert ledger.published.counted is None
     holder.close()
-    _until(lambda: ledger.saves, "taken over")
+    _until(lambda: ledger.saving.works, "taken over")
     ledger.stop()
 
 
@@ -685,8 +690,8 @@ def test_hazard_88_a_name_that_a_scanner_holds_delays_the_state_file_and_nothing
     ledger = _ledger(folder, pace=Pace(retry=0.05))
     ledger.start(_config(folder))
     _append(folder, "app.txt", "1\n")
-    _until(lambda: ledger.saves and _counted(ledger) == 1, "saved and counted")
-    assert ledger.save_failures == 3
+    _until(lambda: ledger.saving.works and _counted(ledger) == 1, "saved and counted")
+    assert ledger.saving.failures == 3
     ledger.stop()
     assert sorted(os.listdir(folder / "state")) == ["state.db", "state.db.lock"]
 
