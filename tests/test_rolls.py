@@ -1,7 +1,6 @@
 """Ten thousand rolls, through the tail, the ledger and the state file: nothing grows with their number."""
 
 import os
-import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
@@ -62,15 +61,6 @@ MORE = Sizes(memory=2 << 20, handles=0, series=0, rows=0, state=64 << 10)
 """What the last 9,000 rolls may add: less than 250 bytes of memory and 8 of the state file each."""
 
 
-def saved_rows(file: Path) -> int:
-    """How many files the state file knows, as another process reads it."""
-    database = sqlite3.connect(file)
-    try:
-        return int(database.execute("SELECT count(*) FROM files").fetchone()[0])
-    finally:
-        database.close()
-
-
 @pytest.fixture
 def state() -> Iterator[Path]:
     """A folder in memory: 10,000 commits to a disk that others use as well take minutes."""
@@ -110,7 +100,7 @@ def test_ten_thousand_rolls_leave_memory_handles_series_and_state_flat(folder: P
             memory=int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
             handles=len(os.listdir("/proc/self/fd")),
             series=len(generate_latest(LicenseCollector(lambda: known)).splitlines()),
-            rows=saved_rows(state / "state.db"),
+            rows=len(ledger.saving._store.files) if ledger.saving._store else 0,
             state=sum(file.stat().st_size for file in state.iterdir()),
         )
 
