@@ -24,7 +24,7 @@ UNMISSED_SECONDS = 86_400.0
 """A file that was unchanged for that long contained nothing unread when it disappeared: it was deleted, not lost."""
 REMEMBERED_SECONDS = 7 * 86_400.0
 """How long a final or lost file is remembered, in case its folder returns with it."""
-MOST_REMEMBERED = 256
+MOST_REMEMBERED = 1024
 """How many of those are remembered."""
 
 
