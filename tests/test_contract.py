@@ -83,6 +83,13 @@ exporter_state_reset_timestamp_seconds gauge
 exporter_state_save_failures_total counter
 exporter_config_last_reload_successful gauge
 exporter_config_last_reload_success_timestamp_seconds gauge
+exporter_remote_write_samples_total counter
+exporter_remote_write_samples_dropped_total counter reason=too_old,bad_request,unauthorized,http,queue_full,queue_unavailable
+exporter_remote_write_samples_retried_total counter
+exporter_remote_write_samples_pending gauge
+exporter_remote_write_pending_bytes gauge
+exporter_remote_write_oldest_pending_timestamp_seconds gauge
+exporter_remote_write_highest_sent_timestamp_seconds gauge
 """.replace("LOGS", "licenses,repository_audit,repository_trace").replace(
     " P", " target role=backend,proxy,repository,local,other"
 )

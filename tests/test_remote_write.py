@@ -11,6 +11,7 @@ import sqlite3
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Any
 import msgspec
 import pytest
 import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from probe_peers import answering, header, listening, proxying
 from push_receiver import Pushed, Receiver, decoded
 
@@ -104,6 +107,17 @@ def test_any_text_arrives_as_it_is() -> None:
     text = 'a"b\\n\n\té€\U0001f600{}='
     (sample,) = decoded(write_request([(series_of("m", {"l": text}, {}), -1.5)], 1_795_953_600_123))
     assert sample == Pushed({"__name__": "m", "l": text}, -1.5, 1_795_953_600_123, sample.raw)
+
+
+@given(
+    st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.text(st.characters(exclude_categories=["Cs"]))),
+    st.floats(allow_nan=False),
+    st.integers(1, 2**43),
+)
+def test_any_series_arrives_with_its_labels_value_and_time(labels: dict[str, str], value: float, at: int) -> None:
+    (sample,) = decoded(write_request([(series_of("m", labels, {}), value)], at))
+    assert sample.labels == {"__name__": "m", **{name: text for name, text in labels.items() if text}}
+    assert (sample.value, sample.at) == (value, at)
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, math.inf, -math.inf, 5e-324, 1.7976931348623157e308, 0.1])
@@ -546,6 +560,40 @@ def test_what_waits_is_there_after_the_next_start(tmp_path: Path) -> None:
         second.remove(batch)
     assert seen == [(number, 2, bytes([number])) for number in range(3)]
     second.close()
+
+
+STEPS = st.lists(st.one_of(st.integers(1, 400), st.sampled_from(["remove", "reopen"])), max_size=30)
+
+
+@settings(max_examples=40, deadline=None)
+@given(STEPS)
+def test_any_sequence_of_steps_leaves_what_a_plain_list_would_hold(steps: list[Any]) -> None:
+    """Of a queue of 1000 bytes."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        queue, plain, dropped = BatchQueue(Path(folder) / "q.db", limit=1000), [], 0
+        for number, step in enumerate(steps):
+            if step == "remove":
+                batch = queue.oldest()
+                assert (batch.at if batch else None) == (plain[0][0] if plain else None)
+                if batch:
+                    queue.remove(batch)
+                    plain.pop(0)
+            elif step == "reopen":
+                queue.close()
+                assert queue.dropped["queue_full"] == dropped
+                queue, dropped = BatchQueue(Path(folder) / "q.db", limit=1000), 0
+                queue.oldest()
+            else:
+                queue.add(Batch(number, 3, bytes(step)))
+                plain.append((number, step))
+                while sum(size for _, size in plain) > 1000:
+                    plain.pop(0)
+                    dropped += 3
+            waiting = queue.waiting
+            assert waiting.samples == 3 * len(plain)
+            assert waiting.bytes == sum(size for _, size in plain)
+            assert waiting.oldest == (plain[0][0] if plain else None)
+        queue.close()
 
 
 def test_a_full_queue_drops_the_oldest_and_counts_them(tmp_path: Path) -> None:

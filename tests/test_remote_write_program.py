@@ -18,8 +18,10 @@ import pytest
 
 from exporter.config import RemoteWriteConfig
 from exporter.remote_write.encoding import write_request
+from exporter.remote_write.queue import BatchQueue
 from exporter.remote_write.receiver import Answer, receiver
 from exporter.remote_write.series import series_of
+from exporter.remote_write.writer import RemoteWriter
 from tests.exporting import Site, ended, process, thread
 from tests.live_programs import eventually, fetched, free_port, running
 from tests.push_receiver import Receiver
@@ -28,10 +30,10 @@ pytestmark = pytest.mark.slow
 
 
 @contextmanager
-def receiving_prometheus(folder: Path, config: str = "global: {}\n") -> Iterator[str]:
+def receiving_prometheus(folder: Path, config: str = "global: {}\n", port: int = 0) -> Iterator[str]:
     """A Prometheus that scrapes nothing and takes what is pushed; gives its address."""
     (folder / "prometheus.yml").write_text(config)
-    url = f"http://127.0.0.1:{free_port()}"
+    url = f"http://127.0.0.1:{port or free_port()}"
     arguments = [f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'prometheus'}"]
     arguments += ["--web.enable-remote-write-receiver", f"--web.listen-address={url[7:]}"]
     with running(folder / "prometheus.log", "prometheus", *arguments):
@@ -126,6 +128,36 @@ def test_what_waits_is_sent_once_and_in_order_after_a_kill(tmp_path: Path) -> No
     assert order == sorted(set(order))
     assert {sample.stale for sample in receiver.taken[-1]} == {True}
     assert all(sample.value == 1 for sample in receiver.samples if sample.name == "up" and not sample.stale)
+
+
+def test_an_hour_that_a_real_prometheus_was_away_is_there_afterwards_with_its_own_times(tmp_path: Path) -> None:
+    """The writer's clock is set back by that hour, and moves in steps of 30 s; Prometheus comes at its end."""
+    port, now = free_port(), [float(int(time.time()) - 3600)]
+    began = now[0]
+    settings = RemoteWriteConfig(url=f"http://127.0.0.1:{port}/api/v1/write", labels={"site": "a"})
+    queue = BatchQueue(tmp_path / "q.db")
+    samples = lambda: [("qlik_license_sync_age_seconds", {}, now[0] - began)]  # noqa: E731
+    writer = RemoteWriter(settings, samples, queue, "n1", lambda: now[0], lambda: now[0])
+    for _ in range(120):
+        writer.take()
+        asyncio.run(writer.deliver())
+        now[0] += 30
+    assert writer.figures.pending == 120 * 6
+    with receiving_prometheus(tmp_path, port=port) as prometheus:
+        now[0] += 60
+        asyncio.run(writer.deliver())
+        assert writer.figures.pending == 0
+        assert writer.figures.sent == 120 * 6
+        window = f"start={began}&end={began + 3570}&step=30"
+        answer = fetched(f"{prometheus}/api/v1/query_range?query=qlik_license_sync_age_seconds&{window}")
+        (series,) = json.loads(answer)["data"]["result"]
+    assert series["metric"] == {
+        "__name__": "qlik_license_sync_age_seconds", "job": "qlik-license", "instance": "n1", "site": "a"
+    }  # fmt: skip
+    assert [(at, float(value)) for at, value in series["values"]] == [
+        (began + 30 * number, 30.0 * number) for number in range(120)
+    ]
+    queue.close()
 
 
 @pytest.mark.parametrize(
