@@ -1,6 +1,6 @@
-"""LicenseState: the fold over everything observed, and what follows from it (sync age, stale, lockout). Pure.
+"""LicenseState: folds everything that was observed, and derives sync age, stale and lockout. Pure.
 
-Instants are log time; `now` is always an argument. The rules are those of docs/design.md, "The sync clock".
+Times are log time; `now` is always an argument. The rules are those of docs/design.md, "The sync clock".
 """
 
 import hashlib
@@ -43,24 +43,24 @@ from exporter.logs.times import Times
 from exporter.sync_clock import DISORDER, Attempt, ClockRules, Mark, SyncClock
 
 FUTURE = 300.0
-"""Seconds that a record may be ahead of now and still move instants."""
+"""Seconds that a record may be ahead of now and still change timestamps."""
 CLOCK_WRONG = 3600.0
-"""Seconds that an instant noted earlier may be ahead of now: beyond, the clock was wrong when it was noted."""
+"""Seconds that a time noted earlier may be ahead of now. If it is later, the clock was wrong when it was noted."""
 REFUSED_WINDOW = 3600.0
 """Seconds for which refused users are remembered, as keyed hashes."""
 MOST_REFUSED = 10_000
-"""Refused users that are remembered for each reason; more saturate the gauge."""
+"""Largest number of refused users remembered for each reason; the gauge does not exceed it."""
 INVALID_PAUSE = 3600.0
-"""Seconds between two reports of an invalid license, at least, after which they are two matters."""
+"""Seconds after which another report of an invalid license begins a new series."""
 JUMP = 3600.0
-"""Seconds between two entries of the Licenses log, beyond which the clock may have been set ahead by mistake."""
+"""A larger step in seconds between two entries of the Licenses log may be a clock that was set ahead by mistake."""
 
 SuccessSource = Literal["message", "qrs", "inferred"]
 SUCCESS_SOURCES: tuple[SuccessSource, ...] = ("message", "qrs", "inferred")
 
 
 class RecordLike(Protocol):
-    """What the fold needs of a log record; see `exporter.logs.records.Record`."""
+    """The part of a log record that folding uses; see `exporter.logs.records.Record`."""
 
     at: float | None
     counts: bool
@@ -70,7 +70,7 @@ class RecordLike(Protocol):
 
 
 Recognised = Sequence[tuple[str, LogEvent | None]]
-"""For each record its message, and what it means or None."""
+"""For each record its message, and its event or None."""
 
 
 _message_of = operator.itemgetter(0)
@@ -78,8 +78,8 @@ _is_dated = operator.attrgetter("dated")
 
 
 class _Peaks(NamedTuple):
-    """For each of some records the latest time so far; the largest step from one to the next, and how far a record's
-    own time stays behind at most, in seconds."""
+    """The latest time so far at each record; the largest step between two of them, and the largest number of seconds
+    by which a record is older than it."""
 
     values: Sequence[float]
     tallest_step: float
@@ -87,7 +87,7 @@ class _Peaks(NamedTuple):
 
 
 def _peaks(records: Sequence[RecordLike], newest: float, horizon: float) -> _Peaks | None:
-    """None where not each of `records` has a time from shortly before `newest` to `horizon`."""
+    """None unless every record has a time from shortly before `newest` to `horizon`."""
     times = times_of(records)
     if not times:
         return None
@@ -107,14 +107,14 @@ def _all_dated(records: Sequence[RecordLike]) -> bool:
 
 
 class Rules(NamedTuple):
-    """What the fold uses: the settings of the license, and the catalogue."""
+    """The inputs of folding: the settings of the license, and the catalogue."""
 
     recognise: Callable[[LogName, Sequence[Any]], Recognised]
     """The catalogue."""
     uses: Callable[[LogName, Sequence[Any]], Sequence[tuple[float, LicenseInUse]]] = lambda log, records: ()
-    """Signs of use among records. Asked for only while silence proves nothing."""
+    """Signs of use in records. Called only while silence proves nothing."""
     infers: bool = True
-    """Whether a sync that nothing contradicts is taken for a success; False where a message reports successes."""
+    """Whether success is inferred from silence; False if a message reports successes."""
     kind: Literal["auto", "signed_key", "offline", "lef"] = "auto"
     grace: float = 5 * 86400
     settle: float = 90
@@ -144,21 +144,21 @@ class Counters(msgspec.Struct):
 
 
 class LicenseState(msgspec.Struct, kw_only=True):
-    """Everything durable that is known of the license. Mutable: the ledger folds into a copy and swaps it in."""
+    """Everything durable that is known about the license. Mutable: the ledger folds into a copy, which replaces it."""
 
     key: bytes = b""
-    """The installation's own random key, under which refused users are hashed."""
+    """A random key of this installation, with which refused users are hashed."""
     counters: Counters = msgspec.field(default_factory=Counters)
     caught_up: set[LogName] = set()
-    """The logs that were read to the end found when they were first listed: only then their gauges are shown."""
+    """The logs that were read to the end they had when they were first listed; only their gauges are shown."""
     last_entry: dict[LogName, float] = {}
-    """Each log's newest entry by its own time."""
+    """The time of each log's newest entry."""
     first_sign: float | None = None
-    """When the Licenses service first showed that it manages the license: by an attempt, a code, a network error."""
+    """When the Licenses service first showed that it manages the license, by an attempt, a code or a network error."""
     sync: SyncClock = msgspec.field(default_factory=SyncClock)
     """Which syncs succeeded."""
     jump: tuple[float, float] | None = None
-    """The last large step of the Licenses log's times, from and to: where it is taken back, the clock was wrong."""
+    """The last large step in the times of the Licenses log, from and to. If it is reversed, the clock was wrong."""
     message_success: float | None = None
     qrs_success: float | None = None
     last_attempt: float | None = None
@@ -169,18 +169,18 @@ class LicenseState(msgspec.Struct, kw_only=True):
     last_denial: dict[DenialReason, float] = {}
     """The newest refusal for each reason."""
     last_error_message: str = ""
-    """The name of the newest message that a network error was recognised by."""
+    """The name of the newest message of a network error."""
     invalid_since: float | None = None
-    """Since when the license has been called invalid again and again."""
+    """Since when the license has repeatedly been reported as invalid."""
     last_severe: dict[SevereLevel, float] = {}
     """The newest entry of the Repository's license loggers at each level above INFO."""
     probe_success: dict[str, float] = {}
-    """The last good probe of each target."""
+    """The last successful probe of each target."""
     refused: dict[DenialReason, dict[str, tuple[float, ...]]] = {}
-    """Refused users of the last hour, hashed: the newest row time, and one more where that is still to come."""
+    """Refused users of the last hour, hashed: the newest row time, and the first and last ones in the future."""
 
     def copy(self) -> "LicenseState":
-        """A state that can be folded on without changing this one."""
+        """A copy that can be changed independently."""
         return msgspec.structs.replace(
             self,
             counters=msgspec.structs.replace(
@@ -204,14 +204,14 @@ class LicenseState(msgspec.Struct, kw_only=True):
             refused={reason: dict(users) for reason, users in self.refused.items()},
         )
 
-    # --- what follows from it ----------------------------------------------------------------------------------------
+    # --- derived values ----------------------------------------------------------------------------------------------
 
     def sync_expected(self, rules: Rules) -> bool:
-        """Whether this site's license is to be synchronised with the backend at all."""
+        """Whether the license of this site is synchronised with the backend."""
         return rules.kind == "signed_key" or (rules.kind == "auto" and self.first_sign is not None)
 
     def last_success(self) -> tuple[float, SuccessSource] | None:
-        """The instant of the last sync that succeeded, and how it is known; None where none is."""
+        """The time of the last sync that succeeded, and how it is known; None if none is known."""
         known: list[tuple[float, SuccessSource]] = []
         if (inferred := self.sync.inferred_success()) is not None:
             known.append((inferred, "inferred"))
@@ -228,12 +228,12 @@ class LicenseState(msgspec.Struct, kw_only=True):
 
     @property
     def unclear_attempts(self) -> int:
-        """Syncs since the last success whose end is neither silence nor a failure that is understood."""
+        """Syncs since the last success that ended unclear."""
         return self._since_success()[1]
 
     @property
     def unclear_since(self) -> float | None:
-        """When the first of them was attempted, as far back as attempts are kept; None where there is none."""
+        """When the first of the kept ones was attempted; None if there is none."""
         success = self.last_success()
         return self.sync.unclear_since(success[0] if success else None)
 
@@ -249,7 +249,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
     def lockout(self, rules: Rules) -> float | None:
         """When users will be locked out at the latest: last success + grace (an upper bound, qlik-facts 1).
 
-        Where no success is known, the grace counts from the first sign of the service.
+        If no success is known, the grace period is counted from the first sign of the service.
         """
         success = self.last_success()
         since = success[0] if success else self.first_sign
@@ -260,25 +260,25 @@ class LicenseState(msgspec.Struct, kw_only=True):
         users = self.refused.get(reason, {})
         return sum(any(now - REFUSED_WINDOW < at <= now for at in times) for times in users.values())
 
-    # --- the fold ----------------------------------------------------------------------------------------------------
+    # --- folding -----------------------------------------------------------------------------------------------------
 
     def log_counters(self, log: LogName) -> LogCounters:
-        """The counters of `log`, made where there are none yet."""
+        """The counters of `log`, created if there are none yet."""
         return self.counters.logs.setdefault(log, LogCounters())
 
     def count_reading(
         self, log: LogName, *, read_bytes: int = 0, rotations: int = 0, lost_generations: int = 0
     ) -> None:
-        """Add what the tail did to read `log`."""
+        """Add the tail's figures of reading `log`."""
         counters = self.log_counters(log)
         counters.read_bytes += read_bytes
         counters.rotations += rotations
         counters.lost_generations += lost_generations
 
     def fold_records(self, log: LogName, records: Sequence[RecordLike], now: float, rules: Rules) -> Recognised:
-        """Fold `records` of `log`, in order. History restates; every other record counts exactly once.
+        """Fold `records` of `log`, in order. History sets gauges only; every other record counts exactly once.
 
-        Returns what they were recognised as.
+        Returns their meanings.
         """
         recognised = rules.recognise(log, records)
         self.sync.rules = ClockRules(rules.infers, rules.grace, rules.settle)
@@ -300,7 +300,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
             )
         elif not records.counts:
             return
-        elif recognised:  # nearly all are the same
+        elif recognised:  # nearly all have the same message
             usual = recognised[-1]
             others = [one for one in recognised if one is not usual]
             counters.messages[usual[0]] = counters.messages.get(usual[0], 0) + len(recognised) - len(others)
@@ -311,10 +311,10 @@ class LicenseState(msgspec.Struct, kw_only=True):
             counters.records += number
 
     def _fold_plain(self, log: LogName, records: Sequence[RecordLike], recognised: Recognised, now: float) -> int:
-        """Fold records whose times are all believable: only those with a meaning are looked at one by one.
+        """Fold records with plausible times: only those with a meaning are handled individually.
 
-        Returns how many were folded: none of a batch with a time that is not believable, and up to the first from
-        which on each record matters.
+        Returns how many were folded: none if any time is implausible, otherwise those up to the first from which on
+        every record matters.
         """
         newest = self.last_entry.get(log)
         clock = self.sync if log == "licenses" else None
@@ -330,19 +330,19 @@ class LicenseState(msgspec.Struct, kw_only=True):
         if clock is not None:
             if peaks.tallest_step > JUMP:
                 return 0
-            clock.heard += len(records)
+            clock.entries += len(records)
             clock.lateness = max(clock.lateness, peaks.lateness)
-        heard = 0
+        noted = 0
         for index in [index for index, (_, event) in enumerate(recognised) if event is not None]:
             record, peak = records[index], peaks.values[index]
             at, (message, event) = record.at, recognised[index]
             if at is None or event is None:
-                continue  # never: `peaks` has seen to it
+                continue  # never: `peaks` ensures it
             if clock is not None:
                 if type(event) is ServiceStarted:
-                    heard = self._hear(peaks.values, heard, index)
-                    clock.hear(at, new_run=True)
-                heard = self._hear(peaks.values, heard, index + 1)
+                    noted = self._note_entries(peaks.values, noted, index)
+                    clock.note_entry(at, new_run=True)
+                noted = self._note_entries(peaks.values, noted, index + 1)
                 clock.latest = peak if clock.latest is None else max(clock.latest, peak)
             self._fold_event(log, record, message, event, at, at >= peak - DISORDER, now)
             if self.sync.doubted:
@@ -350,22 +350,22 @@ class LicenseState(msgspec.Struct, kw_only=True):
                 return index + 1
         latest = peaks.values[-1]
         if clock is not None:
-            self._hear(peaks.values, heard, len(records))
+            self._note_entries(peaks.values, noted, len(records))
             clock.latest = latest if clock.latest is None else max(clock.latest, latest)
         self.last_entry[log] = latest
         return len(records)
 
-    def _hear(self, peaks: Sequence[float], begin: int, end: int) -> int:
-        """Tell the clock of the records, from `begin` to before `end`, by which the service outlived an attempt."""
-        while (begin := bisect_left(peaks, self.sync.hear_from, begin, end)) < end:
-            self.sync.hear(peaks[begin])
+    def _note_entries(self, peaks: Sequence[float], begin: int, end: int) -> int:
+        """Pass to the clock those records from `begin` to `end` that show a living service after an attempt."""
+        while (begin := bisect_left(peaks, self.sync.outlived_from, begin, end)) < end:
+            self.sync.note_entry(peaks[begin])
             begin += 1
         return end
 
     def _fold_any(
         self, log: LogName, records: Sequence[RecordLike], recognised: Recognised, now: float, rules: Rules
     ) -> None:
-        """Fold records one by one, whatever their times are."""
+        """Fold records individually, with any times."""
         counters = self.log_counters(log)
         newest = self.last_entry.get(log, float("-inf"))
         horizon = now + FUTURE
@@ -376,7 +376,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
             at = record.at
             if at is not None:
                 if at > horizon:
-                    at = None  # counted, but no instant of the future moves a clock
+                    at = None  # counted, but a time in the future changes no timestamp
                     counters.future += record.counts
                 elif at > newest:
                     if clock is not None and JUMP < at - newest < float("inf"):
@@ -390,14 +390,14 @@ class LicenseState(msgspec.Struct, kw_only=True):
             in_order = at is not None and at >= newest - DISORDER
             if clock is not None and at is not None and in_order:
                 if record.dated:
-                    clock.heard += 1
+                    clock.entries += 1
                     clock.lateness = max(clock.lateness, newest - at)
                 clock.latest = newest if clock.latest is None else max(clock.latest, newest)
                 new_run = type(event) is ServiceStarted
                 if record.dated and (new_run or clock.follows_torn()):
-                    clock.hear(at, new_run=new_run)
-                if record.dated and newest >= clock.hear_from:
-                    clock.hear(newest)
+                    clock.note_entry(at, new_run=new_run)
+                if record.dated and newest >= clock.outlived_from:
+                    clock.note_entry(newest)
             if event is not None:
                 self._fold_event(log, record, message, event, at, in_order, now)
             if self.sync.doubted and at is not None:  # in the order of the records: a verdict may stand between them
@@ -407,7 +407,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
             self.last_entry[log] = newest
 
     def fold(self, event: OutsideEvent, now: float, rules: Rules) -> None:
-        """Fold what another source than the logs observed."""
+        """Fold an event of a source other than the logs."""
         self.sync.rules = ClockRules(rules.infers, rules.grace, rules.settle)
         if isinstance(event, SettleDue):
             if self.sync.latest is not None:
@@ -419,20 +419,21 @@ class LicenseState(msgspec.Struct, kw_only=True):
                     known if known is not None and known <= now + CLOCK_WRONG else None, event.at
                 )
             elif event.success is False and event.role == "backend" and known is not None:
-                self.sync.probe_failed(event.at)  # one that never succeeded is a matter of its set-up
+                self.sync.probe_failed(event.at)  # one that never succeeded may be configured wrongly
         elif isinstance(event, QrsLicenseRead) and event.updated <= now + FUTURE:
             self.qrs_success = _later(self.qrs_success, event.updated)
-            self.sync.told(event.updated)
+            self.sync.reported(event.updated)
         self._forget(now)
 
     def settle_due(self) -> float | None:
-        """When the wall clock next changes what is known of the syncs, if nothing more comes; None: never."""
+        """When the passing of time next changes what is known of the syncs if nothing more comes; None: never."""
         return self.sync.due()
 
     def _clock_was_wrong(self, at: float, newest: float) -> bool:
-        """Whether an entry at `at` takes back the last large step of the times: then that clock was wrong.
+        """Whether an entry at `at` reverses the last large step of the times, which shows that the clock was wrong.
 
-        It must go on about where the times were before that step, for an old file that comes late goes back further.
+        The entry must continue about where the times were before that step: an old file that is found late goes back
+        further.
         """
         if self.jump is None:
             return False
@@ -444,7 +445,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
         return True
 
     def _disbelieve(self, horizon: float) -> None:
-        """Forget what lies beyond `horizon`: the clock was ahead when it was noted, and what comes would seem older."""
+        """Discard times after `horizon`: the clock was ahead when they were noted, and new entries would seem older."""
         for field in (
             "message_success",
             "qrs_success",
@@ -500,14 +501,14 @@ class LicenseState(msgspec.Struct, kw_only=True):
     # --- the sync clock ----------------------------------------------------------------------------------------------
 
     def _fold_sync(self, record: RecordLike, message: str, event: LogEvent, at: float | None, in_order: bool) -> None:
-        """What an entry of the Licenses log says of syncs. One without a time, or long out of order, ends none."""
+        """What an entry of the Licenses log says about syncs. One without a time, or far out of order, ends none."""
         if at is None:
             if self._shows_the_service(event):
                 self.first_sign = self.first_sign or self.sync.latest
             return
         clock, correlation = self.sync, getattr(record, "corr_id", "")
         if not record.dated and clock.latest is not None:
-            at = max(at, clock.latest)  # until then the log was read to its end, and it was not there yet
+            at = max(at, clock.latest)  # up to then the log had been read to its end, and the entry was not there yet
         if self.first_sign is None and self._shows_the_service(event):
             self.first_sign = at
         if isinstance(event, SyncAttempted):
@@ -521,7 +522,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
         elif isinstance(event, SyncSucceeded):
             self.message_success = _later(self.message_success, at)
             if in_order:
-                clock.told(at)
+                clock.reported(at)
         elif isinstance(event, LicenseStale):
             self.last_error["stale"] = _later(self.last_error.get("stale"), at)
             self.stale_verdict = _later(self.stale_verdict, at)
@@ -554,13 +555,13 @@ class LicenseState(msgspec.Struct, kw_only=True):
                     clock.note_torn(at)
 
     def _note_invalid(self, at: float) -> None:
-        """An invalid license. Forcing a sync makes a short burst of them (case A4); a pause begins a new series."""
+        """Note a report of an invalid license. Forcing a sync causes a series (case A4); a pause begins a new one."""
         last = self.last_error.get("invalid")
         if self.invalid_since is None or last is None or at - last > max(INVALID_PAUSE, 2 * self.sync.rhythm):
             self.invalid_since = at
 
     def _shows_the_service(self, event: LogEvent) -> bool:
-        """Whether `event` is one that only a Licenses service logs that manages the license."""
+        """Whether only a Licenses service that manages the license logs `event`."""
         if isinstance(event, LicenseError):
             return event.service
         return isinstance(event, (SyncAttempted, SyncSucceeded, SyncFailed, LicenseStale))
@@ -578,14 +579,14 @@ class LicenseState(msgspec.Struct, kw_only=True):
         times = (*known, at)
         past = sorted(time for time in times if time <= now)
         ahead = [time for time in times if time > now]
-        users.pop(digest, None)  # to stand last: `_forget` looks from the front
+        users.pop(digest, None)  # inserted last again: `_forget` starts at the front
         users[digest] = tuple(sorted({*past[-1:], *_ends(ahead)}))
 
     def _forget(self, now: float) -> None:
-        """Drop what nothing can ask for any more.
+        """Delete refused users that are no longer counted.
 
-        Whoever was refused last stands last, so only the first need a look: a flood of refusals makes no fold slower.
-        One whose row came late may be dropped up to an hour later than it could be, which nothing shows.
+        The last refused user is at the end, so only the first ones are checked, and a flood of refusals does not slow
+        folding. A user whose row was read late may be deleted up to an hour late, which has no visible effect.
         """
         for users in self.refused.values():
             gone = takewhile(lambda user: not now - REFUSED_WINDOW < user[1][-1] <= now + CLOCK_WRONG, users.items())
@@ -594,7 +595,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
 
 
 def new_state(key: bytes | None = None) -> LicenseState:
-    """A state that knows nothing, with a random key unless one is given."""
+    """An empty state, with a random key unless one is given."""
     return LicenseState(key=secrets.token_bytes(32) if key is None else key)
 
 

@@ -1,9 +1,9 @@
-"""SyncClock: which syncs with the backend succeeded, by what the Licenses log says and does not say. Pure.
+"""SyncClock: which syncs with the backend succeeded, according to what the Licenses log says and does not say. Pure.
 
-No public line tells of a sync that succeeded (qlik-facts 1), so only the silence of a living service is evidence of a
-success. Instants are log time; the wall clock only says that nothing more has come. What is kept are attempts and marks
-(entries that speak of trouble); how an attempt ended is worked out from them when it is asked for, in the order of the
-entries' own times, until the next attempt has made it final. The rules are explained in `docs/design.md`.
+No published line reports a sync that succeeded (qlik-facts 1), so only the silence of a living service is evidence of a
+success. All times are log time; the wall clock only shows that nothing more has come. Attempts and marks (entries that
+report trouble) are kept; the outcome of an attempt is derived from them when it is needed, in the order of the entries'
+own times, until the next attempt makes it final. The rules are explained in `docs/design.md`.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -15,55 +15,55 @@ import msgspec
 DISORDER = 60.0
 """Seconds that an entry may be older than the newest one and still take part in the clock."""
 USUAL_RHYTHM = 600.0
-"""Seconds between two attempts where nothing is known yet (qlik-facts 1: user assignments every 10 minutes)."""
+"""Seconds between two attempts while nothing is known yet (qlik-facts 1: user assignments every 10 minutes)."""
 LONGEST_RHYTHM = 3 * 86400.0
 """A longer pause between two attempts is a pause of the service."""
 RHYTHMS = 13
-"""Pauses between attempts by which the rhythm is told."""
+"""Number of pauses between attempts from which the rhythm is derived."""
 TORN_REACH = 60.0
-"""Seconds around a torn entry without a time within which it may be of an attempt that is read behind it."""
+"""Seconds around a torn entry without a time within which it may belong to an attempt that is read after it."""
 ORDERED = 200
-"""Entries from which on it is known how far out of order this log is written."""
+"""Number of entries after which it is known how far out of order this log is written."""
 LONGEST_DISORDER = 3600.0
-"""Seconds before an attempt from which on an entry read behind it may be about it: the clock may have been set back."""
+"""An entry read after an attempt may be about it if it is older by at most so many seconds: the clock was set back."""
 LIFELESS = 1.5
-"""Rhythms without any entry behind an attempt, after which the service may have died between it and its failure."""
+"""Rhythms without any entry after an attempt before the service may have died between the attempt and its failure."""
 EARLY = 0.6
-"""Share of a rhythm: an attempt that comes earlier, with nothing before it, may be that of a new run."""
+"""Share of a rhythm: an earlier attempt, with no entry before it, may be that of a new run."""
 SLOWEST = 0.75
-"""Share of a rhythm: a failure that comes later teaches nothing; more likely its attempt was not recognised."""
+"""Share of a rhythm: a later failure is not learned from, as its attempt was probably not recognised."""
 LONGEST_WAIT = 0.9
-"""Share of a rhythm for which a failure is waited for at most."""
+"""Longest wait for a failure, as a share of a rhythm."""
 MARGIN = 1.5
-"""How much longer than the slowest failure seen the clock waits."""
+"""The clock waits this many times as long as the slowest failure so far."""
 FAR_FROM, FAR_TO = 0.5, 0.95
-"""Shares of a rhythm between which no sync is under way."""
+"""Shares of a rhythm between which no sync is in progress."""
 BACKGROUND = 2
-"""Entries of one wording while no sync is under way, from which on it may be about something else."""
+"""Number of entries of one wording while no sync is in progress after which it may be about something else."""
 NEVER = 1e300
-"""An instant that does not come; JSON has no infinity."""
+"""A time that never comes; JSON has no infinity."""
 MOST_WORDINGS = 500
 MOST_MARKS = 400
 MOST_ENDS = 10_000
-"""At an attempt every 10 minutes a grace of 5 days needs 720."""
+"""With an attempt every 10 minutes, a grace period of 5 days needs 720."""
 MOST_PROBE_FAILURES = 1_000
 MOST_ATTEMPTS = 8
-"""Attempts that are not final: a flood of them makes the oldest final at once."""
+"""Largest number of attempts that are not final; more of them make the oldest final immediately."""
 LOUD = 0.9
-"""Share of failed attempts: a site that fails so recognisably is believed when it is silent."""
+"""Share of recognised failures among the attempts above which silence is evidence of success again."""
 FEW, MOSTLY = 2, 3
-"""So few silent attempts, among so many times more that failed, prove nothing where attempts are few, either."""
+"""If attempts are few: so few silent ones, among so many times as many failed ones, prove nothing."""
 USED = 3
 """Signs of use after the newest stale verdict that are needed to believe silence again."""
 KNOWN_VERDICTS = 3
-"""Verdicts of a lockout from which on it is known what is answered well in spite of it."""
+"""Verdicts of a lockout after which it is known which requests succeed in spite of it."""
 QUIET_LONG, QUIET = 1500.0, 1200.0
-"""Seconds of use without a stale verdict: before so many verdicts are known, and the longest that is asked for then."""
+"""Seconds of use without a stale verdict: required while fewer verdicts are known, and the most required later."""
 MOST_KINDS = 1_000
 
 Outcome = Literal["succeeded", "told", "failed", "unclear", "retried", "silent", "pending"]
-"""`told`: a message or the Repository API says that it succeeded. `silent`: nothing spoke against it, but silence
-proves nothing here. `retried`: another attempt followed at once."""
+"""`told`: a message or the Repository API reported the success. `silent`: nothing contradicts success, but silence
+proves nothing at present. `retried`: another attempt followed immediately."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -73,26 +73,26 @@ class Attempt(msgspec.Struct, frozen=True):
     counts: bool = True
     correlation: str = ""
     source: str = ""
-    heard: float | None = None
-    """When the service first wrote something after a failure would have been written; None while it has not."""
+    outlived: float | None = msgspec.field(default=None, name="heard")
+    """The first entry after the time by which a failure would have been logged; None while there is none."""
     new_run: bool = False
     """Whether a new run of the service began before that."""
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """An entry that says something of the sync under way at `at`."""
+    """An entry at `at` that shows how the sync in progress ends."""
 
     at: float
     kind: Literal["failed", "stale", "trouble", "tied", "told"]
-    """`trouble` makes a sync unclear, and fails it where it is tied to its attempt; `tied` counts only there."""
+    """`trouble` makes a sync unclear, or fails it if it is tied to the attempt; `tied` counts only if it is."""
     correlation: str = ""
     source: str = ""
     certain: bool = True
-    """Whether it is surely about a sync: only then it tells how slow failures are beyond half a rhythm."""
+    """Whether it is certainly about a sync. Only then a failure later than half a rhythm is learned from."""
 
 
 class End(msgspec.Struct, frozen=True):
-    """How a sync ended, once that is final but for a stale verdict."""
+    """How a sync ended. Only a stale verdict can still change it."""
 
     at: float
     outcome: Outcome
@@ -100,7 +100,7 @@ class End(msgspec.Struct, frozen=True):
 
 
 class Judged(NamedTuple):
-    """An attempt and how it ended, as far as is known."""
+    """An attempt and its outcome as far as it is known."""
 
     at: float
     outcome: Outcome
@@ -120,69 +120,69 @@ class SyncClock(msgspec.Struct, kw_only=True):
     """What is known of the syncs. Mutable; copied before it is changed."""
 
     rules: ClockRules = ClockRules()
-    """Set before each fold: the current settings apply to what was saved, too."""
+    """Set before each fold, so that the current settings also apply to what was saved."""
     latest: float | None = None
-    """Up to when the log is known: its newest entry, or the instant at which nothing more had come."""
+    """The time up to which the log is known: that of its newest entry, or of the last poll that found nothing more."""
     attempts: list[Attempt] = []
-    """Those that are not final yet, in the order of their times."""
+    """Attempts that are not final yet, in the order of their times."""
     marks: list[Mark] = []
     """In the order of their times."""
     ends: list[End] = []
-    """The final ones of the last grace period, oldest first."""
+    """Final attempts of the last grace period, oldest first."""
     older_success: float | None = None
-    """The newest success before those."""
+    """The newest success before those in `ends`."""
     older_failures: int = 0
     """Failures since that success, before those in `ends`."""
     older_unclear: int = 0
     pauses: list[float] = []
     """The last pauses between attempts, in seconds; negative before an attempt that seems to be a retry."""
     rhythm: float = USUAL_RHYTHM
-    """Seconds between two attempts, usually: the upper quartile of the last pauses, for retries are no rhythm."""
+    """The usual seconds between two attempts: the upper quartile of the last pauses, since retries shorten some."""
     slowest: float = 0.0
-    """Seconds between an attempt and its failure, the longest so far beyond the settle time."""
+    """The longest time so far between an attempt and its failure, in seconds, if beyond the settle time."""
     wordings: dict[str, tuple[int, int]] = {}
-    """For each wording of trouble, how often it came just after an attempt, and while no sync was under way."""
-    hear_from: float = NEVER
-    """From when on an entry shows that the service has outlived an attempt."""
+    """For each wording of trouble: how often it occurred just after an attempt, and while no sync was in progress."""
+    outlived_from: float = msgspec.field(default=NEVER, name="hear_from")
+    """From this time on, an entry shows that the service was still alive after an attempt."""
     torn: float | None = None
-    """The time of the entry before the newest torn one without a time, which may be of an attempt behind it, too."""
+    """The time of the entry before the newest torn one without a time, which may belong to an attempt after it."""
     torn_until: float | None = None
     """The time of the entry after that one; None while none was read."""
-    heard: int = 0
+    entries: int = msgspec.field(default=0, name="heard")
     """Entries with a time that were read."""
     lateness: float = 0.0
-    """The most seconds by which an entry stood behind one that is later by its time."""
+    """The largest number of seconds by which an entry was older than one before it."""
     torn_attempt: Attempt | None = None
-    """An attempt on a torn line, whose time the next entry tells."""
+    """An attempt on a torn line without a time; it gets that of the next entry."""
     orphan_failure: float | None = None
     """The newest failure without a known attempt."""
     orphan_failures: int = 0
     """Syncs that failed without a known attempt since the last success."""
     probe_failures: list[float] = []
-    """Instants of failed backend probes, oldest first."""
+    """Times of failed backend probes, oldest first."""
 
     doubted: bool = False
     """Whether a stale verdict disproved successes that were inferred from silence."""
     verdict: float | None = None
     """The newest stale verdict."""
     verdicts: int = 0
-    """Verdicts of this lockout."""
+    """The number of verdicts of this lockout."""
     verdict_gap: float = 0.0
-    """The longest pause between two of them."""
+    """The longest time between two of them, in seconds."""
     used: dict[str, int] = {}
-    """What was asked for since the newest verdict and answered well, and how often."""
+    """Successful requests since the newest verdict, and their numbers."""
     people: int = 0
-    """Signs since the newest verdict that people were let in."""
+    """The number of signs since the newest verdict that users were let in."""
     answered: list[str] = []
-    """What was answered well during this lockout: it proves nothing."""
+    """Requests that succeeded during this lockout, and so prove nothing."""
 
     failures: int = 0
-    """Failed attempts that count, for good: never falls."""
+    """Failed attempts other than history. Never decreases."""
     final_failures: int = 0
-    """Of the final attempts that count, those that failed."""
+    """Final attempts that failed, other than history."""
 
     def copy(self) -> "SyncClock":
-        """A clock that can go on without changing this one."""
+        """A copy that can be changed independently."""
         return msgspec.structs.replace(
             self,
             attempts=list(self.attempts),
@@ -198,7 +198,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
     # --- what follows from it ----------------------------------------------------------------------------------------
 
     def wait(self) -> float:
-        """Seconds after an attempt for which a failure is waited for."""
+        """How many seconds after an attempt a failure may still come."""
         return max(self.rules.settle, min(self.slowest * MARGIN, LONGEST_WAIT * self.rhythm))
 
     def judged(self) -> Iterator[Judged]:
@@ -207,7 +207,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
             yield self._judged(index)
 
     def inferred_success(self) -> float | None:
-        """The last attempt that silence proves to have succeeded."""
+        """The last attempt whose success is inferred from silence."""
         for judged in self.judged():
             if judged.outcome == "succeeded":
                 return judged.at
@@ -217,7 +217,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
         return self.older_success
 
     def inferred_successes(self) -> list[float]:
-        """All attempts that silence proves to have succeeded, as far back as they are kept, oldest first."""
+        """All kept attempts whose success is inferred from silence, oldest first."""
         older = [] if self.older_success is None else [self.older_success]
         final = [end.at for end in self.ends if end.outcome == "succeeded"]
         newest = [judged.at for judged in self.judged() if judged.outcome == "succeeded"]
@@ -242,7 +242,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
         return failed + self._orphans_since(after), unclear
 
     def unclear_since(self, success: float | None) -> float | None:
-        """The first attempt after `success` that ended unclear, as far back as they are kept."""
+        """The first kept attempt after `success` that ended unclear."""
         ends = [(end.at, end.outcome) for end in self.ends]
         ends += reversed([(judged.at, judged.outcome) for judged in self.judged()])
         after = float("-inf") if success is None else success
@@ -252,26 +252,26 @@ class SyncClock(msgspec.Struct, kw_only=True):
         return self.orphan_failures if self.orphan_failure is not None and self.orphan_failure > after else 0
 
     def pending(self) -> float | None:
-        """The newest attempt where nothing is known yet of how it ended."""
+        """The newest attempt whose outcome is not known yet."""
         newest = next(self.judged(), None)
         return newest.at if newest is not None and newest.outcome == "pending" else None
 
     def due(self) -> float | None:
-        """When the wall clock next changes what is known, if nothing more comes."""
+        """When the passing of time next changes an outcome if nothing more comes; None: never."""
         if not self.attempts or self.latest is None:
             return None
         newest = self.attempts[-1]
         instants = [newest.at + self.wait()]
-        if newest.heard is None:
+        if newest.outlived is None:
             instants.append(newest.at + LIFELESS * self.rhythm)
         return min((at for at in instants if at >= self.latest), default=None)
 
     def _reach(self, at: float) -> float:
-        """Until when an entry can belong to an attempt at `at`: later ones are of one that was not recognised."""
+        """Until when an entry can belong to an attempt at `at`; later ones belong to one that was not recognised."""
         return at + max(LONGEST_WAIT * self.rhythm, self.wait())
 
     def last_failure(self) -> float | None:
-        """When the newest attempt that failed, of those that are not final, did."""
+        """When the newest failed attempt that is not final failed."""
         return max((j.failed_at for j in self.judged() if j.failed_at is not None), default=None)
 
     def _judged(self, index: int) -> Judged:
@@ -306,35 +306,35 @@ class SyncClock(msgspec.Struct, kw_only=True):
         return ("silent" if self.doubted or not self.rules.infers else "succeeded"), None
 
     def _is_lifeless(self, attempt: Attempt, following: float | None, latest: float) -> bool:
-        """Whether the service may have died between the attempt and its failure: nothing followed for too long, or
-        nothing before an attempt that came much too early.
+        """Whether the service may have died between the attempt and its failure: nothing followed for too long, or the
+        next entry is an attempt that came much too early.
         """
-        heard = latest if attempt.heard is None else attempt.heard
-        if heard - attempt.at > LIFELESS * self.rhythm:
+        outlived = latest if attempt.outlived is None else attempt.outlived
+        if outlived - attempt.at > LIFELESS * self.rhythm:
             return True
         early = following is not None and following - attempt.at < EARLY * self.rhythm
-        return early and attempt.heard == following and any(pause > 0 for pause in self.pauses)
+        return early and attempt.outlived == following and any(pause > 0 for pause in self.pauses)
 
     # --- what is observed --------------------------------------------------------------------------------------------
 
-    def hear(self, at: float, *, new_run: bool = False) -> None:
-        """An entry with a time was read: one from `hear_from` on, the first of a new run, or one behind a torn line."""
+    def note_entry(self, at: float, *, new_run: bool = False) -> None:
+        """Note an entry with a time: one from `outlived_from` on, the first of a new run, or one after a torn line."""
         if self.torn is not None and self.torn_until is None:
             self.torn_until = at
         if self.torn_attempt is not None:
             torn, self.torn_attempt = self.torn_attempt, None
             if 0 <= at - torn.at <= DISORDER:
                 self._open(msgspec.structs.replace(torn, at=at))
-                insort(self.marks, Mark(at, "trouble"), key=_at)  # its own time is not known, nor what came before
+                insort(self.marks, Mark(at, "trouble"), key=_at)  # neither its own time nor what preceded it is known
         wait = self.wait()
         for index, attempt in enumerate(self.attempts):
-            if attempt.heard is None and at >= (attempt.at if new_run else attempt.at + wait):
-                self.attempts[index] = msgspec.structs.replace(attempt, heard=at, new_run=new_run)
-        unheard = [attempt.at for attempt in self.attempts if attempt.heard is None]
-        self.hear_from = min(unheard) + wait if unheard else NEVER
+            if attempt.outlived is None and at >= (attempt.at if new_run else attempt.at + wait):
+                self.attempts[index] = msgspec.structs.replace(attempt, outlived=at, new_run=new_run)
+        pending = [attempt.at for attempt in self.attempts if attempt.outlived is None]
+        self.outlived_from = min(pending) + wait if pending else NEVER
 
     def attempted(self, attempt: Attempt) -> None:
-        """An attempt with a time was read."""
+        """Note an attempt with a time."""
         if self._may_be_torn_off(attempt.at):
             insort(self.marks, Mark(attempt.at, "trouble"), key=_at)
         newest = self.attempts[-1].at if self.attempts else None
@@ -353,27 +353,27 @@ class SyncClock(msgspec.Struct, kw_only=True):
         self._finish_old()
 
     def note_torn(self, at: float) -> None:
-        """A torn entry without a time was read, which may have been the end of a sync. The entry before is of `at`."""
+        """Note a torn entry without a time, which may have been the end of a sync. `at`: the time of the one before."""
         self.torn, self.torn_until = at, None
 
     def follows_torn(self) -> bool:
-        """Whether the next entry with a time is the first behind a torn one."""
+        """Whether the next entry with a time is the first after a torn one."""
         return self.torn_attempt is not None or (self.torn is not None and self.torn_until is None)
 
     def _may_be_torn_off(self, at: float) -> bool:
-        """Whether the newest torn entry may have been the end of an attempt at `at` that was read behind it.
+        """Whether the newest torn entry may have been the end of an attempt at `at` that was read after it.
 
-        In a log that is written in order it was not, in another the entries on either side say when it was written.
+        Not if the log is written in order; otherwise the entries before and after it show when it was written.
         """
         if self.torn is None:
             return False
-        ordered = self.heard >= ORDERED
+        ordered = self.entries >= ORDERED
         reach = min(TORN_REACH, 1 + 2 * self.lateness) if ordered else TORN_REACH
         until = self.torn_until if ordered and self.lateness > 1 and self.torn_until is not None else self.torn
         return self.torn - reach <= at <= max(self.torn, until) + reach
 
     def _note_pause(self, previous: float, at: float) -> None:
-        """Learn the rhythm from two attempts that follow each other. One soon after a failure is a retry."""
+        """Learn the rhythm from two consecutive attempts. One soon after a failure is a retry."""
         pause = at - previous
         retried = pause < SLOWEST * self.rhythm and any(
             previous <= mark.at < at and mark.kind in ("failed", "stale", "trouble") for mark in self.marks
@@ -381,20 +381,20 @@ class SyncClock(msgspec.Struct, kw_only=True):
         if self.rules.settle < pause < LONGEST_RHYTHM:
             self.pauses = [*self.pauses[-(RHYTHMS - 1) :], -pause if retried else pause]
             usual = sorted(one for one in self.pauses if one > 0)
-            if not usual and len(self.pauses) == RHYTHMS:  # so many in a row are no retries
+            if not usual and len(self.pauses) == RHYTHMS:  # so many in succession are not retries
                 usual = sorted(map(abs, self.pauses))
             if usual:
                 self.rhythm = usual[len(usual) * 3 // 4]
 
     def _open(self, attempt: Attempt) -> None:
         insort(self.attempts, attempt, key=_at)
-        self.hear_from = min(self.hear_from, attempt.at + self.wait())
+        self.outlived_from = min(self.outlived_from, attempt.at + self.wait())
         if self.orphan_failure is not None and attempt.at <= self.orphan_failure < attempt.at + DISORDER:
             self.orphan_failures -= 1  # it was read before its attempt
             self.orphan_failure = None
 
     def failed(self, at: float, wording: str, correlation: str = "", source: str = "") -> bool:
-        """An entry tells of a failed contact. `wording` where it may be about another matter. Whether a sync failed."""
+        """Note a failed request. `wording`: set if it may be about something else. Returns whether a sync failed."""
         mark = Mark(at, "failed", correlation, source, certain=not wording)
         if wording and not self._is_tied_to_newest(mark) and self._is_background(at, wording):
             return False
@@ -402,7 +402,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
         return True
 
     def troubled(self, mark: Mark, wording: str, statement: str = "") -> bool:
-        """An entry speaks of trouble in unknown words. Whether it fails a sync: that of its own attempt."""
+        """Note an entry of trouble in unknown words. Returns whether it fails a sync, that of its own attempt."""
         if wording and mark.kind == "trouble":
             known = self._is_background(mark.at, wording)
             if (statement and self._is_background(mark.at, statement)) or known:
@@ -411,9 +411,9 @@ class SyncClock(msgspec.Struct, kw_only=True):
         return self._is_tied_to_newest(mark)
 
     def contradicted(self, at: float, wording: str) -> None:
-        """An entry of trouble was read that is far older, by its time, than what was read before it.
+        """Note an entry of trouble that is far older, by its time, than those read before it.
 
-        If the node's clock was set back, it may tell how an attempt ended that was made before that.
+        If the node's clock was set back, it may be the end of an attempt before that.
         """
         if wording and self._is_known_background(wording):
             return
@@ -426,18 +426,18 @@ class SyncClock(msgspec.Struct, kw_only=True):
         before = [attempt for attempt in self.attempts if attempt.at <= mark.at]
         return bool(before) and _is_own(mark, before[-1])
 
-    def told(self, at: float) -> None:
-        """A message, or the Repository API, tells of a success at `at`."""
+    def reported(self, at: float) -> None:
+        """Note a success at `at` that a message or the Repository API reports."""
         self._mark(Mark(at, "told"))
         self.trust(at)
 
     def trust(self, at: float) -> None:
-        """Better evidence than silence at `at`: a success that was told, or a user who was let in."""
+        """Note better evidence than silence at `at`: a reported success, or a user who was let in."""
         if self.verdict is None or at > self.verdict:
             self._believe()
 
     def called_stale(self, at: float) -> None:
-        """A stale verdict at `at`: Qlik itself says that there was no success within the grace period before it."""
+        """Note a stale verdict at `at`: Qlik itself says that no sync succeeded within the grace period before it."""
         self._mark(Mark(at, "stale"))
         begun = at - self.rules.grace
         tried = [end for end in self.ends if begun < end.at <= at and end.outcome != "retried"]
@@ -472,11 +472,11 @@ class SyncClock(msgspec.Struct, kw_only=True):
         self.used, self.people = {}, 0
 
     def in_use(self, at: float, kind: str, *, person: bool) -> None:
-        """Somebody used the service, or a `person` the hub, and was not refused.
+        """Note that somebody used the service, or a `person` the hub, and was not refused.
 
-        Silence is believed again once the service is used and no verdict has come for longer than the verdicts of this
-        lockout were apart. What was answered well between two verdicts is answered well in a lockout, too, and proves
-        nothing. While few verdicts are known, only people prove something.
+        Silence is evidence again once the service is used and no verdict has come for longer than the verdicts of this
+        lockout were apart. Requests that succeeded between two verdicts also succeed in a lockout, and so prove
+        nothing. While few verdicts are known, only users count as evidence.
         """
         if not self.doubted or self.verdict is None or at <= self.verdict:
             return
@@ -493,7 +493,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
             self._believe()
 
     def _believe(self) -> None:
-        """Silence is evidence again, also that since the newest verdict."""
+        """Treat silence as evidence again, including that since the newest verdict."""
         if self.doubted:
             self.doubted = False
             after = self.verdict or 0.0
@@ -506,12 +506,12 @@ class SyncClock(msgspec.Struct, kw_only=True):
         self.used, self.people = {}, 0
 
     def probe_failed(self, at: float) -> None:
-        """A probe of the backend failed."""
+        """Note a failed probe of the backend."""
         insort(self.probe_failures, at)
         del self.probe_failures[:-MOST_PROBE_FAILURES]
 
     def disbelieve(self, horizon: float) -> None:
-        """Forget what lies beyond `horizon`: the clock was ahead when it was noted."""
+        """Discard everything later than `horizon`: the clock was ahead when it was noted."""
         self.attempts = [attempt for attempt in self.attempts if attempt.at <= horizon]
         self.marks = [mark for mark in self.marks if mark.at <= horizon]
         self.ends = [end for end in self.ends if end.at <= horizon]
@@ -521,10 +521,10 @@ class SyncClock(msgspec.Struct, kw_only=True):
                 setattr(self, field, None)
         self.torn_attempt = None
 
-    # --- within ------------------------------------------------------------------------------------------------------
+    # --- internals ---------------------------------------------------------------------------------------------------
 
     def _is_background(self, at: float, wording: str) -> bool:
-        """Whether a wording comes as often when no sync is under way as just after an attempt."""
+        """Whether a wording is as frequent while no sync is in progress as just after an attempt."""
         before = max((attempt.at for attempt in self.attempts if attempt.at <= at), default=None)
         near, far = self.wordings.get(wording, (0, 0))
         window, far_from = self._background_windows()
@@ -547,7 +547,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
         return far >= BACKGROUND and far * window * 2 >= near * (FAR_TO * self.rhythm - far_from)
 
     def _background_windows(self) -> tuple[float, float]:
-        """Until when after an attempt an entry is taken to be about it, and from when on no sync is under way."""
+        """Seconds after an attempt: up to which an entry is about it, and from which on no sync is in progress."""
         return min(self.wait(), self.rhythm * FAR_FROM), max(FAR_FROM * self.rhythm, self.wait())
 
     def _mark(self, mark: Mark) -> None:
@@ -564,7 +564,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
             self.marks = [other for other in self.marks if other.at >= min(oldest, mark.at) - DISORDER]
         insort(self.marks, mark, key=_at)
         if len(self.marks) > MOST_MARKS:
-            del self.marks[len(self.marks) // 4 : len(self.marks) // 2]  # keeps the first and the newest
+            del self.marks[len(self.marks) // 4 : len(self.marks) // 2]  # keep the first and the newest
         if newest is None or not (ends_one or _is_tied(mark, newest)):
             return
         if in_order and mark.at <= newest.at + self.rules.settle:
@@ -575,7 +575,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
         self._finish_old()
 
     def _fail_alone(self, at: float) -> None:
-        """A failure without a known attempt: one in each settle time stands for a sync."""
+        """Note a failure without a known attempt. At most one per settle time counts as a sync."""
         if self.ends and at < self._reach(self.ends[-1].at):
             return
         if self.orphan_failure is None or at - self.orphan_failure > self.rules.settle:
@@ -583,7 +583,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
         self.orphan_failure = at if self.orphan_failure is None else max(self.orphan_failure, at)
 
     def _learn(self) -> None:
-        """Learn how slow failures are, and count those that are not final."""
+        """Learn how late failures come, and count those that are not final."""
         latest = self.latest if self.latest is not None else float("-inf")
         for index, attempt in enumerate(self.attempts):
             following = self.attempts[index + 1].at if index + 1 < len(self.attempts) else float("inf")
@@ -607,7 +607,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
         self.failures = max(self.failures, self.final_failures + failed)
 
     def _finish_old(self) -> None:
-        """Make final what a later attempt has ended for good."""
+        """Make attempts final whose outcome a later attempt has settled."""
         latest = self.latest if self.latest is not None else float("-inf")
         while len(self.attempts) > 1 and (
             latest > self.attempts[1].at + DISORDER or len(self.attempts) > MOST_ATTEMPTS
@@ -616,7 +616,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
             if self.marks and self.marks[0].at < following:
                 self._finish(self._judged(0))
                 self.marks = [mark for mark in self.marks if mark.at >= following]
-            elif following - attempt.at > self.rules.settle:  # else it was retried: nothing more is to be said
+            elif following - attempt.at > self.rules.settle:  # else it was retried: no outcome of its own
                 self._finish(self._judged(0))
             del self.attempts[0]
 
@@ -642,7 +642,7 @@ def _at(timed: Attempt | Mark) -> float:
 
 
 def _is_tied(mark: Mark, attempt: Attempt) -> bool:
-    """Whether an entry speaks of trouble and is the attempt's own."""
+    """Whether an entry of trouble belongs to the attempt."""
     return mark.kind in ("trouble", "tied") and _is_own(mark, attempt)
 
 
@@ -651,7 +651,7 @@ def _ends(mark: Mark, attempt: Attempt) -> bool:
 
 
 def _is_own(mark: Mark, attempt: Attempt) -> bool:
-    """Whether an entry is the attempt's own: by its correlation id, or by the source file."""
+    """Whether an entry belongs to the attempt, by its correlation id or its source file."""
     return (bool(mark.correlation) and mark.correlation == attempt.correlation) or (
         bool(mark.source) and mark.source == attempt.source
     )
