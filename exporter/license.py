@@ -328,7 +328,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
         ):
             return 0
         if clock is not None:
-            if peaks.tallest_step > JUMP:
+            if peaks.tallest_step > JUMP or peaks.lateness > DISORDER:
                 return 0
             clock.entries += len(records)
             clock.lateness = max(clock.lateness, peaks.lateness)

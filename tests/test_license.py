@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.events import (
@@ -588,6 +588,7 @@ def test_no_counter_falls_and_no_more_syncs_fail_than_were_attempted(
 
 
 @settings(deadline=None)
+@example([Entry(START + at, SyncAttempted()) for at in (0, 61, 0)], 1, False)
 @given(ENTRIES, st.integers(0, 60), st.booleans())
 def test_a_log_cut_anywhere_and_resumed_from_the_saved_state_gives_the_same_state(
     entries: list[Entry], cut: int, infers: bool
