@@ -29,8 +29,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "release"))
 
 import sums  # noqa: E402  # a neighbour, found only by the line above
-from dist import PROJECT, BrokenClaimError, build, project_files, source_date  # noqa: E402
-from windows import requirements  # noqa: E402
+from dist import PROJECT, BrokenClaimError, build, project_files, source_date  # noqa: E402  # as above
+from windows import requirements  # noqa: E402  # as above
 
 NAME = "qlik-license-exporter"
 TITLE = "Qlik license exporter for Prometheus"
