@@ -14,6 +14,7 @@ ALLOWED: dict[str, set[str]] = {
     "journal": {"events", "license", "logs.messages", "logs.records", "logs.times", "masking", "printable"},
     "connections": {"threads"},
     "databases": set(),
+    "dated_log": set(),
     "last_words": set(),
     "masking": {"printable", "vocabulary"},
     "metrics": {

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from exporter import dated_log
 from exporter.commands import service
 from exporter.config import Config
+from exporter.dated_log import DatedLog
 
 FIRST = datetime.date(2026, 11, 25)
 
@@ -39,7 +41,7 @@ def test_rights_are_asked_for_on_the_folders_of_the_logs_only() -> None:
 
 def test_hazard_135_the_log_has_one_file_a_day_and_renames_none(tmp_path: Path) -> None:
     days = iter([FIRST, FIRST, FIRST + datetime.timedelta(days=1)])
-    log = service.DatedLog(tmp_path / "log", today=lambda: next(days))
+    log = DatedLog(tmp_path / "log", service.SERVICE_NAME, today=lambda: next(days))
     for line in ("one\n", "two\n", "three\n"):
         log.write(line)
     assert {file.name: file.read_text() for file in (tmp_path / "log").iterdir()} == {
@@ -51,20 +53,20 @@ def test_hazard_135_the_log_has_one_file_a_day_and_renames_none(tmp_path: Path) 
 
 def test_the_log_forgets_old_days_and_nothing_else(tmp_path: Path) -> None:
     day = FIRST
-    log = service.DatedLog(tmp_path, today=lambda: day)
+    log = DatedLog(tmp_path, service.SERVICE_NAME, today=lambda: day)
     (tmp_path / "qlik-license-exporter-notes.log").touch()
-    for _ in range(service.LOG_DAYS + 5):
+    for _ in range(dated_log.LOG_DAYS + 5):
         log.write("line\n")
         day += datetime.timedelta(days=1)
     kept = sorted(file.name for file in tmp_path.iterdir())
-    assert len(kept) == service.LOG_DAYS + 1 + 1
+    assert len(kept) == dated_log.LOG_DAYS + 1 + 1
     assert "qlik-license-exporter-notes.log" in kept
     assert "qlik-license-exporter-2026-11-25.log" not in kept
 
 
 def test_a_day_of_the_log_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "LOG_BYTES_PER_DAY", 1000)
-    log = service.DatedLog(tmp_path, today=lambda: FIRST)
+    monkeypatch.setattr(dated_log, "LOG_BYTES_PER_DAY", 1000)
+    log = DatedLog(tmp_path, service.SERVICE_NAME, today=lambda: FIRST)
     for _ in range(100):
         log.write("x" * 99 + "\n")
     assert [file.stat().st_size for file in tmp_path.iterdir()] == [1000]
@@ -72,7 +74,7 @@ def test_a_day_of_the_log_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_log_that_cannot_be_written_loses_lines_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    log = service.DatedLog(tmp_path / "file" / "log", today=lambda: FIRST)
+    log = DatedLog(tmp_path / "file" / "log", service.SERVICE_NAME, today=lambda: FIRST)
     assert log.write("reason\n") == 7
     assert log.last_line == "reason"
 

@@ -8,7 +8,6 @@ has just booted can take that long to load the rest (error 1053 of other exporte
 
 import argparse
 import contextlib
-import datetime
 import hashlib
 import ntpath
 import os
@@ -18,9 +17,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from exporter.dated_log import DatedLog
 
 if TYPE_CHECKING:
     from exporter.config import Config
@@ -45,9 +46,6 @@ RESTART_DELAYS = (5, 30, 60)
 """Seconds until the service manager restarts a failed service: the first, the second, and every further time."""
 RESTARTS_FORGOTTEN = 86400
 """Seconds without a failure after which the service manager resets its failure count."""
-LOG_DAYS = 14
-LOG_BYTES_PER_DAY = 20 << 20
-"""Limits of the service's own log: days, and bytes per day. Lines beyond are dropped."""
 ICACLS_SECONDS = 60
 
 ADMINISTRATORS, SYSTEM, CREATOR_OWNER = "S-1-5-32-544", "S-1-5-18", "S-1-3-0"
@@ -76,48 +74,6 @@ def run(arguments: argparse.Namespace, config: "Config") -> int:
     The configuration is not used, so that the service can be stopped even if it is invalid.
     """
     return _carry_out(arguments.action)
-
-
-class DatedLog:
-    """The service's standard error: a text stream into one file per day, since a service has no console.
-
-    Files are named after their day and never renamed (hazard 135). If the disk fails, only log lines are lost.
-    """
-
-    def __init__(self, folder: Path, today: Callable[[], datetime.date] = datetime.date.today) -> None:
-        self._folder, self._today, self._lock = folder, today, threading.Lock()
-        self._day: datetime.date | None = None
-        self.last_line = ""
-        """The last line written: the reason, when the exporter has just failed."""
-
-    def write(self, text: str) -> int:
-        """Append `text` to the file of this day."""
-        if text.strip():
-            self.last_line = text.strip().splitlines()[-1]
-        with self._lock, contextlib.suppress(OSError):
-            day = self._today()
-            if day != self._day:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._remove_old(day)
-                self._day = day
-            with (self._folder / f"{SERVICE_NAME}-{day.isoformat()}.log").open("a", encoding="utf-8") as file:
-                if file.tell() < LOG_BYTES_PER_DAY:
-                    file.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Nothing: each write is complete."""
-
-    def isatty(self) -> bool:
-        """False: it is a file."""
-        return False
-
-    def _remove_old(self, day: datetime.date) -> None:
-        oldest = (day - datetime.timedelta(days=LOG_DAYS)).isoformat()
-        for file in self._folder.glob(f"{SERVICE_NAME}-*.log"):
-            if re.fullmatch(r"\d{4}-\d\d-\d\d", file.stem[-10:]) and file.stem[-10:] < oldest:
-                with contextlib.suppress(OSError):
-                    file.unlink()
 
 
 def folder() -> Path:
@@ -480,7 +436,7 @@ if sys.platform == "win32":
 
         def SvcDoRun(self) -> None:  # noqa: N802  # pywin32's name
             """Run the exporter until it is asked to stop; called after "running" was reported."""
-            log = DatedLog(folder() / "log")
+            log = DatedLog(folder() / "log", SERVICE_NAME)
             sys.stdout = sys.stderr = log
             servicemanager.LogInfoMsg(f"{SERVICE_NAME} started with {folder() / 'config.yml'}")
             codes: list[int] = []
