@@ -252,10 +252,15 @@ def test_pauses_double_up_to_a_limit_and_are_spread(pushing: Pushing, receiver: 
     for number, pause in enumerate(pauses):
         longest = min(FIRST_PAUSE * 2**number, LONGEST_PAUSE)
         assert longest / 2 <= pause <= longest
-    assert len(set(pauses)) > 6
+    assert len(set(pauses[7:])) == 5, "at the limit they differ, too"
     before = len(receiver.headers)
     assert pushing.deliver(0.1) > 0, "too early"
     assert len(receiver.headers) == before
+    receiver.always = None
+    pushing.deliver(LONGEST_PAUSE)
+    receiver.always = 500
+    pushing.take()
+    assert pushing.deliver() <= FIRST_PAUSE, "after a success they begin anew"
 
 
 @pytest.mark.parametrize(
@@ -482,6 +487,29 @@ def test_the_certificate_must_be_trusted_and_carry_the_name(tmp_path: Path) -> N
         assert receiver.headers == [receiver.headers[0]]
 
 
+def test_an_issuing_ca_alone_can_be_trusted(tmp_path: Path) -> None:
+    issuing = AUTHORITY.create_child_ca()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issuing.issue_cert("127.0.0.1").configure_cert(context)
+    issuing.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with Receiver(context) as receiver:
+        assert _answer(receiver.url, ca_file=str(tmp_path / "ca.pem")).verdict == "taken"
+
+
+def test_a_proxy_of_the_environment_is_not_used(
+    pushing: Pushing, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+    with listening(proxying(asked)) as port:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        pushing.take()
+        pushing.deliver()
+    assert (len(receiver.taken), asked) == (1, [])
+
+
 def test_a_client_certificate_is_shown(tmp_path: Path) -> None:
     ca, both, other = tmp_path / "ca.pem", tmp_path / "client.pem", tmp_path / "other.pem"
     AUTHORITY.cert_pem.write_to_path(str(ca))
@@ -519,6 +547,7 @@ def test_a_proxy_is_used_with_its_login_and_hides_nothing_of_the_receivers_certi
         gone = answer("", ca_file=str(ca))
         assert gone.sentence == "the proxy (remote_write.proxy_url) refuses connections"
     assert all(b"p@" not in head for head in asked)
+    assert all("proxy-authorization" not in headers for headers in receiver.headers)
     assert [head.split(b" ")[:2] for head in asked] == [[b"CONNECT", b"metrics.example:443"]] * 4
 
 
@@ -650,7 +679,7 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_queued_and_brings_back_noth
 
 def _flipped(file: Path) -> None:
     with sqlite3.connect(file) as database:
-        database.execute("UPDATE batches SET body = x'00' || substr(body, 2)")
+        database.execute("UPDATE batches SET body = CAST('abd' AS BLOB)")
     database.close()
 
 
@@ -722,6 +751,28 @@ def test_a_file_that_is_deleted_while_it_is_in_use_is_begun_anew(
     assert found.body == b"new"
     assert queue.dropped == {"queue_unavailable": 5}
     assert "was deleted or replaced while it was in use: at least 5 samples are lost" in caplog.text
+    queue.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted there")
+def test_a_file_that_is_deleted_while_it_cannot_be_used_is_begun_anew(tmp_path: Path) -> None:
+    queue = BatchQueue(tmp_path / "q.db")
+    for number in range(3):
+        queue.add(Batch(number, 5, b"abc"))
+        first = queue.oldest()
+        assert first is not None
+        queue.remove(first)
+    assert queue._database is not None
+    queue._database.execute("PRAGMA query_only = 1")
+    queue.add(Batch(7, 5, b"in memory"))  # cannot be stored, and the connection is given up
+    for file in tmp_path.glob("q.db*"):
+        file.unlink()
+    queue.add(Batch(8, 5, b"new"))
+    seen = []
+    while batch := queue.oldest():
+        seen.append(batch.at)
+        queue.remove(batch)
+    assert seen == [7, 8]
     queue.close()
 
 
