@@ -3,18 +3,17 @@
 Every text goes through `escape`. Nothing is shown by colour alone, but also by a word, a height or a shape.
 """
 
-import html
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from importlib.resources import files
 
 from exporter.license import REFUSED_WINDOW
 from exporter.observation import Observation
-from exporter.printable import printable
 from exporter.probes import Phase
-from exporter.status import License, Probe, Probed, Qrs, Service, Status, Timeline
+from exporter.status import License, Probe, Probed, Qrs, Service, Status
 from exporter.status import status as status_made_of
 from exporter.verdict import Finding, Judgement, Severity
+from exporter.web.markup import escape, item_list, pairs, prose, table_of
+from exporter.web.timeline import timeline_section
 from exporter.wording import ago, brief, count, instant, span
 
 NAME = "qlik-license-exporter"
@@ -28,7 +27,6 @@ PUSHES_LATE = 120.0
 STYLE = files("exporter.web").joinpath("page.css").read_text("utf-8")
 SCRIPT = files("exporter.web").joinpath("page.js").read_text("utf-8")
 
-_TYPED = re.compile("`([^`]*)`")
 _BADGES: dict[Severity, str] = {
     "ok": "All well",
     "warning": "Warning",
@@ -45,17 +43,6 @@ _REASONS = {
     "parallel_sessions": "Too many parallel sessions",
     "allocation_refused": "License could not be allocated",
 }
-_MARKS = {
-    "succeeded": "sync succeeded",
-    "attempted": "sync attempted",
-    "failed": "sync failed",
-    "stale": "license stale",
-}
-
-
-def escape(text: str) -> str:
-    """`text` as HTML, without control characters."""
-    return html.escape(printable(text))
 
 
 def page_of(seen: Observation, people: bool = False) -> str:
@@ -69,7 +56,7 @@ def page(status: Status) -> str:
         _verdict(status),
         _clock(status),
         _refusals(status),
-        _timeline(status.timeline, status.now),
+        timeline_section(status.timeline, status.now),
         _events(status),
         *(_probe(probe, status.now) for probe in status.probes),
         _sources(status),
@@ -116,24 +103,15 @@ def _badge(severity: Severity) -> str:
 
 
 def _finding(finding: Finding) -> str:
-    cure = f"<div><h3>What to do</h3>{_list('ol', finding.cure)}</div>" if finding.cure else ""
+    cure = f"<div><h3>What to do</h3>{item_list('ol', finding.cure)}</div>" if finding.cure else ""
     alert = f'<p class="soft">Verdict <code>{finding.verdict}</code>'
     if finding.alert:  # its runbook, which this server has, too
         alert += f', alert <a href="runbooks/{escape(finding.alert)}"><code>{escape(finding.alert)}</code></a>'
     alert += "</p>"
     return (
         f"<p><strong>What users see:</strong> {escape(finding.users_see)}</p>"
-        f'<div class="columns"><div><h3>Why</h3>{_list("ul", finding.evidence)}</div>{cure}</div>{alert}'
+        f'<div class="columns"><div><h3>Why</h3>{item_list("ul", finding.evidence)}</div>{cure}</div>{alert}'
     )
-
-
-def _list(kind: str, items: Iterable[str]) -> str:
-    return f"<{kind}>{''.join(f'<li>{_prose(item)}</li>' for item in items)}</{kind}>"
-
-
-def _prose(text: str) -> str:
-    """A sentence in which `backticks` mark code."""
-    return _TYPED.sub(r"<code>\1</code>", escape(text))
 
 
 # --- the sync clock --------------------------------------------------------------------------------------------------
@@ -170,10 +148,10 @@ def _clock(status: Status) -> str:
     ]
     doubt = ""
     if license.silence_doubted:
-        why = _prose(license.silence_doubted)
+        why = prose(license.silence_doubted)
         doubt = f'<p class="soft"><strong>Silence is not taken for a success:</strong> {why}</p>'
     return (
-        f'<section aria-labelledby="clock"><h2 id="clock">Time until lockout</h2>{clock}{_rows(rows)}{doubt}</section>'
+        f'<section aria-labelledby="clock"><h2 id="clock">Time until lockout</h2>{clock}{pairs(rows)}{doubt}</section>'
     )
 
 
@@ -192,10 +170,6 @@ def _when(at: float | None, now: float) -> str:
     return f"{instant(at)}, {ago(at, now)}" if at is not None else "–"
 
 
-def _rows(rows: Iterable[tuple[str, str]]) -> str:
-    return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(value)}</dd>' for name, value in rows)}</dl>"
-
-
 def _refusals(status: Status) -> str:
     body = [
         (
@@ -207,92 +181,13 @@ def _refusals(status: Status) -> str:
         for refusal in status.refusals
     ]
     hour = span(REFUSED_WINDOW) if REFUSED_WINDOW != 3600 else "hour"
-    table = _table(
+    table = table_of(
         "Refusals in the Repository's audit log, by reason",
         ("Reason", f"Users, last {hour}", "Refusals", "Last"),
         body,
         numbers={1, 2},
     )
     return f'<section aria-labelledby="refusals"><h2 id="refusals">Refused users</h2>{table}</section>'
-
-
-def _table(caption: str, heads: Sequence[str], body: Sequence[Sequence[str]], numbers: Iterable[int] = ()) -> str:
-    """A table of plain texts, which scrolls by itself where the page is too narrow."""
-    right = set(numbers)
-
-    def kind(place: int) -> str:
-        return ' class="number"' if place in right else ""
-
-    # The roles keep the table a table where a narrow window shows its rows as blocks.
-    head = "".join(
-        f'<th role="columnheader" scope="col"{kind(place)}>{escape(text)}</th>' for place, text in enumerate(heads)
-    )
-    rows = "".join(
-        '<tr role="row">'
-        + "".join(
-            f'<td role="cell" data-head="{escape(heads[place])}"{kind(place)}>{escape(text)}</td>'
-            for place, text in enumerate(row)
-        )
-        + "</tr>"
-        for row in body
-    )
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table role="table">'
-        f'<caption>{escape(caption)}</caption><thead role="rowgroup"><tr role="row">{head}</tr></thead>'
-        f'<tbody role="rowgroup">{rows}</tbody></table></div>'
-    )
-
-
-# --- the timeline ----------------------------------------------------------------------------------------------------
-
-_SLOT, _ROW = 20, 40
-"""Width and height of one slot in the drawing's own units."""
-
-
-def _timeline(timeline: Timeline, now: float) -> str:
-    syncs = [slot.sync for slot in timeline.slots]
-    good, bad = sum(slot.probes_good for slot in timeline.slots), sum(slot.probes_bad for slot in timeline.slots)
-    told = (
-        f"Intervals with a successful sync: {syncs.count('succeeded')}; with a failed one: {syncs.count('failed')}; "
-        f"with a stale license: {syncs.count('stale')}. Successful backend probes: {good} of {good + bad}."
-    )
-    width = _SLOT * len(timeline.slots)
-    sync_marks, probe_marks = [], []
-    for place, slot in enumerate(timeline.slots):
-        x = place * _SLOT + 2
-        title = f"<title>{instant(slot.since)}: {_MARKS.get(slot.sync, '')}</title>"
-        if slot.sync in ("failed", "stale"):
-            sync_marks.append(f'<g>{title}<rect class="bad" x="{x}" y="2" width="16" height="36"/></g>')
-            if slot.sync == "failed":  # a gap distinguishes it from stale without colour
-                sync_marks.append(f'<rect class="gap" x="{x}" y="17" width="16" height="6"/>')
-        elif slot.sync == "succeeded":
-            sync_marks.append(f'<g>{title}<rect class="good" x="{x}" y="24" width="16" height="14"/></g>')
-        elif slot.sync == "attempted":
-            sync_marks.append(f'<g>{title}<rect class="open" x="{x}" y="26" width="15" height="11"/></g>')
-        if slot.probes_good or slot.probes_bad:
-            title = f"<title>{instant(slot.since)}: {slot.probes_good} successful, {slot.probes_bad} failed</title>"
-            share = slot.probes_bad / (slot.probes_good + slot.probes_bad)
-            if slot.probes_good:
-                probe_marks.append(f'<g>{title}<rect class="good" x="{x}" y="24" width="16" height="14"/></g>')
-            if slot.probes_bad:
-                tall = round(14 + 22 * share)
-                probe_marks.append(f'<g>{title}<rect class="bad" x="{x}" y="2" width="16" height="{tall}"/></g>')
-    rows = "".join(
-        f"<h3>{name}</h3>"
-        f'<svg viewBox="0 0 {width} {_ROW}" preserveAspectRatio="none" role="img" aria-label="{escape(label)}">'
-        f"{''.join(marks)}</svg>"
-        for name, label, marks in (
-            ("Sync", f"Syncs over time. {told}", sync_marks),
-            ("Backend probes", f"Probes over time. {told}", probe_marks),
-        )
-    )
-    return (
-        '<section class="wide" aria-labelledby="timeline"><h2 id="timeline">'
-        f"The last {span(timeline.until - timeline.since)}</h2>{rows}"
-        f'<p class="axis"><span>{instant(timeline.since)}</span><span>now</span></p>'
-        f'<p class="soft">{told} Low: successful. Outlined: attempted, result unknown. High with a gap: failed. '
-        "High and full: stale. Hanging from the top: failed probes.</p></section>"
-    )
 
 
 # --- entries ---------------------------------------------------------------------------------------------------------
@@ -315,7 +210,7 @@ def _events(status: Status) -> str:
             heads.insert(3, "User")
             for row, kind in zip(body, status.events, strict=True):
                 row.insert(3, kind.user)
-        table = _table("Notable log entries, newest first; repeated entries are grouped; times are UTC", heads, body)
+        table = table_of("Notable log entries, newest first; repeated entries are grouped; times are UTC", heads, body)
     else:
         table = '<p class="soft">None since the exporter started.</p>'
     note = "" if status.people_shown else '<p class="soft">Users, hosts, keys and numbers are masked.</p>'
@@ -336,7 +231,7 @@ def _probe(probe: Probe, now: float) -> str:
     elif last.success is None:
         state = (
             f'<p><span class="soft">? Not judged</span>, {ago(last.at, now)}: {escape(last.detail)}</p>'
-            f"<p><strong>Likely cure:</strong> {_prose(probe.cure)}</p>"
+            f"<p><strong>Likely cure:</strong> {prose(probe.cure)}</p>"
         )
     elif last.success:
         way = "through the proxy" if last.proxied else "directly"
@@ -344,7 +239,7 @@ def _probe(probe: Probe, now: float) -> str:
     else:
         state = (
             f'<p><span class="no">✗ {escape(last.reason or "failed")}</span>, {ago(last.at, now)}: '
-            f"{escape(last.detail)}</p><p><strong>Likely cure:</strong> {_prose(probe.cure)}</p>"
+            f"{escape(last.detail)}</p><p><strong>Likely cure:</strong> {prose(probe.cure)}</p>"
         )
     failures = ", ".join(f"{reason} {number:,}" for reason, number in probe.failures.items()) or "none"
     rows = [
@@ -361,14 +256,14 @@ def _probe(probe: Probe, now: float) -> str:
         rows.append(("Certificate expires", _when(probe.certificate_expiry, now)))
     if probe.clock_skew is not None:
         rows.append(("Clock", f"differs by {span(probe.clock_skew)}"))
-    results = _table(
+    results = table_of(
         "Most recent probes, newest first",
         ("Time", "Result", "Stages"),
         [(instant(result.at), _outcome(result), _stages(result.phases)) for result in probe.results],
     )
     return (
         f'<section aria-labelledby="{name}"><h2 id="{name}">Probe: {escape(probe.target)} '
-        f'<span class="soft">({escape(probe.role)})</span></h2>{state}{_rows(rows)}'
+        f'<span class="soft">({escape(probe.role)})</span></h2>{state}{pairs(rows)}'
         f'<details id="{name}-history"><summary id="{name}-history-head">History</summary>{results}</details></section>'
     )
 
@@ -402,12 +297,12 @@ def _sources(status: Status) -> str:
         for source in status.sources
     ]
     heads = ("Log", "Files", "Newest entry", "Last read", "Unread bytes", "Records", "Malformed", "Unknown", "Problem")
-    table = _table("Log files and their state", heads, body, numbers={1, 4, 5, 6, 7})
+    table = table_of("Log files and their state", heads, body, numbers={1, 4, 5, 6, 7})
     unknown = ""
     if status.unknown:
         unknown = (
             '<details id="unknown"><summary id="unknown-head">Unknown messages of the Licenses log</summary>'
-            + _table(
+            + table_of(
                 "Messages that were not recognised, most frequent first; masked",
                 ("Count", "Message"),
                 [(f"{wording.count:,}", wording.template) for wording in status.unknown],
@@ -427,7 +322,7 @@ def _service(service: Service, now: float) -> str:
         rows.append(("Metrics", ", ".join((f"{service.series:,} series", *service.names))))
     rows.append(("Looked at", _when(service.at, now)))
     return (
-        f'<section aria-labelledby="service"><h2 id="service">The Licenses service itself</h2>{_rows(rows)}</section>'
+        f'<section aria-labelledby="service"><h2 id="service">The Licenses service itself</h2>{pairs(rows)}</section>'
     )
 
 
@@ -450,7 +345,7 @@ def _qrs(qrs: Qrs, now: float) -> str:
         rows.append(("Seats that nobody uses", f"counted {ago(qrs.unused_read_at, now)}"))
     if qrs.sessions_per_user_max is not None:
         rows.append(("Highest number of sessions of one user", f"{qrs.sessions_per_user_max:,.0f} of 5"))
-    seats = _table(
+    seats = table_of(
         "Licenses by access type",
         ("Type", "Owned", "Allocated", "Used", "Available", "Quarantined", "Excess"),
         [
@@ -460,7 +355,7 @@ def _qrs(qrs: Qrs, now: float) -> str:
         ],
         numbers=range(1, 7),
     ) if qrs.seats else ""  # fmt: skip
-    unused = _table(
+    unused = table_of(
         "Allocated licenses that nobody uses",
         ("Type", "Counted", "Not used for 30 days", "60 days", "90 days", "Never used"),
         [
@@ -470,7 +365,7 @@ def _qrs(qrs: Qrs, now: float) -> str:
         ],
         numbers=range(1, 6),
     ) if qrs.unused else ""  # fmt: skip
-    return f'<section aria-labelledby="qrs"><h2 id="qrs">License</h2>{_rows(rows)}{seats}{unused}</section>'
+    return f'<section aria-labelledby="qrs"><h2 id="qrs">License</h2>{pairs(rows)}{seats}{unused}</section>'
 
 
 def _footer(status: Status) -> str:
