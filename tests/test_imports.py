@@ -188,7 +188,7 @@ PACKAGES: dict[str, set[str]] = {
 JOINS_ALL = {"__init__", "__main__", "app", "cli", "commands", "examination", "logs", "once", "tail"}
 """Modules that join sources with the core, the commands among them, and packages whose modules have rules of their own."""
 ONLY_USERS = {
-    "yaml": {"assets.forms", "commands.drill", "config.showing", "config.strict_yaml"},
+    "yaml": {"assets.forms", "commands.alertmanager", "commands.drill", "config.showing", "config.strict_yaml"},
     "prometheus_client": {"app", "metrics", "once", "web.server"},
     # A file each: what was counted must not wait for, or be lost with, what was not sent yet.
     "sqlite3": {"databases", "remote_write.queue", "store"},

@@ -6,29 +6,22 @@ than `group_wait`.
 """
 
 import argparse
-import base64
-import contextlib
 import difflib
-import http.client
-import json
 import re
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 import yaml
 
 from exporter.assets import asset
+from exporter.commands.alertmanager import Alertmanager, AlertmanagerError, NotTakenError
 from exporter.commands.routing import Route, Routing, RoutingError
 from exporter.commands.terminal import Paint, complain
 from exporter.config import Config
-from exporter.last_words import reason
 from exporter.printable import printable
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
@@ -44,9 +37,6 @@ LASTS = timedelta(minutes=5)
 """After that time a drill ends by itself, even if this command is killed; later only if `group_wait` is longer."""
 SHORTEST_WAIT = 3.0
 """Seconds of `group_wait` below which the withdrawal could come too late."""
-REQUEST_SECONDS = 5.0
-LARGEST_ANSWER = 16 << 20
-"""Bytes of one answer."""
 
 
 class Drill(NamedTuple):
@@ -60,11 +50,7 @@ class Drill(NamedTuple):
 
 
 class DrillError(Exception):
-    """A drill was not sent, or it failed: `str()` says why."""
-
-
-class NotTakenError(DrillError):
-    """The request was certainly not executed."""
+    """A drill cannot be sent, or it failed: `str()` says why."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +72,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     try:
         drills = _chosen(arguments)
         alertmanager = Alertmanager(arguments.alertmanager)
-    except DrillError as error:
+    except (DrillError, AlertmanagerError) as error:
         complain(f"drill: {error}")
         return UNUSABLE
     try:
@@ -96,7 +82,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     except RoutingError as error:
         complain(f"drill: the configuration that {alertmanager} serves is not understood: {error}. Nothing was sent")
         return FAILED
-    except DrillError as error:
+    except (DrillError, AlertmanagerError) as error:
         complain(f"drill: {error}. Nothing was sent")
         return FAILED
     if not arguments.yes:
@@ -108,7 +94,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
             return FAILED
     try:
         return _exercise(drills, routes, alertmanager, arguments.page)
-    except DrillError as error:
+    except (DrillError, AlertmanagerError) as error:
         complain(f"drill: {error}")
         return FAILED
 
@@ -213,113 +199,6 @@ def _value(expression: str, labels: Mapping[str, str], dot: str) -> str:
     return dot if word == "." else word.strip('"')
 
 
-# --- Alertmanager
-
-
-class Alertmanager:
-    """Its API, version 2. Every method raises DrillError."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            parts = urlsplit(url)
-            self._port = parts.port
-        except ValueError as error:
-            raise DrillError(f"--alertmanager: found an address that cannot be read ({error})") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise DrillError(f"--alertmanager: found `{_without_login(url)}`, expected http://host:9093 or https://…")
-        if re.search(r"[\s\x00-\x1f]", url):
-            raise DrillError("--alertmanager: found a space or control character in the address")
-        self._base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-        self._headers = {"Accept": "application/json"}
-        if parts.username is not None:
-            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            self._headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
-        self._ahead = timedelta()
-
-    def __str__(self) -> str:
-        return self._base
-
-    def now(self) -> datetime:
-        """The time on its clock, at most a second late: an alert that began long ago is notified immediately."""
-        return datetime.now(UTC) + self._ahead
-
-    def routing(self) -> Routing:
-        """The configuration that it uses now. Raises RoutingError, too."""
-        answer = self._answer("status")
-        config = answer.get("config") if isinstance(answer, dict) else None
-        original = config.get("original") if isinstance(config, dict) else None
-        if not isinstance(original, str):
-            raise DrillError(f"{self} is not an Alertmanager with API version 2: its status has no configuration")
-        try:
-            return Routing(yaml.safe_load(original))
-        except (yaml.YAMLError, RecursionError) as error:
-            raise RoutingError(str(error).replace("\n", " ")) from None
-
-    def alerts(self, *filters: str) -> list[dict[str, Any]]:
-        """Its current alerts that match the matchers, with receivers and status."""
-        query = "&".join(f"filter={quote(one, safe='')}" for one in filters)
-        answer = self._answer(f"alerts?{query}")
-        if not isinstance(answer, list) or not all(isinstance(one, dict) and "labels" in one for one in answer):
-            raise DrillError(f"{self} is not an Alertmanager with API version 2: found no list of alerts")
-        return answer
-
-    def send(self, drills: Sequence[Drill], starts: datetime, ends: datetime) -> None:
-        """Send these alerts."""
-        times = {"startsAt": starts.isoformat(), "endsAt": ends.isoformat()}
-        alerts = [{"labels": one.labels, "annotations": one.annotations, **times} for one in drills]
-        self._answer("alerts", json.dumps(alerts).encode())
-
-    def _answer(self, path: str, body: bytes | None = None) -> object:
-        headers = self._headers | ({"Content-Type": "application/json"} if body else {})
-        request = urllib.request.Request(f"{self._base}/api/v2/{path}", body, headers)  # noqa: S310  # http and https only
-        try:
-            with self._opener.open(request, timeout=REQUEST_SECONDS) as response:
-                content = response.read(LARGEST_ANSWER + 1)
-                with contextlib.suppress(TypeError, ValueError):  # no Date: then this machine's clock
-                    date = parsedate_to_datetime(response.headers["Date"])
-                    self._ahead = date - datetime.now(UTC)
-        except urllib.error.HTTPError as error:
-            raise self._refusal(error) from None
-        except (OSError, http.client.HTTPException, UnicodeError) as error:
-            cause = error.reason if isinstance(error, urllib.error.URLError) else error
-            said = reason(cause) if isinstance(cause, OSError) else str(cause) or type(cause).__name__
-            kind = NotTakenError if isinstance(cause, ConnectionRefusedError) else DrillError
-            raise kind(f"{self} cannot be reached: {said}") from None
-        if body:
-            return None
-        if len(content) > LARGEST_ANSWER:
-            raise DrillError(f"{self} answered with more than {LARGEST_ANSWER} bytes")
-        try:
-            return json.loads(content)
-        except (ValueError, RecursionError):
-            raise DrillError(f"{self} is not an Alertmanager with API version 2: its answer is not JSON") from None
-
-    def _refusal(self, error: urllib.error.HTTPError) -> DrillError:
-        text = ""
-        with error, contextlib.suppress(OSError, http.client.HTTPException):
-            text = error.read(300).decode("utf-8", "replace").strip()
-        if error.code in (401, 403):
-            return NotTakenError(f"{self} wants a login: status {error.code}. Give it as https://user:password@host")
-        if error.code in (404, 405):
-            return NotTakenError(f"{self} is not an Alertmanager with API version 2: status {error.code} for /api/v2/")
-        if 300 <= error.code < 400:
-            place = _without_login(error.headers.get("Location", ""))
-            return NotTakenError(f"{self} redirects to `{place}`: give the address that it leads to")
-        return DrillError(f"{self} answered with status {error.code}: {text}")
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirected POST would become a GET, and a login would go elsewhere."""
-
-    def redirect_request(self, *_: object) -> None:
-        """Follow none."""
-
-
-def _without_login(url: str) -> str:
-    return re.sub(r"//[^/]*@", "//", url)
-
-
 # --- sent, seen, withdrawn
 
 Routes = Mapping[int, Sequence[Route]]
@@ -415,10 +294,10 @@ def _withdraw(
             try:
                 alertmanager.send(drills, starts, starts)
                 break
-            except DrillError:
+            except AlertmanagerError:
                 if attempt:
                     raise
-    except DrillError as error:
+    except AlertmanagerError as error:
         raise DrillError(
             f"NOT withdrawn, somebody may be notified: {error}. It ends by itself at {ends:%H:%M:%S} UTC"
         ) from None
