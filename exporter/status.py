@@ -335,9 +335,10 @@ def _license(seen: Observation) -> License:
 
 
 def _silence_doubted(state: LicenseState) -> str:
-    if not state.sync.doubted or state.sync.verdict is None:
+    verdict = state.sync.verdicts.newest
+    if not state.sync.doubted or verdict is None:
         return ""
-    return f"The Licenses service reported its license as stale at {instant(state.sync.verdict)}. {SILENCE_DOUBTED}"
+    return f"The Licenses service reported its license as stale at {instant(verdict)}. {SILENCE_DOUBTED}"
 
 
 def _source(seen: Observation, log: LogName, figures: LogFigures, shown: Callable[[str], str]) -> Source:

@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from exporter.stale_verdicts import StaleVerdicts
+
 DISORDER = 60.0
 """Seconds that an entry may be older than the newest one and still take part in the clock."""
 USUAL_RHYTHM = 600.0
@@ -53,13 +55,6 @@ LOUD = 0.9
 """Share of recognised failures among the attempts above which silence is evidence of success again."""
 FEW, MOSTLY = 2, 3
 """If attempts are few: so few silent ones, among so many times as many failed ones, prove nothing."""
-USED = 3
-"""Signs of use after the newest stale verdict that are needed to believe silence again."""
-KNOWN_VERDICTS = 3
-"""Verdicts of a lockout after which it is known which requests succeed in spite of it."""
-QUIET_LONG, QUIET = 1500.0, 1200.0
-"""Seconds of use without a stale verdict: required while fewer verdicts are known, and the most required later."""
-MOST_KINDS = 1_000
 
 Outcome = Literal["succeeded", "told", "failed", "unclear", "retried", "silent", "pending"]
 """`told`: a message or the Repository API reported the success. `silent`: nothing contradicts success, but silence
@@ -163,18 +158,8 @@ class SyncClock(msgspec.Struct, kw_only=True):
 
     doubted: bool = False
     """Whether a stale verdict disproved successes that were inferred from silence."""
-    verdict: float | None = None
-    """The newest stale verdict."""
-    verdicts: int = 0
-    """The number of verdicts of this lockout."""
-    verdict_gap: float = 0.0
-    """The longest time between two of them, in seconds."""
-    used: dict[str, int] = {}
-    """Successful requests since the newest verdict, and their numbers."""
-    people: int = 0
-    """The number of signs since the newest verdict that users were let in."""
-    answered: list[str] = []
-    """Requests that succeeded during this lockout, and so prove nothing."""
+    verdicts: StaleVerdicts = msgspec.field(default_factory=StaleVerdicts)
+    """The newest stale verdicts, and the use of the service since."""
 
     failures: int = 0
     """Failed attempts other than history. Never decreases."""
@@ -191,8 +176,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
             pauses=list(self.pauses),
             wordings=dict(self.wordings),
             probe_failures=list(self.probe_failures),
-            used=dict(self.used),
-            answered=list(self.answered),
+            verdicts=self.verdicts.copy(),
         )
 
     # --- what follows from it ----------------------------------------------------------------------------------------
@@ -433,7 +417,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
 
     def trust(self, at: float) -> None:
         """Note better evidence than silence at `at`: a reported success, or a user who was let in."""
-        if self.verdict is None or at > self.verdict:
+        if self.verdicts.are_before(at):
             self._believe()
 
     def called_stale(self, at: float) -> None:
@@ -456,54 +440,31 @@ class SyncClock(msgspec.Struct, kw_only=True):
             ]
             for judged in lost:
                 insort(self.marks, Mark(judged.at, "stale"), key=_at)
-        self._note_verdict(at)
+        self.verdicts.add(at, self.rules.grace)
         self.final_failures += sum(end.counts for end in taken)
         self._learn()
         self._finish_old()
 
-    def _note_verdict(self, at: float) -> None:
-        if self.verdict is None or at - self.verdict > self.rules.grace:
-            self.verdicts, self.verdict_gap, self.answered = 0, 0.0, []
-        elif at > self.verdict:
-            self.verdict_gap = max(self.verdict_gap, at - self.verdict)
-            self.answered = [*dict.fromkeys((*self.answered, *self.used))][-MOST_KINDS:]
-        self.verdicts += 1
-        self.verdict = at if self.verdict is None else max(self.verdict, at)
-        self.used, self.people = {}, 0
-
     def in_use(self, at: float, kind: str, *, person: bool) -> None:
         """Note that somebody used the service, or a `person` the hub, and was not refused.
 
-        Silence is evidence again once the service is used and no verdict has come for longer than the verdicts of this
-        lockout were apart. Requests that succeeded between two verdicts also succeed in a lockout, and so prove
-        nothing. While few verdicts are known, only users count as evidence.
+        Silence is evidence again once that shows that users are let in.
         """
-        if not self.doubted or self.verdict is None or at <= self.verdict:
-            return
-        if kind in self.used or len(self.used) < MOST_KINDS:
-            self.used[kind] = self.used.get(kind, 0) + 1
-        self.people += person and kind not in self.answered
-        quiet = at - self.verdict
-        telling = sum(number for used, number in self.used.items() if used not in self.answered)
-        if self.verdicts < KNOWN_VERDICTS:
-            convinced = self.people >= USED and quiet > QUIET_LONG
-        else:
-            convinced = quiet > min(self.verdict_gap, QUIET) and telling >= USED
-        if convinced:
+        if self.doubted and self.verdicts.note_use(at, kind, person=person):
             self._believe()
 
     def _believe(self) -> None:
         """Treat silence as evidence again, including that since the newest verdict."""
         if self.doubted:
             self.doubted = False
-            after = self.verdict or 0.0
+            after = self.verdicts.newest or 0.0
             self.ends = [
                 msgspec.structs.replace(end, outcome="succeeded")
                 if end.outcome == "silent" and end.at > after and self.rules.infers
                 else end
                 for end in self.ends
             ]
-        self.used, self.people = {}, 0
+        self.verdicts.forget_use()
 
     def probe_failed(self, at: float) -> None:
         """Note a failed probe of the backend."""
@@ -516,7 +477,9 @@ class SyncClock(msgspec.Struct, kw_only=True):
         self.marks = [mark for mark in self.marks if mark.at <= horizon]
         self.ends = [end for end in self.ends if end.at <= horizon]
         self.probe_failures = [at for at in self.probe_failures if at <= horizon]
-        for field in ("older_success", "verdict", "orphan_failure", "latest", "torn", "torn_until"):
+        if (self.verdicts.newest or 0.0) > horizon:
+            self.verdicts.newest = None
+        for field in ("older_success", "orphan_failure", "latest", "torn", "torn_until"):
             if (getattr(self, field) or 0.0) > horizon:
                 setattr(self, field, None)
         self.torn_attempt = None
