@@ -241,7 +241,7 @@ class Exporter:
         return registry
 
     async def probe_story(self, target: str, seconds: float) -> str:
-        """The same, told stage by stage."""
+        """The same as a text, stage by stage."""
         return story_of(await self._probe_now(target, seconds))
 
     async def _probe_now(self, target: str, seconds: float) -> ProbeResult:

@@ -1,4 +1,4 @@
-"""The HTTP clients' connections: names resolved without blocking, sockets that end when they are told to."""
+"""The HTTP clients' connections: names resolved without blocking, sockets that are closed reliably."""
 
 import asyncio
 import contextlib

@@ -168,7 +168,7 @@ _PREFIX = re.compile(r"(?:un|re|in|dis|mis|non|pre|over|under|de)(?=.{4})")
 def _masked(text: str, strict: bool) -> str:
     """`strict`: within quotes, where any word that is not known may be a name."""
     out: list[str] = []
-    heard = ["", ""]  # the two words before, in lower case; `name` for a masked one
+    previous = ["", ""]  # the two words before, in lower case; `name` for a masked one
     begins = True  # whether a sentence begins here
     pieces = list(_PIECES.finditer(text))
     for place, piece in enumerate(pieces):
@@ -178,21 +178,21 @@ def _masked(text: str, strict: bool) -> str:
             if found in ".:!?|\n;([=":
                 begins = True
                 if found not in "=:([":
-                    heard = ["", ""]
+                    previous = ["", ""]
             continue
         if kind == "word":
             lowered = found.lower()
-            named = _stands_for_someone(lowered, heard, begins, _following(pieces, place))
+            named = _stands_for_someone(lowered, previous, begins, _following(pieces, place))
             if _CAMEL_CASE.search(found) and _is_identifier(found):
                 named = False  # `SessionID`
-            known = not named and _is_wording(found, heard[1], strict)
+            known = not named and _is_wording(found, previous[1], strict)
             shown = found if known else "<name>"
-            heard = [heard[1], lowered if known else "name"]  # a first name is followed by a second
+            previous = [previous[1], lowered if known else "name"]  # a first name is followed by a second
         else:
             shown = _MASKS[kind](found)
-            if kind == "quoted" and shown == found and _stands_for_someone(found, heard, False, ""):
+            if kind == "quoted" and shown == found and _stands_for_someone(found, previous, False, ""):
                 shown = f"{found[0]}<text>{found[-1]}"
-            heard = [heard[1], "name" if kind == "named" or (kind == "quoted" and shown != found) else ""]
+            previous = [previous[1], "name" if kind == "named" or (kind == "quoted" and shown != found) else ""]
         out.append(shown)
         begins = False
     return "".join(out)
@@ -206,9 +206,9 @@ def _following(pieces: list[re.Match[str]], place: int) -> str:
     return ""
 
 
-def _stands_for_someone(word: str, heard: list[str], begins: bool, following: str) -> bool:
+def _stands_for_someone(word: str, previous: list[str], begins: bool, following: str) -> bool:
     """Whether the sentence names a person or a machine here, and `word` is not one that is common in this place."""
-    earlier, before = heard
+    earlier, before = previous
     if before in TITLES:
         return not (word in FUNCTION or word in FOLLOWERS or _is_abstract(word))
     if before in DETERMINERS or word in FUNCTION or word in THINGS or _is_abstract(word):

@@ -56,8 +56,8 @@ LOUD = 0.9
 FEW, MOSTLY = 2, 3
 """If attempts are few: so few silent ones, among so many times as many failed ones, prove nothing."""
 
-Outcome = Literal["succeeded", "told", "failed", "unclear", "retried", "silent", "pending"]
-"""`told`: a message or the Repository API reported the success. `silent`: nothing contradicts success, but silence
+Outcome = Literal["succeeded", "reported", "failed", "unclear", "retried", "silent", "pending"]
+"""`reported`: a message or the Repository API reported the success. `silent`: nothing contradicts success, but silence
 proves nothing at present. `retried`: another attempt followed immediately."""
 
 
@@ -68,7 +68,7 @@ class Attempt(msgspec.Struct, frozen=True):
     counts: bool = True
     correlation: str = ""
     source: str = ""
-    outlived: float | None = msgspec.field(default=None, name="heard")
+    outlived: float | None = None
     """The first entry after the time by which a failure would have been logged; None while there is none."""
     new_run: bool = False
     """Whether a new run of the service began before that."""
@@ -78,7 +78,7 @@ class Mark(msgspec.Struct, frozen=True):
     """An entry at `at` that shows how the sync in progress ends."""
 
     at: float
-    kind: Literal["failed", "stale", "trouble", "tied", "told"]
+    kind: Literal["failed", "stale", "trouble", "tied", "reported"]
     """`trouble` makes a sync unclear, or fails it if it is tied to the attempt; `tied` counts only if it is."""
     correlation: str = ""
     source: str = ""
@@ -137,13 +137,13 @@ class SyncClock(msgspec.Struct, kw_only=True):
     """The longest time so far between an attempt and its failure, in seconds, if beyond the settle time."""
     wordings: dict[str, tuple[int, int]] = {}
     """For each wording of trouble: how often it occurred just after an attempt, and while no sync was in progress."""
-    outlived_from: float = msgspec.field(default=NEVER, name="hear_from")
+    outlived_from: float = NEVER
     """From this time on, an entry shows that the service was still alive after an attempt."""
     torn: float | None = None
     """The time of the entry before the newest torn one without a time, which may belong to an attempt after it."""
     torn_until: float | None = None
     """The time of the entry after that one; None while none was read."""
-    entries: int = msgspec.field(default=0, name="heard")
+    entries: int = 0
     """Entries with a time that were read."""
     lateness: float = 0.0
     """The largest number of seconds by which an entry was older than one before it."""
@@ -270,8 +270,8 @@ class SyncClock(msgspec.Struct, kw_only=True):
     def _outcome(
         self, attempt: Attempt, following: float | None, marks: Sequence[Mark]
     ) -> tuple[Outcome, float | None]:
-        if any(mark.kind == "told" for mark in marks):
-            return "told", None
+        if any(mark.kind == "reported" for mark in marks):
+            return "reported", None
         failed = [mark.at for mark in marks if mark.kind in ("failed", "stale") or _is_tied(mark, attempt)]
         if failed:
             return "failed", failed[0]
@@ -412,7 +412,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
 
     def reported(self, at: float) -> None:
         """Note a success at `at` that a message or the Repository API reports."""
-        self._mark(Mark(at, "told"))
+        self._mark(Mark(at, "reported"))
         self.trust(at)
 
     def trust(self, at: float) -> None:
@@ -518,10 +518,10 @@ class SyncClock(msgspec.Struct, kw_only=True):
         since = [other for other in self.marks if newest is not None and other.at >= newest.at]
         if since and since[-1].kind == mark.kind and 0 <= mark.at - since[-1].at < 1:
             return  # a flood of the same
-        ends_one = mark.kind in ("failed", "stale", "told")
+        ends_one = mark.kind in ("failed", "stale", "reported")
         in_order = newest is not None and newest.at <= mark.at < self._reach(newest.at)
         if ends_one and not in_order and not any(a.at <= mark.at < self._reach(a.at) for a in self.attempts):
-            if mark.kind != "told":
+            if mark.kind != "reported":
                 self._fail_alone(mark.at)
             oldest = self.attempts[0].at if self.attempts else mark.at
             self.marks = [other for other in self.marks if other.at >= min(oldest, mark.at) - DISORDER]
@@ -531,7 +531,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
         if newest is None or not (ends_one or _is_tied(mark, newest)):
             return
         if in_order and mark.at <= newest.at + self.rules.settle:
-            if mark.kind != "told" and not any(_ends(other, newest) for other in since):
+            if mark.kind != "reported" and not any(_ends(other, newest) for other in since):
                 self.failures += newest.counts
             return
         self._learn()
@@ -584,7 +584,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
             del self.attempts[0]
 
     def _finish(self, judged: Judged) -> None:
-        if judged.outcome in ("succeeded", "told"):
+        if judged.outcome in ("succeeded", "reported"):
             self.orphan_failures = 0
         if judged.outcome != "retried":
             self.ends.append(End(judged.at, judged.outcome, judged.counts))
@@ -593,7 +593,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
             end = self.ends.pop(0)
             if end.outcome == "succeeded":
                 self.older_success, self.older_failures, self.older_unclear = end.at, 0, 0
-            elif end.outcome == "told":
+            elif end.outcome == "reported":
                 self.older_failures = self.older_unclear = 0
             else:
                 self.older_failures += end.outcome == "failed"
@@ -610,7 +610,7 @@ def _is_tied(mark: Mark, attempt: Attempt) -> bool:
 
 
 def _ends(mark: Mark, attempt: Attempt) -> bool:
-    return mark.kind in ("failed", "stale", "told") or _is_tied(mark, attempt)
+    return mark.kind in ("failed", "stale", "reported") or _is_tied(mark, attempt)
 
 
 def _is_own(mark: Mark, attempt: Attempt) -> bool:

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from exporter import __version__
-from exporter.commands.diagnose import as_json, told
+from exporter.commands.diagnose import as_json, report_of
 from exporter.commands.terminal import Paint, ProgressBar
 from exporter.config import Config, load, probes_of, state_file_of
 from exporter.config import masked as masked_config
@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     files = {
         "CONTENTS.txt": CONTENTS.format(version=__version__),
         "config.json": _json(_settings(config)),
-        "verdict.txt": told(judgement, seen, given, Paint(io.StringIO())) + "\n",
+        "verdict.txt": report_of(judgement, seen, given, Paint(io.StringIO())) + "\n",
         "verdict.json": _json(as_json(judgement)),
         "state.json": _json(_state(seen.state)),
         "status.json": _json(status_of(seen)),

@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     if arguments.json:
         print(json.dumps(printable_tree(as_json(judgement)), ensure_ascii=False, indent=2))
     else:
-        print(told(judgement, seen, given, Paint(sys.stdout)))
+        print(report_of(judgement, seen, given, Paint(sys.stdout)))
         overview = seen.qrs.overview(seen.now) if seen.qrs else None
         if arguments.show_people and overview is not None:
             print_idle_seats(config.qrs, overview)
@@ -102,7 +102,7 @@ def as_json(judgement: Judgement) -> dict[str, object]:
     return whole
 
 
-def told(judgement: Judgement, seen: Observation, given: Given, paint: Paint) -> str:
+def report_of(judgement: Judgement, seen: Observation, given: Given, paint: Paint) -> str:
     """The judgement for a person."""
     lines = _finding(judgement, paint)
     for finding in judgement.also:

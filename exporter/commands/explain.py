@@ -84,9 +84,10 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
             print(paint(shown, "bold"))
         try:
             for line in lines:
-                told = {"file": shown, **explainer.explain(line)}
+                explained = {"file": shown, **explainer.explain(line)}
                 print(
-                    json.dumps(told, ensure_ascii=False) if arguments.json else _text(told, paint), flush=name == STDIN
+                    json.dumps(explained, ensure_ascii=False) if arguments.json else _text(explained, paint),
+                    flush=name == STDIN,
                 )
         except UnknownLogError:
             complain(f"{shown}: not recognised as a log; specify it with --log: {', '.join(LOG_NAMES)}")
@@ -138,7 +139,7 @@ class Explainer:
         if record.orphan:
             self._state.fold_records(log, [record], self._now or time.time(), self._rules)
             why = ["this line does not belong to a record: counted as malformed only"]
-            return _told(line, None, "", None, "", {_name(LOG_MALFORMED, log): [None, 1]}, why)
+            return _explanation(line, None, "", None, "", {_name(LOG_MALFORMED, log): [None, 1]}, why)
         ((message, event),) = self._rules.recognise(log, [record])
         why = []
         moved: Moved = {}
@@ -177,7 +178,7 @@ class Explainer:
             )
         why += self._why(message, event, marks)
         text = text_of(record)
-        return _told(
+        return _explanation(
             line,
             record.at,
             message,
@@ -247,7 +248,7 @@ def _marks(state: LicenseState) -> _Marks:
     return _Marks(clock.pending(), clock.inferred_success(), *clock.since(None))
 
 
-def _told(
+def _explanation(
     line: Line,
     at: float | None,
     message: str,
@@ -292,20 +293,20 @@ def _spelled(name: str, labels: Mapping[str, str]) -> str:
 # --- for a person ----------------------------------------------------------------------------------------------------
 
 
-def _text(told: Mapping[str, Any], paint: Paint) -> str:
-    at = instant(told["time"]) if told["time"] is not None else "no time"
-    recognised = told["message"] not in ("", UNKNOWN)
-    name = paint(told["message"] or "no record", "green" if recognised else "yellow")
-    lines = [f"{told['line']:>7}  {paint(at, 'dim')}  {told['log']}  {name}"]
-    if told["text"]:
-        lines.append(f"         {told['text']}")
-    if told["meaning"]:
-        lines.append(f"         means: {told['meaning']}")
-    if told["event"]:
-        lines.append(f"         event: {paint(told['event'], 'red' if _is_bad(told['event']) else 'cyan')}")
-    moved = "; ".join(_change(series, *values) for series, values in told["moved"].items())
+def _text(explained: Mapping[str, Any], paint: Paint) -> str:
+    at = instant(explained["time"]) if explained["time"] is not None else "no time"
+    recognised = explained["message"] not in ("", UNKNOWN)
+    name = paint(explained["message"] or "no record", "green" if recognised else "yellow")
+    lines = [f"{explained['line']:>7}  {paint(at, 'dim')}  {explained['log']}  {name}"]
+    if explained["text"]:
+        lines.append(f"         {explained['text']}")
+    if explained["meaning"]:
+        lines.append(f"         means: {explained['meaning']}")
+    if explained["event"]:
+        lines.append(f"         event: {paint(explained['event'], 'red' if _is_bad(explained['event']) else 'cyan')}")
+    moved = "; ".join(_change(series, *values) for series, values in explained["moved"].items())
     lines.append(f"         moves: {moved}")
-    lines += [f"         why:   {sentence}" for sentence in told["why"]]
+    lines += [f"         why:   {sentence}" for sentence in explained["why"]]
     return "\n".join(lines)
 
 

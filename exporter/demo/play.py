@@ -224,7 +224,7 @@ class Demo:
             self._repository.seats_free = chapter.seats_free
             self._repository.sessions = SESSIONS_AT_MOST if chapter.refused_a_sixth else 1
             due = time.monotonic()
-            told = time.monotonic()
+            shown_at = time.monotonic()
             while time.monotonic() - begun < end:
                 if exporter.poll() is not None:
                     self._say((self._folder / "exporter.log").read_text("utf-8", "replace")[-2000:])
@@ -232,9 +232,9 @@ class Demo:
                 if time.monotonic() >= due:
                     due += SYNC_EVERY / self._pace
                     self._write(node, chapter)
-                if time.monotonic() - told > 10 / self._pace:
-                    told = time.monotonic()
-                    self._say(f"[{told - begun:4.0f} s]     {self._figures()}")
+                if time.monotonic() - shown_at > 10 / self._pace:
+                    shown_at = time.monotonic()
+                    self._say(f"[{shown_at - begun:4.0f} s]     {self._figures()}")
                 time.sleep(TICK)
             verdict = self._verdict()
             right = verdict == chapter.verdict

@@ -514,7 +514,7 @@ class Catalogue:
         for taught in self._taught.get("licenses", ()):
             if taught.pattern.search(text):
                 return Recognised(taught.name, taught.event)
-        return self._built_in(record, text) or self._untold(record, text)
+        return self._built_in(record, text) or self._unrecognised(record, text)
 
     def _built_in(self, record: LicensesRecord, text: str) -> Recognised | None:
         """The meaning of `text` by the built-in catalogue; None if no message matches."""
@@ -538,7 +538,7 @@ class Catalogue:
             return Recognised(found.message, SyncFailed(error, trouble.contact_of(text), _source(record)))
         return found
 
-    def _untold(self, record: LicensesRecord, text: str) -> Recognised:
+    def _unrecognised(self, record: LicensesRecord, text: str) -> Recognised:
         """The meaning of an entry that no message matches: trouble or nothing, never a success or a failure."""
         errors = (record.error_message, record.error_type, record.response_error_type, record.error, record.err,
                   record.response_error_message)  # fmt: skip

@@ -53,8 +53,8 @@ class Exchange:
             or not (header(head, b"content-length") or header(head, b"transfer-encoding"))
         ):
             return False
-        told = f"{header(head, b'connection')}, {header(head, b'proxy-connection')}"
-        if "close" in [token.strip().casefold() for token in told.split(",")]:
+        connection = f"{header(head, b'connection')}, {header(head, b'proxy-connection')}"
+        if "close" in [token.strip().casefold() for token in connection.split(",")]:
             return False
         try:
             await self.read_body()
@@ -118,9 +118,9 @@ def clock_skew(answer: h11.Response, local: float) -> float | None:
         date = email.utils.parsedate_to_datetime(header(answer, b"date"))
     except ValueError:
         return None
-    told = date if date.tzinfo else date.replace(tzinfo=UTC)
+    remote = date if date.tzinfo else date.replace(tzinfo=UTC)
     age = header(answer, b"age")
-    return local - told.timestamp() - (int(age) if age.isascii() and age.isdigit() and len(age) < 10 else 0)
+    return local - remote.timestamp() - (int(age) if age.isascii() and age.isdigit() and len(age) < 10 else 0)
 
 
 def header(answer: h11.Response, name: bytes) -> str:

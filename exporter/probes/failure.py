@@ -90,11 +90,11 @@ def connect_failure(addresses: Sequence[Address], errors: Mapping[Address, OSErr
     whys = [errors.get(address, TimeoutError()) for address in addresses]
     reasons = [reason_of(why) for why in whys]
     reason = next((each for each in reasons if each != "tcp_unreachable"), reasons[0])
-    told = [
+    problems = [
         f"{address.place[0]}: {_UNCONNECTED.get(each) or error_text(why)}"
         for address, each, why in zip(addresses, reasons, whys, strict=True)
     ]
-    return Failure(reason, f"No connection to port {port}: {'; '.join(told[:ADDRESSES_SHOWN])}.")
+    return Failure(reason, f"No connection to port {port}: {'; '.join(problems[:ADDRESSES_SHOWN])}.")
 
 
 def reason_of(error: OSError) -> Reason:

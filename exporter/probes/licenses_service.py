@@ -55,8 +55,8 @@ class ServiceLook(msgspec.Struct, frozen=True, kw_only=True):
         if not answered:
             problem = shown(self.pages[0].problem)
             return (f"No answer from {self.target}, where the Licenses service may listen: {problem}",)
-        told = ", ".join(f"{page.path} {status_text(page.status)}" for page in answered)
-        said = [f"The service at {self.target} answers: {told}."]
+        statuses = ", ".join(f"{page.path} {status_text(page.status)}" for page in answered)
+        said = [f"The service at {self.target} answers: {statuses}."]
         if all(page.status == 404 for page in answered):
             said.append("So it has none of these pages, and says nothing about itself.")
         if self.status("/ready") == 200:

@@ -86,9 +86,9 @@ async def tunnel(
     else:
         answer = await _let_in(way, proxy, note)
     if not 200 <= answer.status_code < 300:
-        told = f"{status_text(answer.status_code)}{origin(answer)}"
+        answered = f"{status_text(answer.status_code)}{origin(answer)}"
         why = f": it does not reach {way.place} itself" if answer.status_code in (502, 503, 504) else ""
-        raise Failure("proxy_connect", f"The proxy {proxy} answered {told} and opened no tunnel{why}.")
+        raise Failure("proxy_connect", f"The proxy {proxy} answered {answered} and opened no tunnel{why}.")
     if way.follows:
         raise own_page(proxy)
     return way.stream
@@ -163,13 +163,13 @@ def _resting(proxy: Proxy) -> Failure | Inconclusive | None:
         return None
     if time.monotonic() >= known.last + REST:
         return None
-    told = (
+    said = (
         f"{str(known.ended).removesuffix('.')}. It has done so several times in a row; the login is tried again after "
         "a pause, so that the account is not locked."
     )
     if isinstance(known.ended, Failure):
-        return Failure(known.ended.reason, told, tried=False)
-    return Inconclusive(told)
+        return Failure(known.ended.reason, said, tried=False)
+    return Inconclusive(said)
 
 
 class _ClosedError(Exception):

@@ -323,12 +323,12 @@ class RunningProbe:
             self._status = answer.status_code
             self._clock_skew = clock_skew(answer, asked + (time.monotonic() - started) / 2)
             self.body = await exchange.read_body()
-            told = status_text(answer.status_code)
+            status = status_text(answer.status_code)
             if answer.status_code not in settings.expected_statuses:
                 expected = ", ".join(map(str, settings.expected_statuses)) or "none"
-                said = f"The response was {told}{origin(answer)}, expected {expected}{self._whose(answer)}."
+                said = f"The response was {status}{origin(answer)}, expected {expected}{self._whose(answer)}."
                 raise Failure("http_status", said)
-            self._note(f"the response was {told}, as expected.")
+            self._note(f"the response was {status}, as expected.")
 
     def _whose(self, answer: h11.Response) -> str:
         """Who seems to have given an answer that was not expected, as the end of a sentence."""

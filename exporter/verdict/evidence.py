@@ -179,7 +179,7 @@ class Evidence:
         ends = [(end.at, end.outcome) for end in clock.ends]
         ends += [(judged.at, judged.outcome) for judged in reversed(list(clock.judged()))]
         syncs = [
-            outcome != "failed" for at, outcome in ends if at > since and outcome in ("succeeded", "told", "failed")
+            outcome != "failed" for at, outcome in ends if at > since and outcome in ("succeeded", "reported", "failed")
         ]
         return (syncs, changes, None) if (changes := self._changes(syncs)) else None
 

@@ -101,11 +101,11 @@ class Listener:
         if loop is None or not loop.alive:
             return False
         for index, (_, place, _) in enumerate(self._places):
-            heard = loop.accepted[index]
+            accepted = loop.accepted[index]
             deadline = time.monotonic() + self._limits.knock
             try:
                 with socket.create_connection((reachable(place[0]), place[1]), timeout=self._limits.knock):
-                    while loop.accepted[index] == heard:
+                    while loop.accepted[index] == accepted:
                         if time.monotonic() > deadline or self._stopping.wait(0.01):
                             return self._stopping.is_set()
             except (ConnectionRefusedError, TimeoutError):

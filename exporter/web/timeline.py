@@ -18,7 +18,7 @@ def timeline_section(timeline: Timeline, now: float) -> str:
     """The section of the page, with the same figures in words."""
     syncs = [slot.sync for slot in timeline.slots]
     good, bad = sum(slot.probes_good for slot in timeline.slots), sum(slot.probes_bad for slot in timeline.slots)
-    told = (
+    summary = (
         f"Intervals with a successful sync: {syncs.count('succeeded')}; with a failed one: {syncs.count('failed')}; "
         f"with a stale license: {syncs.count('stale')}. Successful backend probes: {good} of {good + bad}."
     )
@@ -48,14 +48,14 @@ def timeline_section(timeline: Timeline, now: float) -> str:
         f'<svg viewBox="0 0 {width} {_ROW}" preserveAspectRatio="none" role="img" aria-label="{escape(label)}">'
         f"{''.join(marks)}</svg>"
         for name, label, marks in (
-            ("Sync", f"Syncs over time. {told}", sync_marks),
-            ("Backend probes", f"Probes over time. {told}", probe_marks),
+            ("Sync", f"Syncs over time. {summary}", sync_marks),
+            ("Backend probes", f"Probes over time. {summary}", probe_marks),
         )
     )
     return (
         '<section class="wide" aria-labelledby="timeline"><h2 id="timeline">'
         f"The last {span(timeline.until - timeline.since)}</h2>{rows}"
         f'<p class="axis"><span>{instant(timeline.since)}</span><span>now</span></p>'
-        f'<p class="soft">{told} Low: successful. Outlined: attempted, result unknown. High with a gap: failed. '
+        f'<p class="soft">{summary} Low: successful. Outlined: attempted, result unknown. High with a gap: failed. '
         "High and full: stale. Hanging from the top: failed probes.</p></section>"
     )
