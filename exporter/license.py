@@ -333,7 +333,8 @@ class LicenseState(msgspec.Struct, kw_only=True):
             clock.entries += len(records)
             clock.lateness = max(clock.lateness, peaks.lateness)
         noted = 0
-        for index in [index for index, (_, event) in enumerate(recognised) if event is not None]:
+        usual = recognised[-1] if recognised and recognised[-1][1] is None else None
+        for index in [n for n, one in enumerate(recognised) if one is not usual and one[1] is not None]:
             record, peak = records[index], peaks.values[index]
             at, (message, event) = record.at, recognised[index]
             if at is None or event is None:

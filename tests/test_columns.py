@@ -14,7 +14,7 @@ from exporter.license import new_state
 from exporter.logs.formats import split
 from exporter.logs.messages import Catalogue
 from exporter.logs.records import Columns, joined
-from tests.bench.__main__ import START, audit_lines
+from tests.bench.logs import START, audit_lines
 from tests.site_model.world import KINDS, world_of
 
 NOW = START.timestamp() + 86400 * 400

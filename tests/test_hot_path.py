@@ -13,7 +13,7 @@ from exporter.journal import Journal
 from exporter.license import new_state
 from exporter.logs.formats import split
 from exporter.logs.messages import Catalogue
-from tests.bench.__main__ import START, audit_lines, licenses_lines
+from tests.bench.logs import START, audit_lines, licenses_lines
 
 LINES = 10_000
 MOST_CALLS = {"licenses": 1.8, "repository_audit": 4.4}

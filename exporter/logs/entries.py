@@ -8,7 +8,7 @@ import operator
 import re
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -23,9 +23,9 @@ FEW = 8
 """If more than one line in this many must be parsed individually, all lines of the read are."""
 
 
-def entries_of(lines: list[bytes]) -> tuple[Sequence[Any], Sequence[int]]:
+def entries_of(lines: list[bytes], text: bytes) -> tuple[Sequence[Any], Sequence[int]]:
     """The records of `lines`, and for each the number of its line."""
-    if (columns := _by_columns(lines)) is not None:
+    if (columns := _by_columns(lines, text)) is not None:
         return columns, range(len(lines))
     starts: Sequence[int] = range(len(lines))
     try:
@@ -125,7 +125,7 @@ class _Newest:
 _newest = _Newest()
 
 
-def _by_columns(lines: list[bytes]) -> Columns | None:
+def _by_columns(lines: list[bytes], text: bytes) -> Columns | None:
     """The entries as columns if all are complete and dated; None otherwise, or if too many do not fit the shape."""
     shape = _newest.shape
     found: list[Any] = []
@@ -137,7 +137,7 @@ def _by_columns(lines: list[bytes]) -> Columns | None:
         except _NO_ENTRY:
             line = lines[len(found)]
             if _newest.learn(line) is not shape:
-                return _by_columns(lines)  # all lines again, with the new shape
+                return _by_columns(lines, text)  # all lines again, with the new shape
             odd[len(found)] = record = _entry(line)
             if len(odd) * FEW > len(lines) + FEW:
                 return None
@@ -153,17 +153,11 @@ def _by_columns(lines: list[bytes]) -> Columns | None:
     times = stamped([entry.timestamp for entry in found])
     if not isinstance(times, Times):
         return None
-    return Columns(lines, times, _entry, keys, sorted({*odd, *_lines_with(b"LICENSES-", lines)}))
+    coded = [place for place, line in enumerate(lines) if b"LICENSES-" in line] if b"LICENSES-" in text else ()
+    return Columns(lines, times, _entry, keys, sorted({*odd, *coded}))
 
 
 _first = operator.itemgetter(0)
-
-
-def _lines_with(mark: bytes, lines: list[bytes]) -> Iterable[int]:
-    """The numbers of the lines that contain `mark`."""
-    if mark not in b"\n".join(lines):
-        return ()
-    return [place for place, line in enumerate(lines) if mark in line]
 
 
 # --- one line --------------------------------------------------------------------------------------------------------

@@ -25,14 +25,14 @@ class Split(NamedTuple):
     """The current header row, to be passed with the next lines of the same file."""
 
 
-def split(log: LogName, lines: list[bytes], header: bytes | None, final: bool) -> Split:
+def split(log: LogName, lines: list[bytes], header: bytes | None, final: bool, text: bytes | None = None) -> Split:
     """The records in `lines`: complete lines in UTF-8 without their line ends.
 
     `header`: what the last call for the same file returned, or None at its beginning. `final`: nothing more will
-    follow, so that an incomplete record is taken as it is.
+    follow, so that an incomplete record is taken as it is. `text`: all of `lines` as one text, if that is at hand.
     """
     if log == "licenses":
-        return Split(*entries_of(lines), open_lines=0, header=None)
+        return Split(*entries_of(lines, b"\n".join(lines) if text is None else text), open_lines=0, header=None)
     return Split(*rows_of(lines, header, final, AuditRecord if log == "repository_audit" else TraceRecord))
 
 

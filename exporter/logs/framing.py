@@ -31,6 +31,8 @@ class Framed(NamedTuple):
     """Complete lines in UTF-8, without line end, NULs and byte order mark."""
     ends: Callable[[], list[int]]
     """Computes for each line the offset of its end, which is rarely needed."""
+    text: bytes
+    """All of the lines as one text, to be searched: with other line ends, and perhaps with the rest behind them."""
     consumed: int
     """How many of the bytes were consumed."""
     skipping: bool
@@ -66,7 +68,7 @@ def frame(data: bytes, encoding: Encoding, *, at_start: bool, skipping: bool, fi
     if skipping:
         begin = _after_line_end(data, encoding) if wide else data.find(b"\n") + 1
         if not begin:
-            return Framed([], list, len(data) - (len(data) % 2 if wide and not final else 0), not final)
+            return Framed([], list, b"", len(data) - (len(data) % 2 if wide and not final else 0), not final)
     body = data[begin:] if begin else data
     raw, rest_at = _split_wide(body, encoding) if wide else _split(body)
     ends = partial(_line_ends, body, encoding, begin)
@@ -81,9 +83,10 @@ def frame(data: bytes, encoding: Encoding, *, at_start: bool, skipping: bool, fi
             skipping = not final
         # else: a hole of NULs (power loss, a sparse file) in front of the next line, not a line (hazards 21 and 22)
     lines = _cleaned(raw, body, encoding, at_start)
+    text = b"\n".join(lines) if wide or b"\0" in body else body
     if b"\r" in body:
         lines = [line.removesuffix(b"\r") for line in lines]
-    return Framed(lines, ends, begin + consumed, skipping)
+    return Framed(lines, ends, text, begin + consumed, skipping)
 
 
 def _split(body: bytes) -> tuple[list[bytes], int]:

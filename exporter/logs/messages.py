@@ -413,7 +413,7 @@ class Catalogue:
         self._guessed = {log: _by_certainty(log, "inferred", "design") for log in LOG_NAMES}
         texts = {text for message in MESSAGES if message.log == "repository_audit" for text in message.texts}
         texts = {REFUSED if REFUSED in text else text for text in texts}
-        self._wanted = [text for text in texts if not any(other in text for other in texts - {text})]
+        self._wanted = [text.encode() for text in texts if not any(other in text for other in texts - {text})]
         self._cache: dict[tuple[Any, ...], Recognised] = {}
         self._callers: dict[str, bool] = {}
         """For each place in the source: whether nothing that it logged so far was about the sync."""
@@ -638,15 +638,15 @@ class Catalogue:
         """The meanings of the records of these lines, from number `begin` on."""
         if self._taught.get("repository_audit"):  # a site's pattern may match anything
             return [self._audit_row(records[begin + index]) for index in range(len(lines))]
-        # No row contains a NUL, so the NULs before a match count the rows, even if lower case changes a text's length.
-        text = b"\0".join(lines).decode("utf-8", "replace").lower()
+        # No row contains a NUL, so the NULs before a match count the rows. What is searched for is in ASCII.
+        text = b"\0".join(lines).lower()
         found = [_NOTHING] * len(lines)
         for wanted in self._wanted:
             at = text.find(wanted)
             while at >= 0:
-                index = text.count("\0", 0, at)
+                index = text.count(b"\0", 0, at)
                 found[index] = self._audit_row(records[begin + index])
-                row_end = text.find("\0", at)
+                row_end = text.find(b"\0", at)
                 at = text.find(wanted, row_end) if row_end >= 0 else -1
         return found
 

@@ -5,7 +5,7 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 EARLIEST = calendar.timegm((2000, 1, 1, 0, 0, 0))
 """Earlier times are zero dates (hazard 111)."""
@@ -42,6 +42,8 @@ def stamped(stamps: list[Any]) -> "Times | list[float | None]":
         text = "".join(stamps)
     except TypeError:
         text = ""
+    if text.isascii() and _are_of_one_day(text.encode(), len(stamps), _ENTRY_TIME) and _is_span(stamps, 11, instant):
+        return Times(text[:-1].split("Z"), _usual_instant, _usual_instants, in_order=True)
     if _are_usual(text) and None not in {instant(f"{minute}00Z") for minute in {stamp[:17] for stamp in stamps}}:
         return Times(text[:-1].split("Z"), _usual_instant, _usual_instants)
     return [(instant(stamp) if type(stamp) is str else None) or _epoch_instant(stamp) for stamp in stamps]
@@ -181,11 +183,59 @@ def row_time(text: bytes) -> float | None:
 
 def rows_stamped(stamps: list[bytes]) -> "Times | list[float | None]":
     """The times of rows; see `stamped`. Their texts sort like the times only within one offset."""
-    if _are_usual_rows(b"".join(stamps)) and len(offsets := {stamp[19:] for stamp in stamps}) == 1:
+    text = b"".join(stamps)
+    if _are_of_one_day(text, len(stamps), _ROW_TIME) and _is_span(stamps, 9, row_time):
+        return Times(stamps, row_time, _row_times, in_order=True)
+    if _are_usual_rows(text) and len(offsets := {stamp[19:] for stamp in stamps}) == 1:
         offset = offsets.pop()
         if None not in {row_time(minute + b"00.000" + offset) for minute in {stamp[:13] for stamp in stamps}}:
-            return Times(stamps, row_time, lambda stamps: list(map(row_time, stamps)))
+            return Times(stamps, row_time, _row_times)
     return list(map(row_time, stamps))
+
+
+def _row_times(stamps: list[bytes]) -> list[float | None]:
+    return list(map(row_time, stamps))
+
+
+class _Format(NamedTuple):
+    """The most frequent format of a log's times, in which all have the same length."""
+
+    digits: bytes
+    """The format, with 0 for every digit; the sign of the offset is that of the first time."""
+    tens: tuple[int, ...]
+    """The places of the tens of minutes and seconds, which are below 6 except in a leap second."""
+    offset: int
+    """Where the offset begins."""
+
+
+_ENTRY_TIME = _Format(b"0000-00-00T00:00:00.0000000Z", (14, 17), 27)
+_ROW_TIME = _Format(b"00000000T000000.000+0000", (11, 13), 19)
+_TO_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+
+
+def _are_of_one_day(text: bytes, count: int, usual: _Format) -> bool:
+    """Whether `text` is `count` times in the usual format with the same offset.
+
+    Only the digits of the date and the hour may still be too large; between two valid times of one day they are not.
+    This is far cheaper than looking at each time.
+    """
+    digits, tens, offset = usual
+    length = len(digits)
+    if len(text) != count * length or not count:
+        return False
+    digits = digits[:offset] + text[offset : offset + 1] + digits[offset + 1 :]
+    return (
+        text[offset : offset + 1] in (b"Z", b"+", b"-")
+        and text.translate(_TO_ZEROS) == digits * count
+        and not any(text[place::length].strip(b"012345") for place in tens)
+        and all(text[place::length] == text[place : place + 1] * count for place in range(offset, length))
+    )
+
+
+def _is_span(stamps: list[Any], date: int, of: Callable[[Any], float | None]) -> bool:
+    """Whether `stamps` are in order, from one valid time to another of the same date, the first `date` characters."""
+    first, last = stamps[0], stamps[-1]
+    return first[:date] == last[:date] and of(first) is not None and of(last) is not None and sorted(stamps) == stamps
 
 
 _are_usual_rows = re.compile(rb"(?:[0-9]{8}T[0-9]{4}(?:[0-5][0-9]|60)\.[0-9]{3}[+-][0-9]{4})++").fullmatch

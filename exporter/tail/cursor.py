@@ -226,13 +226,13 @@ class Cursor:
         framed = framing.frame(
             data[at.anchor_length :], encoding, at_start=not at.offset, skipping=at.skipping, final=final
         )
-        split = formats.split(at.log, framed.lines, at.header, final or framed.skipping)
+        split = formats.split(at.log, framed.lines, at.header, final or framed.skipping, framed.text)
         consumed = framed.consumed
         if split.open_lines:
             first_open = len(framed.lines) - split.open_lines
             opened_at = framed.ends()[first_open - 1] if first_open else 0
             if quiet or consumed - opened_at >= OPEN_BYTES:
-                split = formats.split(at.log, framed.lines, at.header, True)
+                split = formats.split(at.log, framed.lines, at.header, True, framed.text)
             else:
                 consumed = opened_at
         # A record without a usable time takes that of its predecessor; the first one was written before the file's last

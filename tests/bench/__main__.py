@@ -1,157 +1,107 @@
-"""Generates logs, reads each with `--once` and with mtail, and prints lines a second and their ratio."""
+"""How fast logs are read, beside mtail and beside the least that a reader can do.
+
+Prints a table in Markdown, that of `docs/benchmarks.md`. Each figure is the median of interleaved runs of whole
+processes, their start included. Exits with 1 where a target is missed.
+"""
 
 import argparse
-import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from statistics import median
 
-from exporter.events import LOG_NAMES
+from tests.bench.logs import GENERATORS, write_logs
+from tests.bench.measure import Run, catch_up, configuration, machine, once, quantile, run
 
 HERE = Path(__file__).parent
-START = datetime(2026, 11, 1, tzinfo=UTC)
-PROJECT = HERE.parents[1]
-PROGRAMS = {
-    "": ("mtail, counting the same messages", True),
-    "_few": ("mtail, counting a few things only", True),
-    "_plain": ("mtail, counting lines, reading no time", False),
-}
-"""What mtail is given to do, by the ending of its program's name, and whether the target holds against it."""
-
-AUDIT_HEADER = (
-    "Sequence#\tProductVersion\tTimestamp\tHostName\tId\tDescription\tProxySessionId\tProxyPackageId\t"
-    "RequestSequenceId\tUserDirectory\tUserId\tObjectId\tObjectName\tSecurityClass\tClientHostAddress\tService\t"
-    "Origin\tContext\tCommand\tResult\tMessage\tChecksum\r\n"
-)
-
-
-def licenses_lines(count: int) -> Iterator[str]:
-    """Ten lines a second: mostly entries of no account, an attempt every ten minutes, now and then an error."""
-    for number in range(count):
-        at = (START + timedelta(seconds=number // 10)).strftime(
-            "%Y-%m-%dT%H:%M:%S"
-        ) + f".{number % 10 * 1_000_000 + number * 7919 % 1_000_000:07}Z"
-        if number % 600 == 0:
-            text = '"licenseNumber":"XXXXXXXX","message":"re-syncing assignments with the backend"'
-        elif number % 997 == 0:
-            text = '"message":"sync failed: dial tcp: lookup license.qlikcloud.com: no such host"'
-        elif number % 50_021 == 0:
-            text = '"errorMessage":"Too much time has passed since the last license update","errorType":"LICENSES-OutdatedLicense"'
-        else:
-            text = f'"message":"request handled","method":"GET","path":"/v1/licenses/{number % 977}/status","statusCode":200'
-        yield f'{{"caller":"handler.go:61","corrId":"{number:016x}:0:1","level":"info",{text},"timestamp":"{at}"}}\n'
-
-
-def audit_lines(count: int) -> Iterator[str]:
-    """Ten rows a second: mostly what the Repository does all day, now and then a refusal."""
-    yield AUDIT_HEADER
-    for number in range(1, count):
-        at = (START + timedelta(seconds=number // 10)).strftime("%Y%m%dT%H%M%S") + f".{number % 1000:03}+0000"
-        user = f"user{number % 4000:04}"
-        command, result, message = "Open app", "0", "Success"
-        if number % 401 == 0:
-            command, result = "License user access", "403"
-            message = f"Access was denied for User: 'CONTOSO\\{user}', with AccessID '{number:036}', SessionID: '{number:036}', SessionCount: '{number % 7}', Hostname: '::1', OperationType: 'UsageDenied'"
-        elif number % 1009 == 0:
-            command, result, message = "Add user access from license", "400", "<BrokenRules>"
-        yield (
-            f"{number}\t14.54.7.0\t{at}\tQLIKNODE1\t6fe4f1a1-0000-4000-8000-{number:012}\t"
-            f"Command={command};Result={result};ResultText={message[:20]}\t0\t0\t0\tCONTOSO\t{user}\t0\tNot available\t"
-            f"Security\t10.0.0.21\tRepository\tNot available\t/repository\t{command}\t{result}\t{message}\t{number:040x}\r\n"
-        )
-
-
-LOGS = {"licenses": (licenses_lines, 8), "repository_audit": (audit_lines, 5)}
-"""What makes each log, and how many times faster than mtail it is to be read."""
-
-
-class Run(NamedTuple):
-    """A whole process, its start included."""
-
-    seconds: float
-    processor: float
-    """Seconds of processor time, user and system: what it costs however busy the machine is."""
-    mebibytes: float
-    """Its largest memory."""
-    records: float
-    """How many it says that it has seen."""
-
-
-def run(command: list[str], records: str) -> Run:
-    """Run `command`; `records` finds in its output how many it has seen."""
-    with tempfile.TemporaryFile() as output:
-        begun = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL, cwd=PROJECT)
-        _, status, usage = os.wait4(process.pid, 0)
-        took = time.perf_counter() - begun
-        output.seek(0)
-        seen = re.search(records, output.read().decode(), re.MULTILINE)
-    if status or not seen:
-        sys.exit(f"{command[0]} failed, or has seen no record")
-    return Run(took, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, float(seen[1]))
-
-
-def row(log: str, reader: str, lines: int, one: Run) -> str:
-    """A line of the table."""
-    figures = (
-        f"{lines / one.seconds:>8.0f}{one.seconds:>9.2f}{one.processor:>11.2f}{one.records:>9.0f}{one.mebibytes:>5.0f}"
-    )
-    return f"{log:<17}{reader:<42}{figures}"
+SMALLEST, SAME, FLOOR = "mtail, smallest program", "mtail, the same counts", "decoding only"
+ONCE, RUN = "exporter `--once`", "exporter `run`, scraped"
 
 
 def main() -> int:
-    """Print the ratios; 1 where a target is missed, or the two have not seen the same."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("--lines", type=int, default=1_000_000, help="lines of each log")
-    parser.add_argument("--rounds", type=int, default=1, help="runs of each, by turns; the best counts")
+    """Print the table and what became of the targets."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--lines", type=int, default=2_000_000, help="lines of the Licenses log; of a table half as many"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each, by turns")
+    parser.add_argument("--logs", nargs="*", choices=GENERATORS, default=list(GENERATORS))
+    parser.add_argument("--files", nargs="*", type=int, default=[1, 4])
     arguments = parser.parse_args()
-    lines = arguments.lines
     if shutil.which("mtail") is None:
         sys.exit("mtail is missing: apt-get install mtail")
-    good = True
-    print(f"{lines} lines a log, whole processes, start included\n")
-    print(f"{'log':<17}{'reader':<42}{'lines/s':>8}{'seconds':>9}{'processor':>11}{'records':>9}{'MiB':>5}  ratios")
+    version = subprocess.run(["mtail", "--version"], capture_output=True, text=True).stdout.split(" go")[0].strip()
+    print(f"{machine()}; {version}; medians of {arguments.rounds} interleaved runs\n")
+    print("| log | reader | seconds | million lines/s | processor seconds | MiB | `--once` is faster by |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    missed = []
+    for log in arguments.logs:
+        for files in arguments.files:
+            lines = arguments.lines if log == "licenses" else arguments.lines // 2
+            runs = measured(log, lines, files, arguments.rounds)
+            print_rows(log, lines, files, runs)
+            missed += missed_targets(log, files, runs)
+    print("\n" + ("\n".join(missed) if missed else "all targets are met"))
+    return 1 if missed else 0
+
+
+def measured(log: str, lines: int, files: int, rounds: int) -> dict[str, list[Run]]:
+    """All readers of one log, by turns."""
+    runs: dict[str, list[Run]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        for name, (generate, target) in LOGS.items():
-            log = Path(folder) / f"{name}.log"
-            with log.open("w", newline="") as stream:
-                stream.writelines(generate(lines))
-            config = Path(folder) / f"{name}.yml"
-            others = "".join(f"  {other}: {{enabled: false}}\n" for other in LOG_NAMES if other != name)
-            config.write_text(f"probes: []\nlogs:\n{others}  {name}: {{paths: ['{log}']}}\n")
-            commands = {
-                "exporter": [sys.executable, "-m", "exporter", "run", "--once", "--config.file", str(config)],
-                **{
-                    what: ["mtail", "--one_shot", "--one_shot_format=prometheus", "--logs", str(log)]
-                    + ["--progs", str(HERE / f"{name}{program}.mtail")]
-                    for program, (what, _) in PROGRAMS.items()
-                },
-            }
-            records = rf'^(?:qlik_license_exporter_log_records_total{{log="{name}"}}|records_total{{.*}}) (\S+)'
-            rounds = [
-                {reader: run(command, records) for reader, command in commands.items()} for _ in range(arguments.rounds)
-            ]
-            best = {reader: min((runs[reader] for runs in rounds), key=lambda one: one.seconds) for reader in commands}
-            ours = best.pop("exporter")
-            print(row(name, "exporter", lines, ours), flush=True)
-            for what, binding in PROGRAMS.values():
-                theirs = best[what]
-                ratio = theirs.seconds / ours.seconds
-                wanted = f" (target {target})" if binding else ""
-                print(
-                    f"{row(name, what, lines, theirs)}  {ratio:.1f}{wanted}, processor {theirs.processor / ours.processor:.1f}",
-                    flush=True,
-                )
-                good &= theirs.records == ours.records and (ratio >= target or not binding)
-            log.unlink()
-    return 0 if good else 1
+        paths = write_logs(Path(folder), log, lines, files)
+        records = sum(path.read_bytes().count(b"\n") for path in paths) - (files if log != "licenses" else 0)
+        config = configuration(Path(folder) / "c.yml", log, f"{folder}/{log}_*.log")
+        mtail = ["mtail", "--one_shot", *(word for path in paths for word in ("--logs", str(path)))]
+        commands = {
+            ONCE: once(config),
+            SMALLEST: [*mtail, "--progs", str(HERE / f"{log}_smallest.mtail")],
+            SAME: [*mtail, "--progs", str(HERE / f"{log}_same.mtail")],
+            FLOOR: [sys.executable, "-m", "tests.bench.floor", log, *map(str, paths)],
+            "`wc -l`": ["wc", "-l", *map(str, paths)],
+        }
+        for _ in range(rounds):
+            for reader, command in commands.items():
+                runs.setdefault(reader, []).append(run(command))
+            runs.setdefault(RUN, []).append(catch_up(config, log, records))
+    return runs
+
+
+def print_rows(log: str, lines: int, files: int, runs: dict[str, list[Run]]) -> None:
+    """The rows of one log."""
+    for reader, some in runs.items():
+        seconds = median(one.seconds for one in some)
+        what = f"{log}, {lines:,} lines, {files} file{'s' if files > 1 else ''}"
+        print(
+            f"| {what} | {reader} | {seconds:.2f} | {lines / seconds / 1e6:.2f} "
+            f"| {median(one.processor for one in some):.2f} | {max(one.mebibytes for one in some):.0f} "
+            f"| {seconds / median(one.seconds for one in runs[ONCE]):.2f} |",
+            flush=True,
+        )
+
+
+def missed_targets(log: str, files: int, runs: dict[str, list[Run]]) -> list[str]:
+    """The targets that are missed, by wall clock."""
+    seconds = {reader: median(one.seconds for one in some) for reader, some in runs.items()}
+    once_, caught_up = seconds[ONCE], seconds[RUN]
+    scrapes = [took for one in runs[RUN] for took in one.scrapes]
+    figures = [
+        ("`run` at `--once`'s rate", once_ / caught_up, 0.75, True),
+        ("milliseconds of a scrape while catching up, 99th percentile", quantile(scrapes, 0.99) * 1000, 20, False),
+        ("MiB while catching up", max(one.mebibytes for one in runs[RUN]), 70, False),
+    ]
+    if log == "licenses":
+        figures.append(("times mtail's smallest program", seconds[SMALLEST] / once_, 1.8, True))
+        figures.append(("times the seconds of decoding only", once_ / seconds[FLOOR], 3.5, False))
+    elif log == "repository_audit":
+        figures.append(("times mtail's smallest program", seconds[SMALLEST] / once_, 2.5, True))
+    return [
+        f"missed: {log}, {files} files: {what}: {found:.2f}, target {'at least' if least else 'at most'} {target}"
+        for what, found, target, least in figures
+        if (found < target if least else found > target)
+    ]
 
 
 if __name__ == "__main__":
