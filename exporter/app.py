@@ -294,7 +294,7 @@ class Exporter:
         In a daemon thread: a file on a dead share must block neither the loop nor the stop (hazards 121 and 122).
         """
         file = self._options.config_file
-        watch = FileWatch(((file, None),) if file else (), self._options.settled)  # tells of the file at the start, too
+        watch = FileWatch(((file, None),) if file else (), self._options.settled)  # reports the file at the start, too
         while not stop.wait(WAKE):
             changed, asked = watch.changed(), self._options.reload_asked.is_set()
             if changed or asked:

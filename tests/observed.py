@@ -74,10 +74,10 @@ def refusal(at: float, user: str, sessions: int | None = None, number: int = 1) 
     )
 
 
-def audit_row(at: float, user: str, description: str, message: str, number: int = 1) -> str:
+def audit_row(at: float, user: str, description: str, message: str, number: int = 1, directory: str = "CONTOSO") -> str:
     """One row of the audit log."""
     columns = [str(number), "14.54.7.0", stamp(at)[:23] + "+0000", "QLIKNODE1", "id", description, "0", "0", "0"]
-    columns += ["CONTOSO", user, "0", "Not available", "Security", "10.0.0.21", "Repository", "x", "/r", "c", "403"]
+    columns += [directory, user, "0", "Not available", "Security", "10.0.0.21", "Repository", "x", "/r", "c", "403"]
     return "\t".join([*columns, message, "checksum"])
 
 

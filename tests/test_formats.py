@@ -1,5 +1,6 @@
 """Lines become records, whatever they hold."""
 
+import observed
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,11 +10,7 @@ from exporter.logs.entries import deeper_texts
 from exporter.logs.formats import record_of, split
 from exporter.logs.times import instant
 
-AUDIT_HEADER = (
-    b"Sequence#\tProductVersion\tTimestamp\tHostName\tId\tDescription\tProxySessionId\tProxyPackageId\t"
-    b"RequestSequenceId\tUserDirectory\tUserId\tObjectId\tObjectName\tSecurityClass\tClientHostAddress\tService\t"
-    b"Origin\tContext\tCommand\tResult\tMessage\tChecksum"
-)
+AUDIT_HEADER = observed.AUDIT_HEADER.encode()
 
 
 def audit_row(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from observed import NOON, audit_row
 
 from exporter.config import MessageConfig
 from exporter.events import (
@@ -174,6 +175,11 @@ def test_an_error_of_an_unknown_wording_is_an_error_all_the_same() -> None:
     assert (name, error_of(event), event.service, event.trouble.tied) == (UNKNOWN, "other", False, False)
 
 
+def audit_event(user: str, description: str, message: str, directory: str = "CONTOSO") -> object:
+    row = audit_row(NOON, user, description, message, directory=directory)
+    return CATALOGUE.recognise("repository_audit", [record_of("repository_audit", row.encode())])[0].event
+
+
 @pytest.mark.parametrize(
     ("message", "event"),
     [
@@ -189,63 +195,11 @@ def test_an_error_of_an_unknown_wording_is_an_error_all_the_same() -> None:
     ],
 )
 def test_a_refusal_is_read_with_any_quotes(message: str, event: object) -> None:
-    row = "\t".join(
-        [
-            "1",
-            "v",
-            "20261102T081500.101+0100",
-            "h",
-            "i",
-            "Command=c;Result=403;ResultText=e",
-            "0",
-            "0",
-            "0",
-            "CONTOSO",
-            "user01",
-            "0",
-            "n",
-            "s",
-            "::1",
-            "R",
-            "n",
-            "c",
-            "c",
-            "403",
-            message,
-            "x",
-        ]
-    )
-    assert CATALOGUE.recognise("repository_audit", [record_of("repository_audit", row.encode())])[0].event == event
+    assert audit_event("user01", "Command=c;Result=403;ResultText=e", message) == event
 
 
 def test_a_row_that_names_nobody_refuses_nobody_in_particular() -> None:
-    row = "\t".join(
-        [
-            "1",
-            "v",
-            "20261102T081500.101+0100",
-            "h",
-            "i",
-            "d",
-            "0",
-            "0",
-            "0",
-            "",
-            "Not available",
-            "0",
-            "n",
-            "s",
-            "::1",
-            "R",
-            "n",
-            "c",
-            "c",
-            "403",
-            "OperationType: 'UsageDenied'",
-            "x",
-        ]
-    )
-    event = CATALOGUE.recognise("repository_audit", [record_of("repository_audit", row.encode())])[0].event
+    event = audit_event("Not available", "d", "OperationType: 'UsageDenied'", directory="")
     assert event == AccessDenied("no_access_pass", "")
 
 
