@@ -805,6 +805,32 @@ def test_without_the_file_the_newest_batches_wait_in_memory_and_move_to_it_later
     again.close()
 
 
+def test_on_a_full_disk_what_is_stored_is_sent_before_what_waits_in_memory(tmp_path: Path) -> None:
+    queue = BatchQueue(tmp_path / "q.db")
+    for number in range(2):
+        queue.add(Batch(number, 5, b"abc"))
+    database = queue._database
+    assert database is not None
+    database.execute("PRAGMA max_page_count = 1")  # it cannot grow any more: a full disk
+    for number in range(2, 5):
+        queue.add(Batch(number, 5, bytes(10_000)))
+    assert queue.waiting.samples == 25
+    seen = []
+    for _ in range(3):
+        batch = queue.oldest()
+        assert batch is not None
+        seen.append(batch.at)
+        queue.remove(batch)
+    database.execute("PRAGMA max_page_count = 1000000")
+    queue.close()  # there is room again
+    again = BatchQueue(tmp_path / "q.db")
+    while batch := again.oldest():
+        seen.append(batch.at)
+        again.remove(batch)
+    assert seen == [0, 1, 2, 3, 4]
+    again.close()
+
+
 def test_a_disk_that_is_full_at_a_delivery_sends_nothing_twice(pushing: Pushing, receiver: Receiver) -> None:
     pushing.take()
     pushing.take(30)

@@ -125,8 +125,10 @@ class BatchQueue:
             self._count()
 
     def close(self) -> None:
-        """Close the file and release its lock."""
+        """Close the file and release its lock. What waits in memory is stored if possible now."""
         with self._guard:
+            if self._held:
+                self._attempt(self._store_held)
             self._disconnect()
             if self._lock:
                 self._lock.release()
@@ -154,8 +156,6 @@ class BatchQueue:
         self._measure(database)
 
     def _first(self, database: sqlite3.Connection) -> Batch | None:
-        if self._held:
-            self._store_held(database)
         query = "SELECT id, at, samples, body, digest FROM batches WHERE id > ? ORDER BY id LIMIT 1"
         row, at, samples, body, digest = database.execute(query, (self._done,)).fetchone() or (0, 0, 0, b"", None)
         if not row:
@@ -193,8 +193,10 @@ class BatchQueue:
                 self._begin_anew(error)
                 result = work(self._connected())
         except (sqlite3.Error, OSError, HeldError, _UnusableError) as error:
-            # A new connection next time: a full or vanished disk can leave this one in any condition.
-            self._disconnect()
+            if _tells_of_full_disk(error):  # what is stored can still be read
+                self._roll_back()
+            else:  # a new connection next time: a disk that vanished can leave this one in any condition
+                self._disconnect()
             problem = f"is in use by {HeldError.who(error.holder)}" if isinstance(error, HeldError) else words(error)
             if problem != self._problem:
                 self._problem = problem
@@ -279,6 +281,13 @@ class BatchQueue:
             self.dropped["queue_unavailable"] += self._stored.samples
         self._stored, self._done = Waiting(), 0
 
+    def _roll_back(self) -> None:
+        if self._database is not None and self._database.in_transaction:
+            try:
+                self._database.execute("ROLLBACK")
+            except sqlite3.Error:
+                self._disconnect()
+
     def _disconnect(self) -> None:
         if self._database is not None:
             database, self._database = self._database, None
@@ -289,3 +298,7 @@ class BatchQueue:
 def _digest(at: object, samples: object, body: bytes) -> bytes:
     """What tells of a changed byte: SQLite's own checks do not."""
     return hashlib.blake2b(f"{at} {samples} ".encode() + body, digest_size=DIGEST_BYTES).digest()
+
+
+def _tells_of_full_disk(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
