@@ -350,7 +350,6 @@ def _endless_header(connection: socket.socket) -> None:
     [
         (_garbage, "something that is not HTTP"),
         (_nothing, "closed the connection before it answered"),
-        (_half, "closed the connection before it answered"),
         (_endless_header, "something that is not HTTP"),
     ],
 )
@@ -365,6 +364,20 @@ def test_no_answer_or_one_that_is_none_is_tried_again(
     pushing.deliver(LONGEST_PAUSE)
     assert len(receiver.taken) == 1
     assert pushing.value("retried") == 6
+
+
+def test_a_success_whose_body_breaks_off_is_one(pushing: Pushing, receiver: Receiver) -> None:
+    receiver.answers = [_half]
+    pushing.take()
+    pushing.deliver()
+    assert (pushing.value("sent"), pushing.value("pending"), pushing.value("retried")) == (6, 0, 0)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70 + ".example", "ä" * 70, "[fe80::1%25none]"])
+def test_a_host_that_is_none_is_told(host: str) -> None:
+    answer = _answer(f"https://{host}/w")
+    assert answer.verdict == "failed"
+    assert "remote_write.url" in answer.sentence
 
 
 def test_an_answer_without_end_is_not_read_to_its_end(pushing: Pushing, receiver: Receiver) -> None:
@@ -594,6 +607,7 @@ def test_what_waits_is_there_after_the_next_start(tmp_path: Path) -> None:
 STEPS = st.lists(st.one_of(st.integers(1, 400), st.sampled_from(["remove", "reopen"])), max_size=30)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(STEPS)
 def test_any_sequence_of_steps_leaves_what_a_plain_list_would_hold(steps: list[Any]) -> None:
@@ -864,6 +878,7 @@ def test_the_disk_gets_back_what_was_removed(tmp_path: Path) -> None:
     assert (tmp_path / "q.db").stat().st_size < 100_000
 
 
+@pytest.mark.slow
 def test_its_libraries_are_loaded_only_if_it_is_configured() -> None:
     program = (
         "import sys, exporter.app; print([name for name in ('google.protobuf', 'cramjam') if name in sys.modules])"

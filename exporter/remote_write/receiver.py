@@ -104,7 +104,7 @@ async def receiver(settings: RemoteWriteConfig, wall: Callable[[], float]) -> As
                     return await _post(session, settings, context, body, wall)
             except TimeoutError:
                 return Answer("failed", f"the receiver (remote_write.url) did not answer within {SEND_TIMEOUT:g} s")
-            except (aiohttp.ClientError, OSError) as error:
+            except (aiohttp.ClientError, OSError, UnicodeError) as error:
                 return Answer("failed", _failure(error, settings))
 
         yield post
@@ -130,11 +130,13 @@ async def _post(
         allow_redirects=False,
     ) as response:
         text = bytearray()
-        async for chunk in response.content.iter_any():
-            text += chunk
-            if len(text) > LARGEST_ANSWER:
-                response.close()
-                break
+        if 400 <= response.status <= 499:  # only there the words matter; a 2xx counts even if its body breaks off
+            with contextlib.suppress(aiohttp.ClientPayloadError):
+                async for chunk in response.content.iter_any():
+                    text += chunk
+                    if len(text) > LARGEST_ANSWER:
+                        response.close()
+                        break
         return _meaning(response.status, bytes(text), response.headers.get("Retry-After", ""), wall())
 
 
@@ -269,7 +271,7 @@ def _failure(error: Exception, settings: RemoteWriteConfig) -> str:
         return f"the certificate of {whose} cannot be verified: {cause.verify_message}"
     if isinstance(cause, ssl.SSLError):
         return f"no TLS connection to {whose}: {openssl_word(cause)}"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, aiohttp.ClientConnectorDNSError | aiohttp.InvalidURL | UnicodeError):  # or not a host's name
         return f"the host in remote_write.{'proxy_url' if settings.proxy_url else 'url'} cannot be resolved"
     if settings.proxy_url and isinstance(error, aiohttp.ClientConnectorError):
         whose = "the proxy (remote_write.proxy_url)"
