@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 from live_programs import MailServer, Webhook, alertmanager, eventually, fetched, posted
-from shipped import ALERTMANAGER, Alert, alerts, output
+from shipped import ALERTMANAGER, Alert, alerts, output, parsed
 
-CONFIG: dict[str, Any] = yaml.safe_load(ALERTMANAGER.read_text())
+CONFIG: dict[str, Any] = parsed(ALERTMANAGER)
 RECEIVERS = {"critical": "pager", "warning": "ticket", "info": "nobody"}
 SITE = {"job": "qlik-license", "site": "Lyon"}
 NOWHERE = {"job": "qlik-license"}

@@ -17,7 +17,7 @@ import believable_site
 import promql_parser
 import pytest
 import yaml
-from shipped import conditions, rules
+from shipped import conditions, parsed, rules
 
 from exporter.metrics import METRICS
 from exporter.verdict import LIMITS, VERDICTS
@@ -38,7 +38,7 @@ def shipped_alerts() -> dict[str, list[dict[str, Any]]]:
     """The alerting rules by name; a name can have several severities."""
     alerts: dict[str, list[dict[str, Any]]] = {}
     for path in sorted((ROOT / "deploy/prometheus").glob("*.rules.yml")):
-        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
+        for group in parsed(path)["groups"]:
             for rule in group["rules"]:
                 if "alert" in rule:
                     alerts.setdefault(rule["alert"], []).append(rule)

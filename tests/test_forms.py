@@ -9,13 +9,13 @@ import _gojsonnet
 import pytest
 import yaml
 from others import asked
-from shipped import DEPLOY, REPOSITORY, RULES, alerts, output, rules
+from shipped import DEPLOY, REPOSITORY, RULES, alerts, output, parsed, rules
 
 from exporter.cli import main
 
 pytestmark = pytest.mark.slow
 
-SOURCE = yaml.safe_load(RULES.read_text())
+SOURCE = parsed(RULES)
 
 
 def written(folder: Path, form: str, *more: str) -> Path:

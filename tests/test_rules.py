@@ -10,7 +10,7 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
-from shipped import DEPLOY, REPOSITORY, RULES, alerts, output, rules
+from shipped import DEPLOY, REPOSITORY, RULES, alerts, output, parsed, rules
 
 from exporter.demo.scaled_rules import scaled
 from exporter.metrics import METRICS
@@ -52,7 +52,7 @@ def selectors(expression: str) -> Iterator[Any]:
 @cache
 def groups() -> list[dict[str, Any]]:
     """Every group of every rule test."""
-    return [group for file in RULE_TESTS for group in yaml.safe_load(file.read_text())["tests"]]
+    return [group for file in RULE_TESTS for group in parsed(file)["tests"]]
 
 
 def firing(expectation: dict[str, Any]) -> set[tuple[str, str, str]]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import yaml
 from hypothesis import given, settings, strategies
 from observed import (
     ATTEMPT,
@@ -28,7 +27,7 @@ from observed import (
     result,
     syncs,
 )
-from shipped import conditions
+from shipped import RULES, conditions, parsed
 
 from exporter.config import LicenseConfig, MessageConfig, ProbeConfig, duration
 from exporter.observation import LogFigures
@@ -705,7 +704,7 @@ def test_the_documentation_covers_every_field_of_the_sync_clock():
 
 
 def shipped_alerts() -> dict[str, list[dict]]:
-    rules = yaml.safe_load((Path(__file__).parent.parent / "deploy/prometheus/qlik-license.rules.yml").read_text())
+    rules = parsed(RULES)
     alerts: dict[str, list[dict]] = {}
     for group in rules["groups"]:
         for rule in group["rules"]:
