@@ -18,8 +18,9 @@ MOST_KINDS = 1_000
 class StaleVerdicts(msgspec.Struct, kw_only=True):
     """The verdicts of the newest such period, and the use of the service since. Mutable; copied before each change."""
 
+    oldest: float | None = None
+    """The time of the first one of the period."""
     newest: float | None = None
-    """The time of the newest one."""
     count: int = 0
     gap: float = 0.0
     """The longest time between two of them, in seconds."""
@@ -41,20 +42,21 @@ class StaleVerdicts(msgspec.Struct, kw_only=True):
     def add(self, at: float, grace: float) -> None:
         """Note a verdict. One more than a grace period after the one before begins a new period."""
         if self.newest is None or at - self.newest > grace:
-            self.count, self.gap, self.answered = 0, 0.0, []
+            self.oldest, self.count, self.gap, self.answered = at, 0, 0.0, []
         elif at > self.newest:
             self.gap = max(self.gap, at - self.newest)
             self.answered = [*dict.fromkeys((*self.answered, *self.used))][-MOST_KINDS:]
         self.count += 1
         self.newest = at if self.newest is None else max(self.newest, at)
-        self.forget_use()
+        self.used, self.people = {}, 0
 
     def note_use(self, at: float, kind: str, *, person: bool) -> bool:
         """Note that somebody used the service, or a `person` the hub, and was not refused. Returns whether that shows
         that users are let in again.
 
         It does once the service is used and no verdict has come for longer than the verdicts were apart. Requests that
-        succeeded between two verdicts do not count. While few verdicts are known, only users count.
+        succeeded between two verdicts do not count; the shorter the time of the verdicts, the less it says that others
+        did not. While few verdicts are known, only users count.
         """
         if self.newest is None or at <= self.newest:
             return False
@@ -65,8 +67,5 @@ class StaleVerdicts(msgspec.Struct, kw_only=True):
         if self.count < KNOWN_VERDICTS:
             return self.people >= USED and quiet > QUIET_LONG
         telling = sum(number for used, number in self.used.items() if used not in self.answered)
-        return quiet > min(self.gap, QUIET) and telling >= USED
-
-    def forget_use(self) -> None:
-        """Start counting signs of use again."""
-        self.used, self.people = {}, 0
+        known = max(1.0, self.newest - (self.oldest or 0.0))
+        return quiet > min(self.gap, QUIET) and telling >= USED + USED * quiet / known

@@ -92,6 +92,8 @@ class End(msgspec.Struct, frozen=True):
     at: float
     outcome: Outcome
     counts: bool = True
+    disproved: bool = False
+    """Whether only a stale verdict says that it failed."""
 
 
 class Judged(NamedTuple):
@@ -101,6 +103,8 @@ class Judged(NamedTuple):
     outcome: Outcome
     failed_at: float | None
     counts: bool
+    disproved: bool
+    """Whether only a stale verdict says that it failed."""
 
 
 class ClockRules(msgspec.Struct, frozen=True):
@@ -265,7 +269,8 @@ class SyncClock(msgspec.Struct, kw_only=True):
         end = reach if following is None or following > reach else following
         marks = [mark for mark in self.marks if attempt.at <= mark.at < end or mark.at == attempt.at]
         outcome, failed_at = self._outcome(attempt, following, marks)
-        return Judged(attempt.at, outcome, failed_at, attempt.counts)
+        recognised = any(mark.kind == "failed" or _is_tied(mark, attempt) for mark in marks)
+        return Judged(attempt.at, outcome, failed_at, attempt.counts, outcome == "failed" and not recognised)
 
     def _outcome(
         self, attempt: Attempt, following: float | None, marks: Sequence[Mark]
@@ -429,11 +434,12 @@ class SyncClock(msgspec.Struct, kw_only=True):
         fluid = [judged for judged in self.judged() if begun < judged.at <= at and judged.outcome != "retried"]
         lost = [judged for judged in fluid if judged.outcome == "succeeded"]
         if taken or lost:
-            loud = sum(end.outcome == "failed" for end in tried) + sum(judged.outcome == "failed" for judged in fluid)
+            loud = sum(end.outcome == "failed" and not end.disproved for end in tried)
+            loud += sum(judged.outcome == "failed" and not judged.disproved for judged in fluid)
             few = len(taken) + len(lost) <= FEW and loud >= MOSTLY * (len(taken) + len(lost))
             self.doubted = loud < LOUD * (len(tried) + len(fluid)) and not few
             self.ends = [
-                msgspec.structs.replace(end, outcome="failed")
+                msgspec.structs.replace(end, outcome="failed", disproved=True)
                 if begun < end.at <= at and end.outcome == "succeeded"
                 else end
                 for end in self.ends
@@ -464,7 +470,6 @@ class SyncClock(msgspec.Struct, kw_only=True):
                 else end
                 for end in self.ends
             ]
-        self.verdicts.forget_use()
 
     def probe_failed(self, at: float) -> None:
         """Note a failed probe of the backend."""
@@ -587,7 +592,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
         if judged.outcome in ("succeeded", "reported"):
             self.orphan_failures = 0
         if judged.outcome != "retried":
-            self.ends.append(End(judged.at, judged.outcome, judged.counts))
+            self.ends.append(End(judged.at, judged.outcome, judged.counts, judged.disproved))
             self.final_failures += judged.outcome == "failed" and judged.counts
         while self.ends and (self.ends[0].at <= judged.at - self.rules.grace or len(self.ends) > MOST_ENDS):
             end = self.ends.pop(0)

@@ -349,6 +349,39 @@ def test_use_without_a_verdict_restores_the_belief_but_not_what_is_answered_well
     assert (people.stale(), success_of(people)) == (False, (end + 300, "inferred"))
 
 
+def verdicts(state: LicenseState, *ats: float) -> LicenseState:
+    for at in ats:
+        state = folded(stale(at), state=state)
+    return state
+
+
+def test_a_request_that_was_rare_while_users_were_refused_proves_little() -> None:
+    end = 144 * 600 + 2401
+    short = verdicts(silent_lockout(), end - 1600, end - 800, end)
+    short = folded(attempt(end + 300), other(end + 600), state=short)
+    asked = [(end + 500 * number, "machine") for number in range(1, 5)]
+    assert used(short, *asked).stale(), "four in 2,000 s, after verdicts of 2,400 s"
+    many = [(end + 100 * number, "person") for number in range(1, 21)]
+    assert not used(short, *many).stale()
+
+
+def test_a_belief_that_another_verdict_disproves_is_not_believed_again_by_the_same_requests() -> None:
+    end = 144 * 600 + 1
+    state = verdicts(silent_lockout(), *(end + 600 * number for number in range(1, 4)))
+    end += 1800
+
+    def asked(state: LicenseState, end: float) -> LicenseState:
+        state = folded(attempt(end + 300), other(end + 600), state=state)
+        return used(state, *((end + 100 * number, "machine") for number in range(1, 15)))
+
+    state = asked(state, end)
+    assert not state.stale()
+    state = verdicts(state, end + 1500)
+    assert state.stale()
+    assert asked(state, end + 1500).stale(), "these requests succeed while users are refused, too"
+    assert asked(verdicts(state, end + 3000), end + 3000).stale(), "what a verdict disproved is no loud failure"
+
+
 def test_one_verdict_is_not_disproved_by_machines_but_by_people_and_by_better_evidence() -> None:
     end = 144 * 600 + 1
     state = folded(attempt(end + 600), other(end + 800), state=silent_lockout())
