@@ -421,6 +421,36 @@ def test_hazard_134_an_hour_of_trouble_is_two_lines(
     assert caplog.messages == ["cannot read app.txt: Permission denied", "can read app.txt again"]
 
 
+def test_hazard_134_a_failure_that_comes_and_goes_is_two_lines_in_ten_minutes_and_in_the_end_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    errors: list[int] = []
+    driven = Driven(folder, failed=lambda: errors.append(1)).start()
+    real, locked = files.read_at, [False]
+
+    def read_at(descriptor: int, offset: int, size: int) -> bytes:
+        if locked[0]:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(descriptor, offset, size)
+
+    monkeypatch.setattr(files, "read_at", read_at)
+    for number in range(60):
+        driven.append("app.txt", f"{number}\n")
+        locked[0] = True
+        driven.tick(polls=1, seconds=10)
+        locked[0] = False
+        driven.tick(polls=1, seconds=10)
+    pair = ["cannot read app.txt: Permission denied", "can read app.txt again"]
+    assert driven.texts == [str(number) for number in range(60)]
+    assert len(errors) >= 60
+    assert caplog.messages == pair * 2, "in 20 minutes"
+    driven.append("app.txt", "more\n")
+    locked[0] = True
+    driven.tick(polls=100, seconds=10)
+    assert caplog.messages == [*pair * 2, pair[0]]
+
+
 def test_hazard_133_unrelated_files_cost_no_look(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driven = Driven(folder).start()
     driven.write("app.txt", "1\n")
