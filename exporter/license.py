@@ -520,6 +520,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
                     clock.attempted(attempt)
                 else:
                     clock.torn_attempt = attempt
+                    clock.note_torn(at)  # the beginning of a failure may read like that, too
         elif isinstance(event, SyncSucceeded):
             self.message_success = _later(self.message_success, at)
             if in_order:

@@ -312,7 +312,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
             self.torn_until = at
         if self.torn_attempt is not None:
             torn, self.torn_attempt = self.torn_attempt, None
-            if 0 <= at - torn.at <= DISORDER:
+            if -self.lateness <= at - torn.at <= DISORDER:
                 self._open(msgspec.structs.replace(torn, at=at))
                 insort(self.marks, Mark(at, "trouble"), key=_at)  # neither its own time nor what preceded it is known
         wait = self.wait()

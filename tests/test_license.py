@@ -254,6 +254,14 @@ def test_a_rhythm_that_was_learnt_from_a_missing_attempt_is_unlearnt_on_a_noisy_
     assert folded(*entries, other(20000)).sync.rhythm == 600
 
 
+def test_a_torn_attempt_in_a_log_out_of_order_may_be_a_torn_failure_of_the_attempt_behind_it() -> None:
+    late = [other(number) for number in range(300) if number != 80] + [other(80)]
+    late.sort(key=lambda entry: entry.at + 20 * (entry.at == START + 80))
+    torn = Entry(START + 299, SyncAttempted(), malformed=True, dated=False)
+    state = folded(*late, torn, other(290), attempt(310), other(900))
+    assert (success_of(state), state.unclear_attempts) == (None, 1)
+
+
 def test_a_torn_attempt_takes_the_time_of_the_next_entry() -> None:
     torn = Entry(START, SyncAttempted(), malformed=True, dated=False)
     assert folded(other(0), torn, failure(5), other(200)).consecutive_failures == 1

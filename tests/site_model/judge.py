@@ -57,7 +57,7 @@ class Figures:
 def judged(world: World) -> Figures:
     """The running fold over the lines as they were written, polled every minute, beside the truth.
 
-    While the node's clock is wrong, and for a while after, only what is claimed is judged: not what is missed.
+    While the clock is wrong, and until a sync succeeds after that, only what is claimed is judged, not what is missed.
     """
     found, false_run = Figures(), 0
     stamps = sorted(map(world.node_time, world.successes))

@@ -50,8 +50,9 @@ class World:
         return at + sum(by for begin, end, by in self.shifts if begin <= at < end)
 
     def is_clock_right(self, at: float) -> bool:
-        """Whether the node's clock has been right for as long as its error takes to be forgotten."""
-        return not any(begin <= at < end + abs(by) + 2 * 3600 for begin, end, by in self.shifts)
+        """Whether the node's clock is right and a sync has succeeded since it last was not, a while ago."""
+        last = self.last_success(at) or 0.0
+        return not any(begin <= at and end + 2 * 3600 > min(at, last) for begin, end, _ in self.shifts)
 
     def locked_out(self, at: float) -> bool:
         """Whether everyone is refused."""
