@@ -106,6 +106,8 @@ def restored(values: Mapping[str, bytes], files: Mapping[str, bytes]) -> tuple[L
             "the state was saved by an older version: which syncs succeeded is worked out again from the Licenses log; "
             "counters are kept"
         )
+    else:
+        fields["sync"] = state_upgrade.renamed(fields["sync"])
     return msgspec.convert({**fields, "refused": refused}, LicenseState), checkpoints
 
 

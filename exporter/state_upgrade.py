@@ -1,7 +1,7 @@
-"""Upgrades a state that was saved under older rules: successes that these inferred are dropped. Pure.
+"""Upgrades a state that an older version saved. Pure.
 
-Older rules took silence and unknown messages for success where the present sync clock would not. Counters are kept;
-the live logs are read again as history, which sets gauges but no counters.
+The oldest rules took silence and unknown messages for success where the present sync clock would not: counters are kept,
+and the live logs are read again as history, which sets gauges but no counters.
 """
 
 from collections.abc import Mapping
@@ -28,6 +28,33 @@ def upgraded(fields: Mapping[str, Any]) -> dict[str, Any]:
         kept["first_sign"] = min(signs, default=None)
     kept[_LAST_ENTRY] = {log: at for log, at in kept.get(_LAST_ENTRY, {}).items() if log != "licenses"}
     return kept
+
+
+def renamed(sync: Mapping[str, Any]) -> dict[str, Any]:
+    """The sync clock's fields under their present names."""
+    if "heard" not in sync:
+        return dict(sync)
+    fields = {_NAMES.get(name, name): value for name, value in sync.items()}
+    fields["attempts"] = [
+        {_NAMES_OF_ATTEMPTS.get(name, name): value for name, value in attempt.items()} for attempt in sync["attempts"]
+    ]
+    fields["marks"] = [{**mark, "kind": _REPORTED.get(mark["kind"], mark["kind"])} for mark in sync["marks"]]
+    fields["ends"] = [{**end, "outcome": _REPORTED.get(end["outcome"], end["outcome"])} for end in sync["ends"]]
+    fields["verdicts"] = {
+        "oldest": sync["verdict"],
+        "newest": sync["verdict"],
+        "count": sync["verdicts"],
+        "gap": sync["verdict_gap"],
+        "used": sync["used"],
+        "people": sync["people"],
+        "answered": sync["answered"],
+    }
+    return fields
+
+
+_NAMES = {"hear_from": "outlived_from", "heard": "entries"}
+_NAMES_OF_ATTEMPTS = {"heard": "outlived"}
+_REPORTED = {"told": "reported"}
 
 
 def to_restate(file: FileCheckpoint) -> FileCheckpoint:

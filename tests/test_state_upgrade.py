@@ -1,4 +1,4 @@
-"""A state file of the version before the sync clock: counters are kept, successes that would not be inferred now go."""
+"""State files of older versions: counters are kept, successes that would not be inferred now go, names are translated."""
 
 import json
 import sqlite3
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.codec import encoded, restored
 from tests.exporting import Site, append, process
 from tests.observed import ATTEMPT, licenses_line
 
@@ -58,3 +59,15 @@ def test_successes_that_the_new_rules_would_not_infer_are_restated_and_counters_
         append(log, licenses_line(FALSE_SUCCESS + 600, ATTEMPT))
         exporter.await_value("qlik_license_sync_attempts_total", 19)
         assert exporter.metrics()['qlik_license_exporter_log_records_total{log="licenses"}'] == 37
+
+
+def test_a_state_with_the_earlier_names_of_the_sync_clock_is_read_whole() -> None:
+    saved = json.loads((DATA / "state_before_renaming.json").read_text())
+    found = restored({name: json.dumps(value).encode() for name, value in saved.items()}, {})
+    assert found is not None
+    clock, before = found[0].sync, saved["license.sync"]
+    assert (clock.entries, clock.outlived_from) == (before["heard"], before["hear_from"])
+    assert [attempt.outlived for attempt in clock.attempts] == [attempt["heard"] for attempt in before["attempts"]]
+    assert (clock.verdicts.newest, clock.verdicts.count) == (before["verdict"], before["verdicts"])
+    assert (clock.marks[-1].kind, clock.ends[-1].outcome) == ("reported", "reported")
+    assert restored(encoded(found[0]), {}) is not None
