@@ -1,7 +1,7 @@
 """Upgrades a state that an older version saved. Pure.
 
-The oldest rules took silence and unknown messages for success where the present sync clock would not: counters are kept,
-and the live logs are read again as history, which sets gauges but no counters.
+The oldest rules took silence and unknown messages for success where the present sync clock would not. Counters are
+kept; the live logs are read again as history, which sets gauges but no counters.
 """
 
 from collections.abc import Mapping
