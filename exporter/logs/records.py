@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple, overload
 
 import msgspec
@@ -204,6 +205,14 @@ def joined(first: Sequence[Any], second: Sequence[Any]) -> Sequence[Any]:
     if isinstance(first, Columns) and isinstance(second, Columns) and first.is_like(second):
         return first.followed_by(second)
     return [*first, *second]
+
+
+def joined_all(parts: list[Sequence[Any]]) -> Sequence[Any]:
+    """All of `parts`, one after the other."""
+    while len(parts) > 1:  # in pairs, so that nothing is copied often
+        pairs = zip_longest(parts[::2], parts[1::2], fillvalue=())
+        parts = [joined(first, second) for first, second in pairs]
+    return parts[0] if parts else ()
 
 
 def times_of(records: Sequence[Any]) -> Sequence[float | None]:

@@ -2,8 +2,10 @@
 
 import heapq
 from collections.abc import Sequence
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
+from exporter.logs.records import joined_all
 from exporter.tail.cursor import Parsed
 from exporter.tail.logfile import LogFile, rotated_as
 
@@ -43,7 +45,7 @@ class Merge:
         while self._ends and self._ends[0][2].cursor.parsed is not self._ends[0][3]:
             heapq.heappop(self._ends)
         horizon = self._ends[0][0] if self._ends else float("inf")
-        keys: list[float] = []
+        keys: list[Sequence[float]] = []
         parts: list[Sequence[Any]] = []
         read = history = 0
         moved: list[LogFile] = []
@@ -52,7 +54,7 @@ class Merge:
             if file.cursor.parsed is not parsed:
                 continue  # the file was closed: it will be read again
             count = parsed.up_to(horizon)
-            keys.extend(parsed.keys[parsed.done : count])
+            keys.append(parsed.keys[parsed.done : count])
             taken, length = file.take(count)
             parts.append(taken)
             read += length
@@ -61,10 +63,10 @@ class Merge:
             if file.cursor.parsed is not None:
                 self._number += 1
                 heapq.heappush(self._heads, (parsed.keys[parsed.done], age_order(file), self._number, file, parsed))
-        if len(parts) == 1:
-            return Taken(parts[0], read, history, moved)
-        records = [record for part in parts for record in part]
-        return Taken([records[at] for at in sorted(range(len(keys)), key=keys.__getitem__)], read, history, moved)
+        if all(before[-1] <= after[0] for before, after in pairwise(keys)):  # as of rotated files
+            return Taken(joined_all(parts), read, history, moved)
+        records, times = list(chain.from_iterable(parts)), list(chain.from_iterable(keys))
+        return Taken([records[at] for at in sorted(range(len(times)), key=times.__getitem__)], read, history, moved)
 
 
 def take_alone(file: LogFile) -> Taken:
