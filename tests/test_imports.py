@@ -83,7 +83,7 @@ ALLOWED: dict[str, set[str]] = {
         "tail.fingerprint",
     },
     "tail.logfile": {"logs.files", "tail.checkpoint", "tail.cursor"},
-    "tail.merge": {"tail.cursor", "tail.logfile"},
+    "tail.merge": {"logs.records", "tail.cursor", "tail.logfile"},
     "tail.table": {"events", "logs.files", "tail.batch", "tail.checkpoint", "tail.logfile"},
     "tail.unreadable": {"masking", "tail.batch"},
     "tail.tracker": {
