@@ -91,6 +91,9 @@ _VALUED = {
 GARBAGE = (50_000, 20, 50)
 """Thresholds of the garbage collector: a batch is thousands of small objects without cycles, and each pass costs."""
 
+SWITCH_SECONDS = 0.001
+"""After how long a thread that catches up lets another one run: a scrape needs several such turns."""
+
 
 def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None) -> int:
     """Run one command and return its exit code. It never ends with a traceback.
@@ -103,6 +106,7 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
         if hasattr(stream := getattr(sys, name), "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a Windows pipe speaks cp1252
     gc.set_threshold(*GARBAGE)
+    sys.setswitchinterval(SWITCH_SECONDS)
     words = list(sys.argv[1:] if argv is None else argv)
     name, named = _command_in(words)
     command = COMMANDS[name]

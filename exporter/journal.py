@@ -82,7 +82,8 @@ class Journal:
         `recognised`: the meaning of each record.
         """
         found: dict[str, list[int]] = {}
-        for index in [index for index, (_, event) in enumerate(recognised) if event is not None]:
+        usual = recognised[-1] if recognised and recognised[-1][1] is None else None
+        for index in [n for n, one in enumerate(recognised) if one is not usual and one[1] is not None]:
             message, event = recognised[index]
             if not isinstance(event, AccessGranted):
                 found.setdefault(message, []).append(index)

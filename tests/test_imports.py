@@ -71,7 +71,7 @@ ALLOWED: dict[str, set[str]] = {
     "logs.framing": set(),
     "tail.fingerprint": {"logs", "logs.files"},
     "tail.checkpoint": {"events", "logs", "logs.files", "logs.framing", "tail.fingerprint"},
-    "tail.batch": {"events", "tail.checkpoint"},
+    "tail.batch": {"events", "logs.records", "tail.checkpoint"},
     "tail.cursor": {
         "logs",
         "logs.files",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from exporter.events import LogName
+from exporter.logs.records import joined_all
 from exporter.tail.checkpoint import FileCheckpoint, LogCheckpoint
 
 
@@ -35,7 +36,8 @@ class Batch:
     root: str
     at: float = 0.0
     """When the step began."""
-    records: Sequence[Any] = ()
+    parts: list[Sequence[Any]] = field(default_factory=list)
+    """The records, as they were read."""
     checkpoints: dict[str, FileCheckpoint] = field(default_factory=dict)
     """Checkpoints to save, by the file's key."""
     forgotten: set[str] = field(default_factory=set)
@@ -55,10 +57,16 @@ class Batch:
     """Set by `read_once`: how many files there were."""
 
     @property
+    def records(self) -> Sequence[Any]:
+        """All records, in their order; joined only when they are asked for."""
+        self.parts = [joined_all(self.parts)]
+        return self.parts[0]
+
+    @property
     def empty(self) -> bool:
         """Whether there is nothing to fold or save."""
         return not (
-            self.records
+            any(self.parts)
             or self.checkpoints
             or self.forgotten
             or self.log_checkpoint

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from exporter.events import LogName
 from exporter.logs import files
 from exporter.logs.files import NotALogError, Pattern, Root
-from exporter.logs.records import joined, without_history
+from exporter.logs.records import without_history
 from exporter.tail.batch import Batch, Clock, Unreadable
 from exporter.tail.copies import QUIET_SECONDS
 from exporter.tail.cursor import SMALLEST_READ, TURN_BYTES, RewrittenError
@@ -288,7 +288,7 @@ class Tail:
             self._tracker.save(file, batch)
             self._tracker.rest(file)
         records = without_history(taken.records) if self._history == "ignore" else taken.records
-        batch.records = joined(batch.records, records)
+        batch.parts.append(records)
         batch.read_bytes += taken.read_bytes - taken.history_bytes
         if taken.read_bytes > taken.history_bytes:
             self._grew.update(dict.fromkeys(taken.files, self._clock.monotonic()))
@@ -315,7 +315,7 @@ class Tail:
                 return  # it could not be read, or is another file: later
             if file.cursor.parsed is not None:
                 records, length = file.take(len(file.cursor.parsed.records))
-                batch.records = joined(batch.records, records)
+                batch.parts.append(records)
                 batch.read_bytes += length
                 self._tracker.save(file, batch)
             elif not file.cursor.behind:

@@ -71,6 +71,7 @@ def judged(world: World) -> Figures:
         found.false += false
         found.longest_false = max(found.longest_false, false_run)
         if not world.is_clock_right(now):
+            lockouts = [lockout for lockout in lockouts if lockout[1] > now]
             continue
         true, true_now = world.last_success(now - PATIENCE), world.last_success(now)
         found.behind += true is not None and (shown is None or shown < true - BEHIND)
