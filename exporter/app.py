@@ -41,7 +41,7 @@ from exporter.web.page import SCRIPT, STYLE, page_of
 from exporter.web.security import Security
 from exporter.web.server import Isolated, WebServer
 
-WAKE = 0.25
+WAKE = 0.5
 """Seconds between two checks for a stop, so that a signal is noticed on every platform (hazard 116)."""
 RESTART_PAUSE = 5.0
 """Seconds before a component that failed is restarted."""
