@@ -49,9 +49,19 @@ def _login(user: str, password: str) -> dict[str, str]:
 
 
 def _web_file(folder: Path, text: str) -> str:
-    """The file, replaced in one step as careful programs do it; its certificates lie beside it."""
+    """The file, replaced in one step as careful programs do it; its certificates lie beside it.
+
+    Windows refuses to replace a file that is just being read: then such a program tries again.
+    """
     folder.joinpath("new").write_text(text)
-    os.replace(folder / "new", folder / "web.yml")
+    for left in range(100, -1, -1):
+        try:
+            os.replace(folder / "new", folder / "web.yml")
+            break
+        except PermissionError:
+            if not left:
+                raise
+            time.sleep(0.02)
     return str(folder / "web.yml")
 
 
