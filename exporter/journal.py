@@ -26,7 +26,7 @@ from exporter.events import (
     SyncSucceeded,
     SyncTrouble,
 )
-from exporter.license import FUTURE, Recognised, RecordLike
+from exporter.license import FUTURE, Recognised, RecordLike, meaningful
 from exporter.logs.messages import UNKNOWN
 from exporter.logs.records import AuditRecord, Columns, LicensesRecord, Record, TraceRecord, texts_of, times_of
 from exporter.logs.times import Times
@@ -82,8 +82,7 @@ class Journal:
         `recognised`: the meaning of each record.
         """
         found: dict[str, list[int]] = {}
-        usual = recognised[-1] if recognised and recognised[-1][1] is None else None
-        for index in [n for n, one in enumerate(recognised) if one is not usual and one[1] is not None]:
+        for index in meaningful(recognised):
             message, event = recognised[index]
             if not isinstance(event, AccessGranted):
                 found.setdefault(message, []).append(index)

@@ -73,6 +73,12 @@ Recognised = Sequence[tuple[str, LogEvent | None]]
 """For each record its message, and its event or None."""
 
 
+def meaningful(recognised: Recognised) -> list[int]:
+    """The numbers of the records with a meaning. Nearly all others have the same one as the last, compared first."""
+    usual = recognised[-1] if recognised and recognised[-1][1] is None else None
+    return [number for number, one in enumerate(recognised) if one is not usual and one[1] is not None]
+
+
 _message_of = operator.itemgetter(0)
 _is_dated = operator.attrgetter("dated")
 
@@ -333,8 +339,7 @@ class LicenseState(msgspec.Struct, kw_only=True):
             clock.entries += len(records)
             clock.lateness = max(clock.lateness, peaks.lateness)
         noted = 0
-        usual = recognised[-1] if recognised and recognised[-1][1] is None else None
-        for index in [n for n, one in enumerate(recognised) if one is not usual and one[1] is not None]:
+        for index in meaningful(recognised):
             record, peak = records[index], peaks.values[index]
             at, (message, event) = record.at, recognised[index]
             if at is None or event is None:

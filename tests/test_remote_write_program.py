@@ -136,7 +136,10 @@ def test_an_hour_that_a_real_prometheus_was_away_is_there_afterwards_with_its_ow
     began = now[0]
     settings = RemoteWriteConfig(url=f"http://127.0.0.1:{port}/api/v1/write", labels={"site": "a"})
     queue = BatchQueue(tmp_path / "q.db")
-    samples = lambda: [("qlik_license_sync_age_seconds", {}, now[0] - began)]  # noqa: E731
+
+    def samples() -> list[tuple[str, dict[str, str], float]]:
+        return [("qlik_license_sync_age_seconds", {}, now[0] - began)]
+
     writer = RemoteWriter(settings, samples, queue, "n1", lambda: now[0], lambda: now[0])
     for _ in range(120):
         writer.take()

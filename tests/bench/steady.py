@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench.logs import write_logs
-from tests.bench.measure import configuration, machine, once, quantile, run, running, value
+from tests.bench.measure import Exporter, configuration, machine, once, quantile, run, running, value
 
 RECORDS = 'qlik_license_exporter_log_records_total{log="licenses"}'
 PROBE = "probes: [{target: '127.0.0.1:9', role: backend, proxy: none, protocol: tcp}]"
@@ -62,7 +62,7 @@ def many_files(folder: Path, seconds: int) -> str:
     return f"- At rest with 5,000 files: {used:.2f} % of a core, {memory:.0f} MiB."
 
 
-def watched(exporter, seconds: int) -> tuple[float, float]:  # type: ignore[no-untyped-def]  # measure.Exporter
+def watched(exporter: Exporter, seconds: int) -> tuple[float, float]:
     """The percentage of a core and the MiB of an exporter that is scraped every 15 s, once it has settled."""
     time.sleep(15)
     begun, before = time.perf_counter(), exporter.processor()
@@ -128,22 +128,21 @@ def with_size(folder: Path) -> Iterator[str]:
     """One file of 20,000 to 2 million lines."""
     empty = empty_run(folder)
     for lines in (20_000, 200_000, 2_000_000):
-        place = folder / str(lines)
-        place.mkdir()
-        write_logs(place, "licenses", lines, 1)
-        config = configuration(place / "c.yml", "licenses", f"{place}/*.log")
-        yield f"file size: {lines:,} lines | {cost(config, lines, empty)} a record"
+        yield f"file size: {lines:,} lines | {cost_of(folder / str(lines), lines, 1, empty)} a record"
 
 
 def with_files(folder: Path) -> Iterator[str]:
     """200,000 lines in 1 to 1,000 files."""
     empty = empty_run(folder)
     for files in (1, 10, 100, 1000):
-        place = folder / str(files)
-        place.mkdir()
-        write_logs(place, "licenses", 200_000, files)
-        config = configuration(place / "c.yml", "licenses", f"{place}/*.log")
-        yield f"files: 200,000 lines in {files:,} | {cost(config, 200_000, empty)} a record"
+        yield f"files: 200,000 lines in {files:,} | {cost_of(folder / str(files), 200_000, files, empty)} a record"
+
+
+def cost_of(place: Path, lines: int, files: int, empty: float) -> str:
+    """The cost of a record of so many lines in so many files."""
+    place.mkdir()
+    write_logs(place, "licenses", lines, files)
+    return cost(configuration(place / "c.yml", "licenses", f"{place}/*.log"), lines, empty)
 
 
 def with_generations(folder: Path) -> Iterator[str]:
