@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import trustme
+from cryptography import x509
 
 from exporter.config import ProbeConfig
 from exporter.probes import PHASES, ProbeResult, probe
@@ -232,6 +233,14 @@ def days(count: float) -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=count)
 
 
+def ends_at(pem: bytes) -> float:
+    """When the first certificate in `pem` ends, as Unix time: what a probe of it is compared with.
+
+    Not `days` counted anew: a module's certificate is as old as the session, which may take longer than any tolerance.
+    """
+    return x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
+
+
 def serving(certificate: trustme.LeafCert) -> ssl.SSLContext:
     """A server's context with `certificate`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -247,6 +256,7 @@ def written(path: Path, data: bytes) -> str:
 
 AUTHORITY = trustme.CA(organization_name="Acme Root", organization_unit_name="tests")
 CERTIFICATE = AUTHORITY.issue_cert("localhost", "127.0.0.1", "::1", not_after=days(30))
+CERTIFICATE_ENDS = ends_at(CERTIFICATE.cert_chain_pems[0].bytes())
 
 
 # --- probing ----------------------------------------------------------------------------------------------------------
