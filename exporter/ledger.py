@@ -257,6 +257,7 @@ class Ledger:
             self._step("saved")
             self.published = Published(state, state)
             self._step("exposed")
+        self._placement.published()
 
     def _adopt(self, state: LicenseState, checkpoints: Checkpoints) -> None:
         with self._folding:

@@ -37,6 +37,9 @@ class Placement:
         """The roots of each log's live files."""
         self._quiet_polls: dict[str, int] = {}
         self._caught_up: dict[LogName, set[str]] = {}
+        """The roots of each log that were folded up to the end they had at the start."""
+        self._listed: dict[LogName, frozenset[str]] = {}
+        """The same, once that is published."""
         self._counting = threading.Lock()
         self._read_errors: dict[LogName, int] = {}
 
@@ -47,7 +50,7 @@ class Placement:
         epoch = self.epoch
         plan: dict[Root, list[_MakeTail]] = {}
         places: dict[str, str] = {}
-        self._sources, self._quiet_polls, self._caught_up = {}, {}, {}
+        self._sources, self._quiet_polls, self._caught_up, self._listed = {}, {}, {}, {}
         for name, settings in config.logs.enabled():
             table = checkpoints.table(name)
             self._sources[name] = set()
@@ -134,6 +137,10 @@ class Placement:
         roots.add(batch.root)
         return roots >= self._sources.get(batch.log, set())
 
+    def published(self) -> None:
+        """Show which logs have been read to their end, now that the numbers of what was folded are shown, too."""
+        self._listed = {log: frozenset(roots) for log, roots in self._caught_up.items()}
+
     def _count_read_error(self, name: LogName) -> None:
         with self._counting:
             self._read_errors[name] = self._read_errors.get(name, 0) + 1
@@ -166,7 +173,7 @@ class Placement:
             unread_bytes=sum(status.unread_bytes for status in statuses),
             last_read=min(known) if known and len(known) == len(read) else None,
             read_errors=self._read_errors.get(name, 0),
-            listed=bool(sources) and self._caught_up.get(name, set()) >= sources,
+            listed=bool(sources) and self._listed.get(name, frozenset()) >= sources,
             problem=next(self._problems(sources, statuses), ""),
             paths=settings.paths,
         )

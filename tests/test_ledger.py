@@ -444,6 +444,27 @@ def test_a_flood_of_events_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPa
     ledger.stop()
 
 
+def test_a_log_is_read_to_its_end_only_once_its_numbers_are_shown(folder: Path) -> None:
+    started: list[Ledger] = []
+    seen = []
+
+    def step(name: str) -> None:
+        for one in started if name == "saved" else ():
+            shown, figures = one.published.counted, one.figures().get("licenses")
+            if figures is not None:
+                seen.append((figures.listed, shown is not None and "licenses" in shown.caught_up))
+
+    ledger = _ledger(folder, step=step)
+    _append(folder, "app.txt", "1\n2\n")
+    started.append(ledger)
+    ledger.start(_config(folder))
+    _until(lambda: ledger.figures()["licenses"].listed, "read to the end")
+    assert _counted(ledger) == 2
+    ledger.stop()
+    assert (False, False) in seen
+    assert (True, False) not in seen
+
+
 def test_rows_are_what_the_tail_made_of_them(folder: Path) -> None:
     ledger = _ledger(folder)
     _append(folder, "app.txt", "1\n2\nhalf")
