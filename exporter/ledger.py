@@ -1,8 +1,9 @@
 """The ledger: folds what sources report, saves it, and only then publishes what was counted. Owns the state file.
 
-One committer thread does all of it. A batch of records is folded into a copy of the state, saved with the new offsets
-in one transaction, and then swapped in: so a kill at any instant neither loses nor doubles a record, and no scrape ever
-sees a durable counter that a restart could take back (hazards 89, 90 and 95). Only `run` uses it.
+One committer thread does all of it. A batch of records is folded into a copy of the state, which is saved with the new
+offsets in one transaction before its counters are shown: so a kill at any instant neither loses nor doubles a record,
+and no scrape ever sees a durable counter that a restart could take back (hazards 89, 90 and 95). The reader continues
+while the state is saved, and while it is behind, several batches are saved at once. Only `run` uses it.
 
 Which reader reads what is `placement`'s affair, what the state's values mean in bytes `codec`'s.
 """
@@ -37,6 +38,8 @@ class Pace(NamedTuple):
 
     save: float = 300.0
     """The state is saved at least this often, even if nothing has changed."""
+    pending: float = 0.2
+    """While a reader is behind, the state is saved this often: saving each batch would take longer than reading it."""
     retry: float = 5.0
     """Wait before a failed save is retried if nothing is new, and before work resumes after an unexpected error."""
     open: float = 0.5
@@ -62,6 +65,11 @@ class _Task:
         self.epoch = epoch
         self.accepted = False
         self.done = threading.Event()
+
+
+def _is_behind(task: _Task) -> bool:
+    """Whether the submitter of a batch will submit another immediately."""
+    return isinstance(task.work, Batch) and task.accepted and task.work.behind
 
 
 class Ledger:
@@ -94,7 +102,7 @@ class Ledger:
         self._pace = pace
         self._step = step
         self.published = Published(new_state(), None)
-        self.saving = Saving(path, self._clock, pace.save, pace.busy)
+        self.saving = Saving(path, self._clock, pace.save, pace.pending, pace.busy)
         self._faults = 0
         self._folding = threading.Lock()
         """Held while state, checkpoints and placement change together; never during access to files."""
@@ -237,7 +245,10 @@ class Ledger:
                 return
 
     def _commit(self, tasks: list[_Task]) -> None:
-        """Open the state file if it is not open yet; then fold, save and publish, in this order."""
+        """Open the state file if it is not open yet; then fold, save and publish, in this order.
+
+        A batch whose reader is behind may be saved with the next ones.
+        """
         try:
             self.saving.open(self._adopt, self._restarted)
         except StoreError as error:
@@ -248,11 +259,16 @@ class Ledger:
         with self._folding:
             state = self._folded(tasks, now)
             self._step("folded")
-            values = self.saving.encoded(state)
             for task in tasks:
                 if isinstance(task.work, Batch) and task.accepted:
                     self._checkpoints.keep(task.work)
             self.published = Published(state, self.published.counted)
+            self.saving.pending = bool(tasks) and all(map(_is_behind, tasks)) and not self._stopping
+            if self.saving.pending and self.saving.works and self.saving.seconds_until_due() > 0:
+                return
+            values = self.saving.encoded(state)
+        for task in tasks:
+            task.done.set()
         if self.saving.save(values, self._checkpoints, now):
             self._step("saved")
             self.published = Published(state, state)

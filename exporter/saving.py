@@ -18,14 +18,16 @@ log = logging.getLogger("exporter.store")
 class Saving:
     """The state file, and whether saving works."""
 
-    def __init__(self, path: Path, clock: Clock, interval: float, busy: float) -> None:
-        """`interval`: the state is saved at least this often, in seconds. `busy`: see `ledger.Pace`."""
+    def __init__(self, path: Path, clock: Clock, interval: float, pending: float, busy: float) -> None:
+        """`interval`: the state is saved at least this often, in seconds. `pending`, `busy`: see `ledger.Pace`."""
         self._path = path
         self._clock = clock
-        self._interval = interval
+        self._interval, self._interval_pending = interval, pending
         self._busy = busy
         self._store: Store | None = None
         self._saved_at = float("-inf")
+        self.pending = False
+        """Whether something was folded that may be saved a little later."""
         self.last_save: float | None = None
         """When the state was last saved."""
         self.failures = 0
@@ -44,7 +46,8 @@ class Saving:
 
     def seconds_until_due(self) -> float:
         """Seconds until the next save, even if nothing has changed."""
-        return self._saved_at + self._interval - self._clock.monotonic()
+        interval = self._interval_pending if self.pending else self._interval
+        return self._saved_at + interval - self._clock.monotonic()
 
     def open(self, adopt: Callable[[LicenseState, Checkpoints], None], restarted: Callable[[], None]) -> None:
         """Open the state file if it is not open yet. `adopt` receives its content, which replaces what was folded
@@ -88,6 +91,7 @@ class Saving:
             log.info("the state file can be saved again")
         self.works = True
         checkpoints.saved()
+        self.pending = False
         self.last_save, self._saved_at = now, self._clock.monotonic()
         return True
 

@@ -98,6 +98,12 @@ def _counted(ledger: Ledger) -> int:
     return ledger.published.counted.log_counters("licenses").records
 
 
+def _read_bytes(ledger: Ledger) -> int:
+    """Those that are shown."""
+    assert ledger.published.counted
+    return ledger.published.counted.log_counters("licenses").read_bytes
+
+
 def _seen(ledger: Ledger) -> int:
     return ledger.published.state.log_counters("licenses").records
 
@@ -465,6 +471,49 @@ def test_a_log_is_read_to_its_end_only_once_its_numbers_are_shown(folder: Path) 
     assert (True, False) not in seen
 
 
+def test_a_reader_goes_on_while_the_state_is_saved(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = _ledger(folder)
+    ledger.start(Config(logs=READS_NOTHING))
+    real, go_on = Store.save, threading.Event()
+
+    def save(*arguments: Any) -> None:
+        go_on.wait(DEADLINE)
+        real(*arguments)
+
+    monkeypatch.setattr(Store, "save", save)
+    assert ledger.submit(Batch("licenses", "root", read_bytes=1), ledger.epoch)
+    assert ledger.published.state.log_counters("licenses").read_bytes == 1
+    assert _read_bytes(ledger) == 0
+    go_on.set()
+    _until(lambda: _read_bytes(ledger) == 1, "saved")
+    ledger.stop()
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+def test_while_a_reader_is_behind_several_batches_are_saved_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    ledger = _ledger(folder, pace=Pace(pending=DEADLINE if stopped else 0.5))
+    ledger.start(Config(logs=READS_NOTHING))
+    saves = []
+    real = Store.save
+    monkeypatch.setattr(Store, "save", lambda *arguments: (saves.append(0), real(*arguments)))
+    for _ in range(20):
+        assert ledger.submit(Batch("licenses", "root", read_bytes=1, behind=True), ledger.epoch)
+    assert ledger.published.state.log_counters("licenses").read_bytes == 20
+    assert _read_bytes(ledger) < 20
+    if stopped:
+        ledger.stop()
+    # Even if no other batch follows: its reader may hang.
+    _until(lambda: _read_bytes(ledger) == 20, "saved")
+    assert len(saves) < 5
+    assert ledger.submit(Batch("licenses", "root", read_bytes=1, behind=True), ledger.epoch) != stopped
+    if not stopped:
+        assert ledger.submit(Batch("licenses", "root", read_bytes=1), ledger.epoch)
+        _until(lambda: _read_bytes(ledger) == 22, "saved at once")
+        ledger.stop()
+
+
 def test_rows_are_what_the_tail_made_of_them(folder: Path) -> None:
     ledger = _ledger(folder)
     _append(folder, "app.txt", "1\n2\nhalf")
@@ -733,6 +782,5 @@ def test_what_follows_a_batch_that_was_not_folded_is_void(folder: Path) -> None:
     assert not ledger.submit(Batch("licenses", "root", read_bytes=2), epoch)
     _until(lambda: ledger.epoch == epoch + 2, "placed anew")
     assert ledger.submit(Batch("licenses", "root", read_bytes=4), ledger.epoch)
-    assert ledger.published.counted
-    assert ledger.published.counted.log_counters("licenses").read_bytes == 4
+    _until(lambda: _read_bytes(ledger) == 4, "saved")
     ledger.stop()

@@ -10,7 +10,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -73,8 +73,9 @@ class Shape:
         known = [
             (field.name, field.type, msgspec.field(name=field.encode_name, default=field.default))
             for field in msgspec.structs.fields(LicensesRecord)
-            if field.name in fields
+            if field.name in fields - {"message"}
         ]
+        known.append(("message", Annotated[str, msgspec.Meta(min_length=1)], msgspec.field()))
         unknown = [
             (f"other{number}", _Plain, msgspec.field(name=key, default=None)) for number, key in enumerate(others)
         ]
@@ -83,8 +84,6 @@ class Shape:
         entry = msgspec.defstruct("Entry", of_all, kw_only=True, gc=False, forbid_unknown_fields=True)
         self.decode = msgspec.json.Decoder(entry).decode
         self.key: Callable[[Any], tuple[Any, ...]] = operator.attrgetter(*kept)
-        self.texts = sum(field in TEXT_FIELDS for field in kept)
-        """How many of the first values of a key are texts."""
 
     def with_keys_of(self, line: bytes) -> "Shape":
         """The shape that also has the keys of a line, or this one if that is not possible."""
@@ -123,6 +122,9 @@ class _Newest:
 
 
 _newest = _Newest()
+MOST_KEPT = 4096
+_keys: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+"""Keys that occurred. Equal ones are replaced by the one here, so that their texts are freed, and hashed only once."""
 
 
 def _by_columns(lines: list[bytes], text: bytes) -> Columns | None:
@@ -143,9 +145,9 @@ def _by_columns(lines: list[bytes], text: bytes) -> Columns | None:
                 return None
             found.append(record)
     keys = list(map(shape.key, found))
-    if "" in map(_first, keys):
-        # Keys may be in another case.
-        odd.update({place: _entry(lines[place]) for place, key in enumerate(keys) if not any(key[: shape.texts])})
+    keys = list(map(_keys.setdefault, keys, keys))
+    if len(_keys) > MOST_KEPT:
+        _keys.clear()
     for place, record in odd.items():
         if record.malformed or not any(texts_of(record)):
             return None
@@ -155,9 +157,6 @@ def _by_columns(lines: list[bytes], text: bytes) -> Columns | None:
         return None
     coded = [place for place, line in enumerate(lines) if b"LICENSES-" in line] if b"LICENSES-" in text else ()
     return Columns(lines, times, _entry, keys, sorted({*odd, *coded}))
-
-
-_first = operator.itemgetter(0)
 
 
 # --- one line --------------------------------------------------------------------------------------------------------

@@ -483,11 +483,12 @@ class Catalogue:
     def _recognise_columns(self, records: Columns) -> list[Recognised]:
         """Only distinct keys are looked up, and the records whose meaning may depend on other parts."""
         keys = records.keys
-        known = list(map(self._cache.get, keys))
-        found = [one or _NOTHING for one in known] if None in known else cast("list[Recognised]", known)
-        if None in known:
-            for index in [index for index, one in enumerate(known) if one is None]:
-                found[index] = self._cache.get(keys[index]) or self._meaning(keys[index], records[index])  # type: ignore[arg-type]  # keys have only those of the Licenses log
+        try:
+            found = list(map(self._cache.__getitem__, keys))
+        except KeyError:
+            found = []
+            for index, key in enumerate(keys):
+                found.append(self._cache.get(key) or self._meaning(key, records[index]))  # type: ignore[arg-type]  # keys have only those of the Licenses log
         for index in records.doubtful:
             if found[index] is _NOTHING:
                 found[index] = self._elsewhere(records[index])

@@ -81,22 +81,15 @@ def _whole_rows(lines: list[bytes], places: Places, kind: type[TableRecord]) -> 
     stamp, logger, tabs = places.timestamp, places.logger, places.tabs
     if not lines or not 0 <= stamp <= tabs:
         return None
-    stamps, loggers = [], []
-    if kind is TraceRecord and 0 <= logger <= tabs:
-        some = max(stamp, logger) + 1
-        for line in lines:
-            if line.count(b"\t") >= tabs and (fields := line.split(b"\t", some))[0].isdigit():
-                stamps.append(fields[stamp])
-                loggers.append(fields[logger])
-    else:
-        stamps = [
-            fields[stamp]
-            for line in lines
-            if line.count(b"\t") >= tabs and (fields := line.split(b"\t", stamp + 1))[0].isdigit()
-        ]
-    if len(stamps) < len(lines) or not isinstance(times := rows_stamped(stamps), Times):
+    named = kind is TraceRecord and 0 <= logger <= tabs
+    some = max(stamp, logger if named else 0) + 1  # the others are only counted
+    rows = [line.split(b"\t", some) for line in lines]
+    if False in [len(fields) + fields[-1].count(b"\t") > tabs and fields[0].isdigit() for fields in rows]:
         return None
-    return Columns(lines, times, _maker(kind, places), loggers)
+    times = rows_stamped([fields[stamp] for fields in rows])
+    if not isinstance(times, Times):
+        return None
+    return Columns(lines, times, _maker(kind, places), [fields[logger] for fields in rows] if named else [])
 
 
 @lru_cache(maxsize=64)

@@ -43,20 +43,24 @@ def stamped(stamps: list[Any]) -> "Times | list[float | None]":
     except TypeError:
         text = ""
     if text.isascii() and _are_of_one_day(text.encode(), len(stamps), _ENTRY_TIME) and _is_span(stamps, 11, instant):
-        return Times(text[:-1].split("Z"), _usual_instant, _usual_instants, in_order=True)
+        return Times(stamps, instant, _usual_instants, in_order=True)
     if _are_usual(text) and None not in {instant(f"{minute}00Z") for minute in {stamp[:17] for stamp in stamps}}:
-        return Times(text[:-1].split("Z"), _usual_instant, _usual_instants)
+        return Times(
+            text[:-1].split("Z"), _instant_before_z, _usual_instants
+        )  # without the Z they sort like their times
     return [(instant(stamp) if type(stamp) is str else None) or _epoch_instant(stamp) for stamp in stamps]
 
 
-def _usual_instant(stamp: str) -> float | None:
+def _instant_before_z(stamp: str) -> float | None:
     return instant(stamp + "Z")
 
 
 def _usual_instants(stamps: list[str]) -> list[float]:
+    """The times of stamps in the usual format, with or without their Z."""
     minutes = [stamp[:17] for stamp in stamps]
     starts = {minute: instant(f"{minute}00Z") or 0.0 for minute in set(minutes)}
-    return list(map(operator.add, map(starts.__getitem__, minutes), map(float, [stamp[17:] for stamp in stamps])))
+    seconds = [float(stamp[17:].rstrip("Z")) for stamp in stamps]
+    return list(map(operator.add, map(starts.__getitem__, minutes), seconds))
 
 
 class Times(Sequence[float]):
@@ -103,6 +107,8 @@ class Times(Sequence[float]):
         return iter(self.all())
 
     def __add__(self, other: "Times") -> "Times":
+        if self._of is not other._of:
+            return Times(self.all() + other.all(), float, list)
         follows = not other._stamps or self._stamps[-1:] <= other._stamps[:1]
         in_order = self.in_order and other.in_order and follows
         return Times(self._stamps + other._stamps, self._of, self._all_of, in_order)

@@ -47,6 +47,8 @@ class Batch:
     read_bytes: int = 0
     rotations: int = 0
     lost_generations: int = 0
+    behind: bool = False
+    """Whether there is more to read immediately."""
     drained: bool = False
     """Whether everything readable has been read."""
     caught_up: bool = False

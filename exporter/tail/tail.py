@@ -338,6 +338,7 @@ class Tail:
         reading, unreadable = self._tracker.reading, self._unreadable.all
         listed = self._discovery.folders.complete
         busy = [file for file in reading if file.cursor.busy]
+        batch.behind = self.behind
         batch.drained = listed and not busy and not self.needs_discovery and not unreadable
         if listed and all(file.failures >= FORGIVEN_FAILURES for file in busy):
             self._caught_up = True
