@@ -31,7 +31,8 @@ test: .venv/development ## set up and run everything that CI runs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy --platform win32
-	$(BIN)/python -m pytest -n $(shell nproc) --cov --cov-report=term --cov-fail-under=95
+	@# Slow tests are handed over to a processor that is idle.
+	$(BIN)/python -m pytest -n $(shell nproc) --dist worksteal --cov --cov-report=term --cov-fail-under=95
 	PYTHON=$(BIN)/python tests/windows/run
 
 check: .venv/development ## lint, types, and every test that is not slow, for the time between two changes

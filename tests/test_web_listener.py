@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -503,6 +504,7 @@ def test_hazard_118_a_listener_closed_behind_its_back_is_opened_again_and_counte
 @pytest.mark.windows
 def test_a_loop_that_ended_is_started_anew_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     with site(limits=Limits(watch=0.05)) as running:
+        assert eventually(lambda: _answers(running))  # else the loop may be about to stop and to go on by itself
         loop = running.loop
         loop.call_soon_threadsafe(loop.stop)
         assert eventually(lambda: running.failures[:1] == ["web"])
@@ -593,6 +595,23 @@ def test_whatever_fails_inside_is_one_line_of_log_and_the_server_goes_on(caplog:
         "web loop: ZeroDivisionError",
     ]
     assert "Traceback" not in caplog.text
+
+
+def test_a_loop_that_is_stopped_before_it_listens_ends_without_a_word(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+
+    async def serve(self: Any) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(listener._LoopThread, "_serve", serve)
+    with site(limits=Limits(watch=60)) as running:
+        assert begun.wait(20)
+        running.server.stop()
+        assert not [thread for thread in threading.enumerate() if thread.name == "web"]
+    assert not caplog.text
 
 
 def _answers(running: Site) -> bool:

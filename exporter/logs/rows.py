@@ -82,9 +82,10 @@ def _whole_rows(lines: list[bytes], places: Places, kind: type[TableRecord]) -> 
     if not lines or not 0 <= stamp <= tabs:
         return None
     named = kind is TraceRecord and 0 <= logger <= tabs
-    some = max(stamp, logger if named else 0) + 1  # the others are only counted
+    some = max(stamp, logger if named else 0) + 1
+    others = tabs - some  # how many tabs there are behind them
     rows = [line.split(b"\t", some) for line in lines]
-    if False in [len(fields) + fields[-1].count(b"\t") > tabs and fields[0].isdigit() for fields in rows]:
+    if others < 1 or False in [fields[-1].count(b"\t") >= others and fields[0].isdigit() for fields in rows]:
         return None
     times = rows_stamped([fields[stamp] for fields in rows])
     if not isinstance(times, Times):

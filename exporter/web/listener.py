@@ -176,6 +176,8 @@ class _LoopThread:
             self._loop.run_forever()
         except (OSError, ValueError) as error:  # a socket that the loop selects on was closed behind its back
             _log.error("the web server's loop ended: %s", type(error).__name__)
+        except RuntimeError:
+            pass  # it was stopped before it listened on every port
         try:
             for descriptor in self._descriptors:
                 self._loop.remove_reader(descriptor)
