@@ -7,7 +7,7 @@ upgrades.
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -27,14 +27,20 @@ _REFUSED = "license.refused."
 log = logging.getLogger("exporter.store")
 
 
+class Rows(NamedTuple):
+    """What a save of the state has to change."""
+
+    changed: dict[str, bytes]
+    """Rows to write, by their keys."""
+    forgotten: set[str]
+    """Keys of rows to delete."""
+
+
 class Checkpoints:
     """The checkpoints of all files and logs, and which of them are not saved yet."""
 
     def __init__(self) -> None:
-        self.unsaved: dict[str, bytes] = {}
-        """Rows to save with the state."""
-        self.forgotten: set[str] = set()
-        """Keys of rows to delete."""
+        self._unsaved = Rows({}, set())
         self._files: dict[LogName, dict[str, FileCheckpoint]] = {}
         self._logs: dict[LogName, LogCheckpoint] = {}
 
@@ -45,29 +51,39 @@ class Checkpoints:
     def keep(self, batch: Batch) -> None:
         """Take over the checkpoints of `batch`."""
         name = batch.log
+        changed, forgotten = self._unsaved
         files = self._files.setdefault(name, {})
         for key in batch.forgotten:
             files.pop(key, None)
-            self.unsaved.pop(_FILE + key, None)
-            self.forgotten.add(_FILE + key)
+            changed.pop(_FILE + key, None)
+            forgotten.add(_FILE + key)
         for key, checkpoint in batch.checkpoints.items():
             files[key] = checkpoint
-            self.unsaved[_FILE + key] = _encoded_with_names(checkpoint)
-            self.forgotten.discard(_FILE + key)
+            changed[_FILE + key] = _encoded_with_names(checkpoint)
+            forgotten.discard(_FILE + key)
         if batch.log_checkpoint is not None:
             self._logs[name] = self._logs.get(name, LogCheckpoint()).merged(batch.log_checkpoint)
-            self.unsaved[_BOOK + name] = _encoded_with_names(self._logs[name])
+            changed[_BOOK + name] = _encoded_with_names(self._logs[name])
 
     def restate(self, name: LogName) -> None:
         """Have everything already read of a log read again as history."""
         files = self._files.get(name, {})
         for key, checkpoint in files.items():
             files[key] = state_upgrade.to_restate(checkpoint)
-            self.unsaved[_FILE + key] = _encoded_with_names(files[key])
+            self._unsaved.changed[_FILE + key] = _encoded_with_names(files[key])
 
-    def saved(self) -> None:
-        """Everything is saved now."""
-        self.unsaved, self.forgotten = {}, set()
+    def unsaved(self) -> Rows:
+        """The rows that are not saved yet. From here on they count as saved, unless `not_saved` returns them."""
+        unsaved, self._unsaved = self._unsaved, Rows({}, set())
+        return unsaved
+
+    def not_saved(self, rows: Rows) -> None:
+        """Take back rows that could not be saved. Those that changed since are newer."""
+        changed, forgotten = self._unsaved
+        self._unsaved = Rows(
+            {**{key: row for key, row in rows.changed.items() if key not in forgotten}, **changed},
+            forgotten | (rows.forgotten - changed.keys()),
+        )
 
     def restore(self, values: Mapping[str, bytes]) -> None:
         """Load the contents of a state file. Raises ValueError, which includes msgspec's errors."""

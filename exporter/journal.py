@@ -1,6 +1,6 @@
 """The journal: recent notable log entries and unknown wordings, kept in memory. Masks what it shows.
 
-Written by the committer; read by the status page, the verdict and the support bundle. Hence the lock.
+Written while the ledger folds; read by the status page, the verdict and the support bundle. Hence the lock.
 """
 
 import threading

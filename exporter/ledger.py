@@ -1,9 +1,9 @@
 """The ledger: folds what sources report, saves it, and only then publishes what was counted. Owns the state file.
 
-One committer thread does all of it. A batch of records is folded into a copy of the state, which is saved with the new
-offsets in one transaction before its counters are shown: so a kill at any instant neither loses nor doubles a record,
-and no scrape ever sees a durable counter that a restart could take back (hazards 89, 90 and 95). The reader continues
-while the state is saved, and while it is behind, several batches are saved at once. Only `run` uses it.
+Readers fold their batches of records into a copy of the state. The committer thread saves it with the new offsets in
+one transaction before its counters are shown: so a kill at any instant neither loses nor doubles a record, and no
+scrape ever sees a durable counter that a restart could take back (hazards 89, 90 and 95). The reader continues
+meanwhile, and while it is behind, several batches are saved at once. Only `run` uses it.
 
 Which reader reads what is `placement`'s affair, what the state's values mean in bytes `codec`'s.
 """
@@ -57,21 +57,6 @@ class Published(NamedTuple):
     """The last saved state; durable counters come from it. None until the state file is open."""
 
 
-class _Task:
-    """Work for the committer: a batch or an event, and how its submitter learns the result."""
-
-    def __init__(self, work: Batch | OutsideEvent, epoch: int) -> None:
-        self.work = work
-        self.epoch = epoch
-        self.accepted = False
-        self.done = threading.Event()
-
-
-def _is_behind(task: _Task) -> bool:
-    """Whether the submitter of a batch will submit another immediately."""
-    return isinstance(task.work, Batch) and task.accepted and task.work.behind
-
-
 class Ledger:
     """The owner of the state: folds, saves and publishes it.
 
@@ -93,7 +78,7 @@ class Ledger:
 
         If it is not available, the committer retries. Callbacks: `noted` receives the records of each batch and their
         meanings once it is folded; `restarted` is called before the same records are read again; `step` is called with
-        the name of each step of a commit, for tests that stop the process there. Raises StoreLockedError.
+        the name of each step, for tests that stop the process there. Raises StoreLockedError.
         """
         self._rules = rules
         self._noted = noted
@@ -109,10 +94,14 @@ class Ledger:
         self._checkpoints = Checkpoints()
         self._placement = Placement(self._clock, self.submit, self._place_soon)
         self._config: Config | None = None
-        self._tasks: deque[_Task] = deque()
+        self._events: deque[OutsideEvent] = deque(maxlen=MOST_EVENTS)
         self._wake = threading.Condition()
         self._stopping = False
         self._place_anew = False
+        self._urgent = False
+        """Whether to save immediately."""
+        self._pausing = False
+        """Whether to pause after an unexpected error, and then to place the readers again."""
         self._tried_first = threading.Event()
         self._refusal: StoreLockedError | None = None
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
@@ -162,35 +151,47 @@ class Ledger:
     def submit_event(self, event: OutsideEvent) -> None:
         """Queue an event of another source. Never blocks."""
         with self._wake:
-            while len(self._tasks) >= MOST_EVENTS and not isinstance(self._tasks[0].work, Batch):
-                self._tasks.popleft()
-            self._tasks.append(_Task(event, self.epoch))
+            self._events.append(event)
             self._wake.notify()
 
     # --- for the readers ---------------------------------------------------------------------------------------------
 
     def submit(self, batch: Batch, epoch: int = 0) -> bool:
-        """Queue a batch, and wait until it is folded. False: it is discarded, as the readers were placed again."""
-        if epoch != self.epoch:
-            return False
-        events: list[OutsideEvent] = []
-        if batch.log == "licenses":
-            silent = self._placement.is_silent(batch)
-            due = self.published.state.settle_due()
-            if due is not None and batch.at > due and silent:
-                events.append(SettleDue(batch.at))
-        if batch.empty and not events and not self._placement.first_catches_up(batch):
-            return True
+        """Fold a batch, in the thread of its reader: its records need not move to another processor's cache.
+
+        It is saved soon. False: it is discarded, as the readers were placed again.
+        """
         self._step("read")
-        task = _Task(batch, epoch)
-        with self._wake:
-            if self._stopping:
+        with self._folding:
+            if epoch != self.epoch or self._stopping:
                 return False
-            self._tasks.append(task)
-            self._tasks.extend(_Task(event, epoch) for event in events)
-            self._wake.notify()
-        task.done.wait()
-        return task.accepted
+            settles = False
+            if batch.log == "licenses":
+                silent = self._placement.is_silent(batch)
+                due = self.published.state.settle_due()
+                settles = due is not None and batch.at > due and silent
+            if batch.empty and not settles and not self._placement.first_catches_up(batch):
+                return True
+            now = self._clock.wall()
+            try:
+                state = self._after(self.published.state, batch, now)
+                if settles:
+                    state.fold(SettleDue(batch.at), now, self._rules)
+                self._step("folded")
+            except Exception as error:  # unexpected; handled and counted only here
+                self._failed("a fold", error)
+                accepted = False
+            else:
+                self._checkpoints.keep(batch)
+                self.published = Published(state, self.published.counted)
+                accepted = True
+            wakes = self._pausing or not batch.behind or not self.saving.pending
+            self.saving.pending = True
+            self._urgent |= not batch.behind
+        if wakes:
+            with self._wake:
+                self._wake.notify()
+        return accepted
 
     def _place(self) -> None:
         with self._folding:
@@ -201,6 +202,12 @@ class Ledger:
         with self._wake:
             self._place_anew = True
             self._wake.notify()
+
+    def _failed(self, doing: str, error: Exception) -> None:
+        """Have everything read again from the last checkpoint on, after a pause. Called with `_folding`."""
+        self._fault(doing, error)
+        self._placement.void()
+        self._pausing = True
 
     # --- the committer -----------------------------------------------------------------------------------------------
 
@@ -218,37 +225,30 @@ class Ledger:
             self._tried_first.set()
         while True:
             with self._wake:
-                if not self._tasks and not self._stopping and not self._place_anew:
+                if not (self._events or self._urgent or self._pausing or self._place_anew or self._stopping):
                     self._wake.wait(self.saving.seconds_until_due() if self.saving.works else self._pace.retry)
-                tasks = list(self._tasks)
-                self._tasks.clear()
+                events = list(self._events)
+                self._events.clear()
                 stopping, place, self._place_anew = self._stopping, self._place_anew, False
             try:
-                if tasks or not self.saving.works or stopping or self.saving.seconds_until_due() <= 0:
-                    self._commit(tasks)
+                due = not self.saving.works or self.saving.seconds_until_due() <= 0
+                if events or self._urgent or stopping or due:
+                    self._commit(events)
                 if place and not stopping:
                     self._place()
             except Exception as error:  # unexpected errors of committing are handled and counted only here
-                self._fault("a commit", error)
-                self._place_anew = True  # what was submitted is read again from the last commit on
                 with self._folding:
-                    self._placement.void()  # and so is what follows
-                for task in tasks:
-                    task.accepted = False
+                    self._failed("a commit", error)
+            if self._pausing:
                 with self._wake:
                     self._wake.wait_for(lambda: self._stopping, self._pace.retry)
-            finally:
-                for task in tasks:
-                    task.done.set()
-            if stopping and not self._tasks:
+                    self._pausing, self._place_anew = False, True
+            if stopping and not self._events:
                 self.saving.close()
                 return
 
-    def _commit(self, tasks: list[_Task]) -> None:
-        """Open the state file if it is not open yet; then fold, save and publish, in this order.
-
-        A batch whose reader is behind may be saved with the next ones.
-        """
+    def _commit(self, events: list[OutsideEvent]) -> None:
+        """Open the state file if it is not open yet; then fold `events`, and save and publish what was folded."""
         try:
             self.saving.open(self._adopt, self._restarted)
         except StoreError as error:
@@ -257,23 +257,29 @@ class Ledger:
             self.saving.failed(error)
         now = self._clock.wall()
         with self._folding:
-            state = self._folded(tasks, now)
-            self._step("folded")
-            for task in tasks:
-                if isinstance(task.work, Batch) and task.accepted:
-                    self._checkpoints.keep(task.work)
-            self.published = Published(state, self.published.counted)
-            self.saving.pending = bool(tasks) and all(map(_is_behind, tasks)) and not self._stopping
-            if self.saving.pending and self.saving.works and self.saving.seconds_until_due() > 0:
-                return
-            values = self.saving.encoded(state)
-        for task in tasks:
-            task.done.set()
-        if self.saving.save(values, self._checkpoints, now):
+            self.saving.pending = self._urgent = False
+            for event in events:
+                state = self.published.state.copy()
+                state.fold(event, now, self._rules)
+                self.published = Published(state, self.published.counted)
+            state, checkpoints = self.published.state, self._checkpoints
+            values, rows = self.saving.encoded(state), checkpoints.unsaved()
+            progress = self._placement.progress()
+        saved = False
+        try:
+            saved = self.saving.save(values, rows, now)
+        finally:
+            if not saved:
+                with self._folding:
+                    checkpoints.not_saved(rows)
+        if saved:
             self._step("saved")
-            self.published = Published(state, state)
+        with self._folding:
+            if saved:
+                self.published = Published(self.published.state, state)
+            self._placement.show(progress)
+        if saved:
             self._step("exposed")
-        self._placement.published()
 
     def _adopt(self, state: LicenseState, checkpoints: Checkpoints) -> None:
         with self._folding:
@@ -282,19 +288,6 @@ class Ledger:
             self._place_anew = self._config is not None
 
     # --- folding -----------------------------------------------------------------------------------------------------
-
-    def _folded(self, tasks: list[_Task], now: float) -> LicenseState:
-        """The state after `tasks`; marks each batch that was accepted. The published state is not modified."""
-        state = self.published.state
-        for task in tasks:
-            if isinstance(task.work, Batch):
-                task.accepted = task.epoch == self.epoch
-                if task.accepted:
-                    state = self._after(state, task.work, now)
-            else:
-                state = state.copy()
-                state.fold(task.work, now, self._rules)
-        return state
 
     def _after(self, before: LicenseState, batch: Batch, now: float) -> LicenseState:
         """The state after `batch`. A record that makes folding fail is left out, so that it blocks no others."""

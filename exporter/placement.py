@@ -137,9 +137,15 @@ class Placement:
         roots.add(batch.root)
         return roots >= self._sources.get(batch.log, set())
 
-    def published(self) -> None:
-        """Show which logs have been read to their end, now that the numbers of what was folded are shown, too."""
-        self._listed = {log: frozenset(roots) for log, roots in self._caught_up.items()}
+    def progress(self) -> tuple[int, dict[LogName, frozenset[str]]]:
+        """Which logs have been read to their end, to be passed to `show` once their numbers are shown, too."""
+        return self.epoch, {log: frozenset(roots) for log, roots in self._caught_up.items()}
+
+    def show(self, progress: tuple[int, dict[LogName, frozenset[str]]]) -> None:
+        """Show this progress, unless the readers have been placed again since."""
+        epoch, listed = progress
+        if epoch == self.epoch:
+            self._listed = listed
 
     def _count_read_error(self, name: LogName) -> None:
         with self._counting:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from exporter.codec import Checkpoints, encoded, restored
+from exporter.codec import Checkpoints, Rows, encoded, restored
 from exporter.license import LicenseState
 from exporter.store import Store, StoreError
 from exporter.tail.batch import Clock
@@ -27,7 +27,7 @@ class Saving:
         self._store: Store | None = None
         self._saved_at = float("-inf")
         self.pending = False
-        """Whether something was folded that may be saved a little later."""
+        """Whether something was folded that is not saved yet."""
         self.last_save: float | None = None
         """When the state was last saved."""
         self.failures = 0
@@ -78,20 +78,18 @@ class Saving:
         """The values of `state` that `save` takes: encoded while nothing else changes it."""
         return encoded(state, self._store.state if self._store else ())
 
-    def save(self, values: dict[str, bytes], checkpoints: Checkpoints, now: float) -> bool:
-        """Save these values and the unsaved checkpoints. Returns whether that succeeded."""
+    def save(self, values: dict[str, bytes], rows: Rows, now: float) -> bool:
+        """Save these values and rows. Returns whether that succeeded."""
         if self._store is None:
             return False
         try:
-            self._store.save(values, checkpoints.unsaved, checkpoints.forgotten)
+            self._store.save(values, rows.changed, rows.forgotten)
         except StoreError as error:
             self.failed(error)
             return False
         if not self.works and self.failures:
             log.info("the state file can be saved again")
         self.works = True
-        checkpoints.saved()
-        self.pending = False
         self.last_save, self._saved_at = now, self._clock.monotonic()
         return True
 

@@ -437,7 +437,7 @@ def test_a_flood_of_events_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPa
     go_on = threading.Event()
 
     def step(name: str) -> None:
-        if name == "folded":
+        if name == "saved":
             go_on.wait(DEADLINE)
 
     ledger = _ledger(folder, pace=Pace(open=0.01), step=step)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from exporter.logs.files import Root
 from exporter.masking import masked
+from exporter.priority import give_way
 from exporter.tail.batch import Batch, Clock
 from exporter.tail.tail import Tail
 
@@ -84,6 +85,7 @@ class Reader:
         return waited if waited >= STUCK_SECONDS else 0.0
 
     def _heartbeat(self) -> None:
+        give_way()
         self._busy_since = self._clock.monotonic()
 
     def _run(self) -> None:

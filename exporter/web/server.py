@@ -20,6 +20,7 @@ from prometheus_client import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from exporter.priority import answering
 from exporter.web.callers import GUARDED_PATHS, Logins, RateLimit, group_of, is_from_elsewhere, is_local
 from exporter.web.limits import Limits
 from exporter.web.listener import Listener
@@ -251,7 +252,8 @@ class WebServer:
         async def make_once() -> bytes:
             await asyncio.sleep(0)  # requests that arrive at the same time join here
             del pending.made[what]
-            return make()
+            with answering():
+                return make()
 
         if what not in pending.made:
             pending.made[what] = pending.loop.create_task(make_once())
