@@ -1,5 +1,6 @@
 """`python -m exporter` is `qlik-license-exporter`: the entry point of every process but the Windows service."""
 
+import gc
 import sys
 
 from exporter import signals
@@ -8,6 +9,7 @@ from exporter import signals
 def main() -> int:
     """Run the command line. Every failure ends with an exit code and one line, never with a traceback."""
     signals.hold()  # before the rest is loaded, which takes a while
+    gc.disable()  # until then nothing is garbage
     try:
         from exporter.cli import main as carry_out
         from exporter.last_words import replace_tracebacks

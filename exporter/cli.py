@@ -106,6 +106,7 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
         if hasattr(stream := getattr(sys, name), "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a Windows pipe speaks cp1252
     gc.set_threshold(*GARBAGE)
+    gc.enable()
     sys.setswitchinterval(SWITCH_SECONDS)
     words = list(sys.argv[1:] if argv is None else argv)
     name, named = _command_in(words)

@@ -47,7 +47,7 @@ CACHED_TEXTS = 16_384
 
 REFUSED = "denied"
 """What several texts of the audit log hold: rows are searched for it instead of for each of these texts."""
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = 128
 """Rows of the audit log that are searched as one text: they should fit into a processor's cache."""
 
 Certainty = Literal["seen", "inferred", "design"]
