@@ -11,6 +11,7 @@ from exporter.events import LogName
 from exporter.examination import rules_of
 from exporter.journal import Journal
 from exporter.license import new_state
+from exporter.logs import entries
 from exporter.logs.formats import split
 from exporter.logs.messages import Catalogue
 from exporter.logs.records import Columns, joined
@@ -18,7 +19,8 @@ from tests.bench.logs import START, audit_lines
 from tests.site_model.world import KINDS, world_of
 
 NOW = START.timestamp() + 86400 * 400
-TIMES = [f"2026-11-01T00:{n // 60:02}:{n % 60:02}.{n % 7}Z" for n in range(3000)]
+TIMES = [f"2026-11-01T00:{n // 60:02}:{n % 60:02}.{n % 7}{'000000' * (n < 1500)}Z" for n in range(3000)]
+"""The first half as Qlik's lines have them, the other without zeros at the end."""
 
 
 def entry(number: int, chance: random.Random) -> bytes:
@@ -36,6 +38,10 @@ def entry(number: int, chance: random.Random) -> bytes:
     elif odd < 11:
         pairs["statusCode"] = chance.choice((404, "404", 404.5, None, [1]))
     elif odd < 12:
+        pairs |= {"message": "", "errorMessage": "EOF"}
+    elif odd < 13:
+        pairs["msg"] = pairs.pop("message")
+    elif odd < 14:
         pairs = {key.upper(): value for key, value in pairs.items()}
     pairs["timestamp"] = TIMES[number]
     return json.dumps(pairs).encode()
@@ -100,3 +106,35 @@ def test_parts_of_columns_and_columns_put_together_are_the_same_records() -> Non
         assert list(joined(whole[:at], whole[at:])) == list(whole)
         part = whole[at:]
         assert [at + number for number in part.doubtful] == [number for number in whole.doubtful if number >= at]
+
+
+def test_columns_with_times_of_different_lengths_are_put_together() -> None:
+    """Where a service leaves out zeros at the end, its times sort like their texts only without the Z."""
+
+    def columns(*fractions: str) -> Columns:
+        lines = [b'{"message":"x","timestamp":"2026-11-01T00:00:00.%sZ"}' % one.encode() for one in fractions]
+        records = split("licenses", lines, None, True).records
+        assert isinstance(records, Columns)
+        return records
+
+    for first, second in (("1000000", "12"), ("12", "1200001"), ("2000000", "1"), ("12", "1"), ("1000000", "1000000")):
+        both = joined(columns("1000000", first), columns(second, "3"))
+        expected = [float(f"0.{one}") for one in ("1000000", first, second, "3")]
+        start = both.times[0] - 0.1
+        assert [at - start for at in both.times] == pytest.approx(expected, abs=1e-5)
+        assert [both.times[number] - start for number in range(4)] == pytest.approx(expected, abs=1e-5)
+        assert both.times.in_order == (expected == sorted(expected))
+
+
+def test_what_is_remembered_of_long_texts_is_limited() -> None:
+    catalogue = Catalogue()
+    for number in range(200):
+        lines = [
+            b'{"caller":"%d.go","message":"%d-%d %s","timestamp":"2026-11-01T00:00:00.0000000Z"}'
+            % (number, number, n, b"x" * 40_000)
+            for n in range(3)
+        ]
+        records = split("licenses", lines, None, True).records
+        catalogue.recognise("licenses", records)
+    kept = [len(text) for known in (entries._keys._known, catalogue._cache) for key in known for text in key if text]
+    assert 0 < sum(kept) < 4 * entries.MOST_BYTES

@@ -517,5 +517,19 @@ def test_a_failure_is_heard_beside_one_that_is_denied(text: str) -> None:
 @given(st.lists(st.sampled_from((GOOD_ENDS + BAD_ENDS).split()), min_size=1, max_size=8).map(" ".join))
 def test_the_quick_look_at_words_hides_no_failure(text: str) -> None:
     """Most texts are passed over by their words alone: whoever adds a failure of several words names its beginning."""
-    left = trouble._DENIED_FAILURE.sub(" ", text)
+    left = trouble._DENIED_FAILURE.sub(" ", text.lower())
     assert speaks_of_failure(text) == bool(trouble._FAILURE.search(left) or trouble._FAILURE_ABROAD.search(left))
+
+
+def test_a_failure_within_a_long_word_is_found_and_long_words_are_not_remembered() -> None:
+    before = trouble._may_fail.cache_info().currsize
+    assert speaks_of_failure("x" * 500 + "failed" + "x" * 500)
+    assert not speaks_of_failure("x" * 1000)
+    assert trouble._may_fail.cache_info().currsize == before
+
+
+def test_of_a_huge_text_only_the_beginning_is_searched() -> None:
+    """Else a line of a megabyte would keep everything else waiting for seconds."""
+    for filler, found in ((10_000, "backend_not_resolved"), (20_000, UNKNOWN)):
+        line = f'{{"message":"{"x " * (filler // 2)}dial tcp: lookup x: no such host","timestamp":"2026-11-01T00:00:00Z"}}'.encode()
+        assert Catalogue().recognise("licenses", split("licenses", [line], None, True).records)[0].message == found

@@ -122,9 +122,31 @@ class _Newest:
 
 
 _newest = _Newest()
+
+
+class _Keys:
+    """Keys that occurred. Equal ones are replaced by the same one: their texts are freed, and hashed only once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self._bytes = 0
+        """Of the reads with a new key: at least as many as its texts have."""
+
+    def replaced(self, keys: list[tuple[Any, ...]], text: bytes) -> list[tuple[Any, ...]]:
+        """`keys`, which are those of the lines in `text`, each replaced by the first that was equal."""
+        known = self._known
+        before = len(known)
+        keys = list(map(known.setdefault, keys, keys))
+        if len(known) > before:
+            self._bytes += len(text)
+            if len(known) > MOST_KEPT or self._bytes > MOST_BYTES:
+                self._known, self._bytes = {}, 0
+        return keys
+
+
 MOST_KEPT = 4096
-_keys: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-"""Keys that occurred. Equal ones are replaced by the one here, so that their texts are freed, and hashed only once."""
+MOST_BYTES = 1 << 22
+_keys = _Keys()
 
 
 def _by_columns(lines: list[bytes], text: bytes) -> Columns | None:
@@ -144,10 +166,7 @@ def _by_columns(lines: list[bytes], text: bytes) -> Columns | None:
             if len(odd) * FEW > len(lines) + FEW:
                 return None
             found.append(record)
-    keys = list(map(shape.key, found))
-    keys = list(map(_keys.setdefault, keys, keys))
-    if len(_keys) > MOST_KEPT:
-        _keys.clear()
+    keys = _keys.replaced(list(map(shape.key, found)), text)
     for place, record in odd.items():
         if record.malformed or not any(texts_of(record)):
             return None

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
+import msgspec
+
 from exporter.config import Config, ConfigError, MessageConfig
 from exporter.events import (
     LOG_NAMES,
@@ -32,6 +34,8 @@ from exporter.events import (
 from exporter.logs import trouble
 from exporter.logs.entries import deeper_texts, lines_with_errors
 from exporter.logs.records import (
+    LONGEST_TEXT,
+    TEXT_FIELDS,
     AuditRecord,
     Columns,
     LicensesRecord,
@@ -44,6 +48,10 @@ from exporter.logs.records import (
 UNKNOWN = "unknown"
 CACHED_TEXTS = 16_384
 """Largest number of distinct texts of the Licenses log whose meaning is cached."""
+CACHED_CHARACTERS = 1 << 22
+"""Largest number of their characters, all together."""
+LONGEST_NAME = 200
+"""Characters of a logger or a place in the source; longer ones are not remembered."""
 
 REFUSED = "denied"
 """What several texts of the audit log hold: rows are searched for it instead of for each of these texts."""
@@ -71,6 +79,15 @@ class Recognised(NamedTuple):
 
     message: str
     event: LogEvent | None
+
+
+class _Messages:
+    """Messages in order of precedence, and the texts of all: most records contain none of them."""
+
+    def __init__(self, messages: Iterable[Message]) -> None:
+        self.all = tuple(messages)
+        self.without_texts = tuple(message for message in self.all if not message.texts)
+        self.texts = tuple(text for message in self.all for text in message.texts)
 
 
 MESSAGES: list[Message] = []
@@ -243,7 +260,7 @@ def license_error(record: LicensesRecord) -> LogEvent:
     return LicenseError("other", service=True, trouble=_trouble(record))
 
 
-_BACKEND_ERRORS = tuple(
+_BACKEND_ERRORS = _Messages(
     message for message in MESSAGES if message.log == "licenses" and message.certainty == "inferred"
 )
 _CODES = {"license_invalid", "license_refused", "license_error"}
@@ -415,6 +432,8 @@ class Catalogue:
         texts = {REFUSED if REFUSED in text else text for text in texts}
         self._wanted = [text.encode() for text in texts if not any(other in text for other in texts - {text})]
         self._cache: dict[tuple[Any, ...], Recognised] = {}
+        self._cached = 0
+        """How many characters the texts in it have."""
         self._callers: dict[str, bool] = {}
         """For each place in the source: whether nothing that it logged so far was about the sync."""
         self._loggers: dict[bytes, Recognised] = {}
@@ -444,7 +463,7 @@ class Catalogue:
             known = self._loggers.get(logger)
             if known is None:
                 known = self._trace_row(cast("TraceRecord", records[index]))
-                if b"licens" not in logger.lower():
+                if len(logger) <= LONGEST_NAME and b"licens" not in logger.lower():
                     if len(self._loggers) >= CACHED_TEXTS:
                         self._loggers.clear()
                     self._loggers[logger] = known
@@ -499,8 +518,10 @@ class Catalogue:
         known = self._cache.get(key)
         if known is None:
             known = self._entry(record)
-            if len(self._cache) >= CACHED_TEXTS:
+            self._cached += sum(map(len, texts_of(record)))
+            if len(self._cache) >= CACHED_TEXTS or self._cached > CACHED_CHARACTERS:
                 self._cache.clear()
+                self._cached = 0
             self._cache[key] = known
             self._note_caller(record.caller, known)
         return known
@@ -509,6 +530,10 @@ class Catalogue:
 
     def _entry(self, record: LicensesRecord) -> Recognised:
         """The meaning of an entry by its texts. The site's messages take precedence over all but the stale verdict."""
+        if max(map(len, texts_of(record))) > LONGEST_TEXT:
+            record = msgspec.structs.replace(
+                record, **{field: getattr(record, field)[:LONGEST_TEXT] for field in TEXT_FIELDS}
+            )
         text = "\n".join(texts_of(record))
         if stale := _first(_STALE_MESSAGES, record, text):
             return stale
@@ -599,7 +624,7 @@ class Catalogue:
         return Recognised(UNKNOWN, SyncTrouble(""))
 
     def _note_caller(self, caller: str, found: Recognised) -> None:
-        if caller:
+        if 0 < len(caller) <= LONGEST_NAME:
             if len(self._callers) >= CACHED_TEXTS:
                 self._callers.clear()
             self._callers[caller] = self._callers.get(caller, True) and found.event is None
@@ -674,7 +699,7 @@ class Catalogue:
 
 _NOTHING = Recognised(UNKNOWN, None)
 _is_malformed = operator.attrgetter("malformed")
-_STALE_MESSAGES = tuple(message for message in MESSAGES if message.name == license_stale.__name__)
+_STALE_MESSAGES = _Messages(message for message in MESSAGES if message.name == license_stale.__name__)
 SHORTEST_BEGINNING = 5
 """Characters from which a torn text is recognised as the beginning of a known wording."""
 _CALLER = re.compile(rb'\{"caller":\s*"([^"]{1,200})"')
@@ -728,13 +753,13 @@ def catalogue_of(config: Config, file: str) -> Catalogue:
         raise ConfigError(file, key, problem) from None
 
 
-def _by_certainty(log: LogName, *certainties: Certainty) -> tuple[Message, ...]:
-    return tuple(message for message in MESSAGES if message.log == log and message.certainty in certainties)
+def _by_certainty(log: LogName, *certainties: Certainty) -> _Messages:
+    return _Messages(message for message in MESSAGES if message.log == log and message.certainty in certainties)
 
 
-def _first(messages: tuple[Message, ...], record: Record, text: str) -> Recognised | None:
+def _first(messages: _Messages, record: Record, text: str) -> Recognised | None:
     lowered = text.lower()
-    for message in messages:
+    for message in messages.all if any(map(lowered.__contains__, messages.texts)) else messages.without_texts:
         named = any(wanted in lowered for wanted in message.texts) and message.words.search(lowered)
         if (named or not message.texts) and (message.pattern is None or message.pattern.search(text)):
             return Recognised(message.name, message.meaning(record))

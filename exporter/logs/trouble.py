@@ -19,55 +19,53 @@ QLIK_PORTS = frozenset(
 """The ports that Qlik's own services listen on (qlik-facts 7)."""
 
 # --- words -----------------------------------------------------------------------------------------------------------
+# All of these patterns are for texts in lower case: then a search compares first letters before it tries a word.
 
 _SYNC = re.compile(
-    r"""\b(?:re-?)?sync(?:h|s|ed|ing|(?:h?roni[sz]\w*))?\b | \bassignments?\b | \bback-?ends?\b | \bupstream\b
-    | \blicen[sc](?:e|ing)[ ](?:server|cloud|service|back-?end|definition|update|refresh|verification|check|sync)
-    | qlikcloud | \bentitlements?\b | \brefresh(?:ed|ing)?\b | \brenew(?:al|ed|ing)?\b | \bcheck-?in\b | \bcloud\b""",
-    re.IGNORECASE | re.VERBOSE,
+    r"""qlikcloud
+    | \b(?: (?:re-?)?sync(?:h|s|ed|ing|(?:h?roni[sz]\w*))?\b | assignments?\b | back-?ends?\b | upstream\b
+        | licen[sc](?:e|ing)[ ](?:server|cloud|service|back-?end|definition|update|refresh|verification|check|sync)
+        | entitlements?\b | refresh(?:ed|ing)?\b | renew(?:al|ed|ing)?\b | check-?in\b | cloud\b
+    )""",
+    re.VERBOSE,
 )
 _FAILURE = re.compile(
-    r"""fail | \berr(?:or|ors|oneous|no)?\b | error
-    | \bfault | \bproblem | \btrouble | exception | \bpanic | \bfatal | \bcritical\b | \bcrash | \babort | \bcancel
-    | \bdenied\b | \bdeny | \bden(?:ies|ial)\b | \brefus | \breject | \bdisallow | \bforbid | \bforbad | \bprohibit
-    | \bblock(?:ed|ing|s)?\b | \bunauthori | \bnot[ -]authori | \bbanned\b | \brevok | \bdeclin
-    | \bunavailab | \bunreach | \bunable | \bunexpected | \bunknown\b | \bunresolv | \bunrecogni | \bunsuccess
-    | \bunanswered | \bunrespons | \bunsupported | \bunusable | \bunfinished | \buncompleted | \bunhealthy | \bunsuit
-    | \bincomplete | \bimpossible | \binvalid | \binaccessib | \binterrupt | \binsufficient | \bincorrect | \binabil
-    | \bcannot\b | \bcan[ ]?not\b | \bcan'?t\b | n't\b | \bnot\b | \bnever\b | \bno\b | \bnone\b | \bnothing\b
-    | \bnobody\b
-    | \bwithout\b | \bneither\b | \bnor\b | \black(?:s|ing|ed)?\b | \bmissing\b | \bmissed\b | \blost\b | \bloss\b
-    | \btime-?outs?\b | \btim(?:ed|ing|es)[ -]?out | \btime[ ]limit | \bdeadline | \bexpir | \bexceed | \boverdue\b
-    | \btoo[ ](?:long|many|much|late|slow|large|big|old) | \blate\b | \bdelay | \bslow | \bstall | \bhang | \bhung\b
-    | \bstuck\b | \bfroze | \bretr(?:y|ies|ied|ying)\b | \bagain\b | \bback(?:ing)?[ -]?off | \bpostpon | \bdefer
-    | \bgiv(?:e|es|en|ing)[ ]up | \bgave[ ]up | \bgive[ -]up | \babandon | \bquit(?:s|ting)?\b | \bskip
-    | \bdrop(?:ped|ping|s)?\b | \bbroke | \bbreak(?:s|ing)?\b | \bbad\b | \bwrong | \bcorrupt | \bgarbage | \bgarbled
-    | \bmalform | \bmismatch | \bdisconnect | \bdisabled\b | \bdown\b | \boffline\b | \bdead\b | \bdies?\b | \bdied\b
-    | \bclos(?:ed|ing)\b | \breset\b | \bhalt | \bterminat | \bkilled\b | \bstop(?:ped|s|ping)?\b | \bended[ ]early
-    | \bmiscarri | \bcollaps | \bbounced\b | \bcut\b | \bbusy\b | \boverload | \bthrottl | \bexhaust | \brate[ -]limit
-    | \bpartial | \bpending\b | \bstale\b | \boutdated\b | \bobsolete\b | \bviolat | \bdegrad | \bwarn | \balert\b
-    | \bdoubt | \bunclear\b | \bundeliver | \bfell\b | \bfallback\b | \bfall(?:s|ing)?[ ]back
-    | \binstead\b | \bonly\b | \bdespite\b | \beof\b | x509 | \btls: | \bdial[ ]tcp | \bwsa\w+: | connectex
-    | \b(?:https?|status|code|answered|answers|returned|returns|replied|responded)[ ]?
-        (?:with[ ]|code[ ]|status[ ])*[:=(]?[ ]?
-        (?:40[0-9]|41[0-9]|42[0-9]|43[0-9]|451|5[0-9][0-9])\b
-    | \b(?:0|no|none)[ ](?:\w+[ ])?(?:succeed|success\b|successes|synced|synchroni[sz]ed|completed)
-    | <(?:!doctype|html|head|body)""",
-    re.IGNORECASE | re.VERBOSE,
+    r"""fail | error | exception | n't\b | x509 | connectex | <(?:!doctype|html|head|body)
+    | \b(?: err(?:or|ors|oneous|no)?\b | fault | problem | trouble | panic | fatal | critical\b | crash | abort | cancel
+        | denied\b | deny | den(?:ies|ial)\b | refus | reject | disallow | forbid | forbad | prohibit
+        | block(?:ed|ing|s)?\b | unauthori | not[ -]authori | banned\b | revok | declin | unavailab | unreach
+        | unable | unexpected | unknown\b | unresolv | unrecogni | unsuccess | unanswered | unrespons | unsupported
+        | unusable | unfinished | uncompleted | unhealthy | unsuit | incomplete | impossible | invalid | inaccessib
+        | interrupt | insufficient | incorrect | inabil | cannot\b | can[ ]?not\b | can'?t\b | not\b | never\b
+        | no\b | none\b | nothing\b | nobody\b | without\b | neither\b | nor\b | lack(?:s|ing|ed)?\b | missing\b
+        | missed\b | lost\b | loss\b | time-?outs?\b | tim(?:ed|ing|es)[ -]?out | time[ ]limit | deadline | expir
+        | exceed | overdue\b | too[ ](?:long|many|much|late|slow|large|big|old) | late\b | delay | slow | stall
+        | hang | hung\b | stuck\b | froze | retr(?:y|ies|ied|ying)\b | again\b | back(?:ing)?[ -]?off | postpon
+        | defer | giv(?:e|es|en|ing)[ ]up | gave[ ]up | give[ -]up | abandon | quit(?:s|ting)?\b | skip
+        | drop(?:ped|ping|s)?\b | broke | break(?:s|ing)?\b | bad\b | wrong | corrupt | garbage | garbled | malform
+        | mismatch | disconnect | disabled\b | down\b | offline\b | dead\b | dies?\b | died\b | clos(?:ed|ing)\b
+        | reset\b | halt | terminat | killed\b | stop(?:ped|s|ping)?\b | ended[ ]early | miscarri | collaps
+        | bounced\b | cut\b | busy\b | overload | throttl | exhaust | rate[ -]limit | partial | pending\b | stale\b
+        | outdated\b | obsolete\b | violat | degrad | warn | alert\b | doubt | unclear\b | undeliver | fell\b
+        | fallback\b | fall(?:s|ing)?[ ]back | instead\b | only\b | despite\b | eof\b | tls: | dial[ ]tcp | wsa\w+:
+        | (?:https?|status|code|answered|answers|returned|returns|replied|responded)[ ]?
+            (?:with[ ]|code[ ]|status[ ]){0,3}[:=(]?[ ]? (?:40[0-9]|41[0-9]|42[0-9]|43[0-9]|451|5[0-9][0-9])\b
+        | (?:0|no|none)[ ](?:\w+[ ])?(?:succeed|success\b|successes|synced|synchroni[sz]ed|completed)
+    )""",
+    re.VERBOSE,
 )
 # Words of the most common display languages of Windows. They also match within a word.
 _FAILURE_ABROAD = re.compile(
-    r"""fehl | ung[üu]ltig | verweiger | abgelehn | abgewies | zeit[üu]berschr | \bnicht\b | \bkein | unerreich
-    | getrennt
-    | [ée]chec | [ée]chou | erreur | \brefus[ée] | impossible | d[ée]lai | \bpas\b | aucun | interromp | rejet
-    | fall[óo]\b | fallid | rechaz | denegad | agotad | tiempo[ ]de[ ]espera | no[ ]se[ ]p[uo] | imposible
-    | \berro\b | falh | recusad | negad | tempo[ ]limite | n[ãa]o\b | esgotad | errore | rifiutat | scadut
-    | impossibile
-    | \bnon\b | misslyck | nekad | kunde[ ]inte | mislyk | \bikke\b | virhe | ep[äa]onnistu | b[łl][ąa]d
-    | odmow | nie[ ]mo
-    | ошиб | отказ | не[ ]удал | истек | 失敗 | エラー | タイムアウト | 拒否 | できません | 错误 | 錯誤 | 失败 | 超时
-    | 拒绝 | 无法 | 오류 | 실패 | 거부""",
-    re.IGNORECASE | re.VERBOSE,
+    r"""fehl | ung[üu]ltig | verweiger | abgelehn | abgewies | zeit[üu]berschr | unerreich | getrennt | [ée]chec
+    | [ée]chou | erreur | impossible | d[ée]lai | aucun | interromp | rejet | fall[óo]\b | fallid | rechaz | denegad
+    | agotad | tiempo[ ]de[ ]espera | no[ ]se[ ]p[uo] | imposible | falh | recusad | negad | tempo[ ]limite
+    | n[ãa]o\b | esgotad | errore | rifiutat | scadut | impossibile | misslyck | nekad | kunde[ ]inte | mislyk
+    | virhe | ep[äa]onnistu | b[łl][ąa]d | odmow | nie[ ]mo | ошиб | отказ | не[ ]удал | истек
+    | 失敗 | エラー | タイムアウト
+    | 拒否 | できません | 错误 | 錯誤 | 失败 | 超时 | 拒绝 | 无法 | 오류 | 실패 | 거부
+    | \b(?: nicht\b | kein | refus[ée] | pas\b | erro\b | non\b | ikke\b
+    )""",
+    re.VERBOSE,
 )
 _THINGS = (
     r"(?:errors?|failures?|fail|fails|failed|failing|problems?|faults?|exceptions?|warnings?|issues?|rejections?|rejected|refused|"
@@ -95,21 +93,21 @@ _DENIED_FAILURE = re.compile(
     | (?:\bnothing[ ](?:to[ ](?:do|sync\w*|update|change)|new|changed|has[ ]changed|else)\b) | \bnot[ ]stale\b
     | (?:\bnot[ ](?:needed|necessary|required|changed|modified|expired|due)\b) | \b(?:304|200)[ ]not[ ]modified
     """,
-    re.IGNORECASE | re.VERBOSE,
+    re.VERBOSE,
 )
 _DONE = re.compile(
     r"\b(?:done|finished|complet(?:e|ed|es|ion)|succe(?:ss|eds?|eded|ssful|ssfully)|ended|ok|okay|up[ -]to[ -]date|"
-    r"synced|synchroni[sz]ed|stored|received|applied|took)\b",
-    re.IGNORECASE,
+    r"synced|synchroni[sz]ed|stored|received|applied|took)\b"
 )
 _STARTED = re.compile(
     r"\b(?:start(?:ing|ed)(?: up)?|start-?up|boot(?:ing|ed)|launch(?:ed|ing)|initiali[sz](?:ed|ing|ation)|listening|"
-    r"serving|up and running|accepting (?:connections|requests)|new (?:run|process|instance))\b",
-    re.IGNORECASE,
+    r"serving|up and running|accepting (?:connections|requests)|new (?:run|process|instance))\b"
 )
 
 
 _WORD = re.compile(r"[\w']+")
+LONGEST_WORD = 100
+"""Characters of a word that is remembered."""
 _BEGINNINGS = frozenset(
     {
         "0",
@@ -137,29 +135,31 @@ _BEGINNINGS = frozenset(
 @lru_cache(maxsize=1 << 15)
 def _may_fail(word: str) -> bool:
     """Whether a text with `word` may be about a failure. Most texts have no such word and need no further check."""
-    return bool(_FAILURE.search(word) or _FAILURE_ABROAD.search(word)) or word.casefold() in _BEGINNINGS
+    return bool(_FAILURE.search(word) or _FAILURE_ABROAD.search(word)) or word in _BEGINNINGS
 
 
 def speaks_of_failure(text: str) -> bool:
     """Whether `text` contains words of failure that are not negated, as in `0 errors` or `nothing failed`."""
-    if "<" not in text and not any(map(_may_fail, _WORD.findall(text))):
+    text = text.lower()
+    words = _WORD.findall(text)
+    if "<" not in text and len(max(words, key=len, default="")) <= LONGEST_WORD and not any(map(_may_fail, words)):
         return False
     return bool(_FAILURE.search(left := _DENIED_FAILURE.sub(" ", text)) or _FAILURE_ABROAD.search(left))
 
 
 def speaks_of_sync(text: str) -> bool:
     """Whether `text` contains words about the synchronisation with the backend."""
-    return _SYNC.search(text) is not None
+    return _SYNC.search(text.lower()) is not None
 
 
 def speaks_of_end(text: str) -> bool:
     """Whether `text` says that something is over."""
-    return _DONE.search(text) is not None
+    return _DONE.search(text.lower()) is not None
 
 
 def speaks_of_start(text: str) -> bool:
     """Whether `text` says that the service has started."""
-    return _STARTED.search(text) is not None and not speaks_of_sync(text)
+    return _STARTED.search(text.lower()) is not None and not speaks_of_sync(text)
 
 
 _NOTHING_SAID = frozenset(
