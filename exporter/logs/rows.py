@@ -82,15 +82,20 @@ def _whole_rows(lines: list[bytes], places: Places, kind: type[TableRecord]) -> 
     if not lines or not 0 <= stamp <= tabs:
         return None
     named = kind is TraceRecord and 0 <= logger <= tabs
-    some = max(stamp, logger if named else 0) + 1
-    others = tabs - some  # how many tabs there are behind them
-    rows = [line.split(b"\t", some) for line in lines]
-    if others < 1 or False in [fields[-1].count(b"\t") >= others and fields[0].isdigit() for fields in rows]:
+    other = logger if named else stamp
+    some = max(stamp, other) + 1
+    behind = tabs - some
+    if behind < 1:
         return None
-    times = rows_stamped([fields[stamp] for fields in rows])
-    if not isinstance(times, Times):
+    # The fields of one line at a time, which take the same place in the processor's cache.
+    found = [
+        (fields[stamp], fields[other])
+        for line in lines
+        if (fields := line.split(b"\t", some))[-1].count(b"\t") >= behind and fields[0].isdigit()
+    ]
+    if len(found) < len(lines) or not isinstance(times := rows_stamped([at for at, _ in found]), Times):
         return None
-    return Columns(lines, times, _maker(kind, places), [fields[logger] for fields in rows] if named else [])
+    return Columns(lines, times, _maker(kind, places), [name for _, name in found] if named else [])
 
 
 @lru_cache(maxsize=64)
