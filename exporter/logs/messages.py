@@ -760,7 +760,8 @@ def _by_certainty(log: LogName, *certainties: Certainty) -> _Messages:
 def _first(messages: _Messages, record: Record, text: str) -> Recognised | None:
     lowered = text.lower()
     for message in messages.all if any(map(lowered.__contains__, messages.texts)) else messages.without_texts:
-        named = any(wanted in lowered for wanted in message.texts) and message.words.search(lowered)
-        if (named or not message.texts) and (message.pattern is None or message.pattern.search(text)):
+        if message.texts and not (any(map(lowered.__contains__, message.texts)) and message.words.search(lowered)):
+            continue
+        if message.pattern is None or message.pattern.search(text):
             return Recognised(message.name, message.meaning(record))
     return None
