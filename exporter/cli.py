@@ -92,8 +92,8 @@ GARBAGE = (50_000, 20, 50)
 """Thresholds of the garbage collector: a batch is thousands of small objects without cycles, and each pass costs."""
 
 SWITCH_SECONDS = 0.0002
-"""After how long a thread that catches up lets another one run: a scrape needs several such turns. With 1 ms the slowest
-scrapes took twice as long, and catching up a fifteenth less."""
+"""After how long a thread that catches up lets another one run: a scrape needs several such turns. With 1 ms instead,
+the slowest scrapes took twice as long, and catching up took a fifteenth less."""
 
 
 def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None) -> int:
