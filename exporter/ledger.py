@@ -161,7 +161,6 @@ class Ledger:
 
         It is saved soon. False: it is discarded, as the readers were placed again.
         """
-        self._step("read")
         with self._folding:
             if epoch != self.epoch or self._stopping:
                 return False
@@ -172,6 +171,7 @@ class Ledger:
                 settles = due is not None and batch.at > due and silent
             if batch.empty and not settles and not self._placement.first_catches_up(batch):
                 return True
+            self._step("read")
             now = self._clock.wall()
             try:
                 state = self._after(self.published.state, batch, now)
