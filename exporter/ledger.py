@@ -157,7 +157,7 @@ class Ledger:
     # --- for the readers ---------------------------------------------------------------------------------------------
 
     def submit(self, batch: Batch, epoch: int = 0) -> bool:
-        """Fold a batch, in the thread of its reader: its records need not move to another processor's cache.
+        """Fold a batch, in the thread of its reader, which is faster than handing it over (`docs/benchmarks.md`).
 
         It is saved soon. False: it is discarded, as the readers were placed again.
         """

@@ -1,6 +1,6 @@
 """Opens the state file and saves to it, and retries until that works.
 
-Used by the committer only; any thread may read the properties.
+Used by the committer only, except that the ledger sets `pending` when it folds; any thread may read the properties.
 """
 
 import logging

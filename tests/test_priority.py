@@ -2,7 +2,6 @@
 
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from prometheus_client import Metric
@@ -55,7 +54,7 @@ def test_metrics_and_pages_are_made_with_priority(monkeypatch: pytest.MonkeyPatc
     assert priority._idle.is_set()
 
 
-def test_a_reader_gives_way_before_each_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_gives_way_with_each_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     given = []
     monkeypatch.setattr(reader_module, "give_way", lambda: given.append(0))
     reader = Reader(Root("x", False, False), lambda: None, lambda: None, Clock())
