@@ -533,3 +533,11 @@ def test_of_a_huge_text_only_the_beginning_is_searched() -> None:
     for filler, found in ((10_000, "backend_not_resolved"), (20_000, UNKNOWN)):
         line = f'{{"message":"{"x " * (filler // 2)}dial tcp: lookup x: no such host","timestamp":"2026-11-01T00:00:00Z"}}'.encode()
         assert Catalogue().recognise("licenses", split("licenses", [line], None, True).records)[0].message == found
+
+
+def test_what_is_searched_for_in_rows_lies_within_one_column() -> None:
+    """Rows are searched by their columns, also where a description is composed of several."""
+    for message in MESSAGES:
+        if message.log == "repository_audit":
+            assert message.texts
+            assert not [text for text in message.texts if set(text) & set("\t\n=;")]

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from exporter.logs.lines import Lines
 from exporter.logs.records import KEY_FIELDS, LONGEST_TEXT, TEXT_FIELDS, Columns, LicensesRecord, meaning_key, texts_of
 from exporter.logs.times import Times, stamped
 
@@ -23,9 +24,10 @@ FEW = 8
 """If more than one line in this many must be parsed individually, all lines of the read are."""
 
 
-def entries_of(lines: list[bytes], text: bytes) -> tuple[Sequence[Any], Sequence[int]]:
-    """The records of `lines`, and for each the number of its line."""
-    if (columns := _by_columns(lines, text)) is not None:
+def entries_of(found: Lines) -> tuple[Sequence[Any], Sequence[int]]:
+    """The records of the lines that were `found`, and for each the number of its line."""
+    lines = found.divided
+    if (columns := _by_columns(lines, found.text)) is not None:
         return columns, range(len(lines))
     starts: Sequence[int] = range(len(lines))
     try:

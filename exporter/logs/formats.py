@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from exporter.events import LogName
 from exporter.logs.entries import entries_of
+from exporter.logs.lines import Lines
 from exporter.logs.records import AuditRecord, TraceRecord
 from exporter.logs.rows import rows_of
 
@@ -25,14 +26,15 @@ class Split(NamedTuple):
     """The current header row, to be passed with the next lines of the same file."""
 
 
-def split(log: LogName, lines: list[bytes], header: bytes | None, final: bool, text: bytes | None = None) -> Split:
+def split(log: LogName, lines: Sequence[bytes], header: bytes | None, final: bool) -> Split:
     """The records in `lines`: complete lines in UTF-8 without their line ends.
 
     `header`: what the last call for the same file returned, or None at its beginning. `final`: nothing more will
-    follow, so that an incomplete record is taken as it is. `text`: all of `lines` as one text, if that is at hand.
+    follow, so that an incomplete record is taken as it is.
     """
+    lines = Lines.of(lines)
     if log == "licenses":
-        return Split(*entries_of(lines, b"\n".join(lines) if text is None else text), open_lines=0, header=None)
+        return Split(*entries_of(lines), open_lines=0, header=None)
     return Split(*rows_of(lines, header, final, AuditRecord if log == "repository_audit" else TraceRecord))
 
 

@@ -8,7 +8,7 @@ texts of a record; a text that ends in a space must also end at the end of a wor
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
@@ -44,6 +44,7 @@ from exporter.logs.records import (
     meaning_key,
     texts_of,
 )
+from exporter.logs.table import Table
 
 UNKNOWN = "unknown"
 CACHED_TEXTS = 16_384
@@ -55,8 +56,8 @@ LONGEST_NAME = 200
 
 REFUSED = "denied"
 """What several texts of the audit log hold: rows are searched for it instead of for each of these texts."""
-ROWS_AT_ONCE = 128
-"""Rows of the audit log that are searched as one text: they should fit into a processor's cache."""
+TEXTS_AT_ONCE = 64
+"""Distinct texts of the audit log that are searched as one: few enough to search each where one of them matters."""
 
 Certainty = Literal["seen", "inferred", "design"]
 
@@ -458,17 +459,25 @@ class Catalogue:
         """Few loggers are about licenses; for rows of the others only the logger is read."""
         if not isinstance(records, Columns) or not records.keys or self._taught.get("repository_trace"):
             return [self._trace_row(record) if type(record) is TraceRecord else _NOTHING for record in records]
-        found: list[Recognised] = []
-        for index, logger in enumerate(records.keys):
-            known = self._loggers.get(logger)
-            if known is None:
-                known = self._trace_row(cast("TraceRecord", records[index]))
-                if len(logger) <= LONGEST_NAME and b"licens" not in logger.lower():
-                    if len(self._loggers) >= CACHED_TEXTS:
-                        self._loggers.clear()
-                    self._loggers[logger] = known
-            found.append(known)
-        return found
+        loggers, lines = records.keys, records.lines
+        meanings = {logger: self._logger(logger, records) for logger in set(loggers)}
+        if telling := {logger for logger, meaning in meanings.items() if meaning is None}:
+            for part in lines.parts if isinstance(lines, Table) else ():
+                part.rows_with(telling)
+        return [
+            meanings[logger] or self._trace_row(cast("TraceRecord", records[index]))
+            for index, logger in enumerate(loggers)
+        ]
+
+    def _logger(self, logger: bytes, records: Columns) -> Recognised | None:
+        """The meaning of all rows of a logger that is among those of `records`; None if it is not known."""
+        known = self._loggers.get(logger)
+        if known is None and len(logger) <= LONGEST_NAME and b"licens" not in logger.lower():
+            known = self._trace_row(cast("TraceRecord", records[records.keys.index(logger)]))
+            if len(self._loggers) >= CACHED_TEXTS:
+                self._loggers.clear()
+            self._loggers[logger] = known
+        return known
 
     def _trace_row(self, record: TraceRecord) -> Recognised:
         """The meaning of a row, by its logger and the text of a license logger."""
@@ -651,30 +660,33 @@ class Catalogue:
         return found
 
     def _recognise_audit_rows(self, records: Sequence[Record]) -> list[Recognised]:
-        """Few rows matter: many are searched as one text for those that may contain a message."""
-        found: list[Recognised] = []
-        lines = records.lines if isinstance(records, Columns) else [record.raw for record in records]
-        for begin in range(0, len(records), ROWS_AT_ONCE):
-            found += self._recognise_some_audit_rows(records, begin, lines[begin : begin + ROWS_AT_ONCE])
+        """Few rows matter: the distinct texts of many are searched at once for those that may contain a message."""
+        if self._taught.get("repository_audit"):  # a site's pattern may match anything
+            return [self._audit_row(record) for record in records]
+        found = [_NOTHING] * len(records)
+        if isinstance(records, Columns) and isinstance(records.lines, Table):
+            done = 0
+            for part in records.lines.parts:
+                for place in part.rows_with(self._telling(part.texts)):
+                    found[done + place] = self._audit_row(records[done + place])
+                done += part.count
+        else:
+            telling = self._telling({record.raw for record in records})
+            for index, record in enumerate(records):
+                if record.raw in telling:
+                    found[index] = self._audit_row(record)
         return found
 
-    def _recognise_some_audit_rows(
-        self, records: Sequence[Record], begin: int, lines: Sequence[bytes]
-    ) -> list[Recognised]:
-        """The meanings of the records of these lines, from number `begin` on."""
-        if self._taught.get("repository_audit"):  # a site's pattern may match anything
-            return [self._audit_row(records[begin + index]) for index in range(len(lines))]
-        # No row contains a NUL, so the NULs before a match count the rows. What is searched for is in ASCII.
-        text = b"\0".join(lines).lower()
-        found = [_NOTHING] * len(lines)
-        for wanted in self._wanted:
-            at = text.find(wanted)
-            while at >= 0:
-                index = text.count(b"\0", 0, at)
-                found[index] = self._audit_row(records[begin + index])
-                row_end = text.find(b"\0", at)
-                at = text.find(wanted, row_end) if row_end >= 0 else -1
-        return found
+    def _telling(self, texts: Set[bytes]) -> set[bytes]:
+        """Those of the `texts` of the audit log that may contain a message."""
+        every = list(texts)
+        groups = (every[begin : begin + TEXTS_AT_ONCE] for begin in range(0, len(every), TEXTS_AT_ONCE))
+        return {text for group in groups if self._may_tell(group) for text in group if self._may_tell([text])}
+
+    def _may_tell(self, texts: Iterable[bytes]) -> bool:
+        """Whether any of these texts of the audit log may contain a message; those that are searched for are ASCII."""
+        text = b"\0".join(texts).lower()
+        return any(wanted in text for wanted in self._wanted)
 
     def _audit_row(self, record: Record) -> Recognised:
         if type(record) is not AuditRecord:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, overload
 
 import msgspec
 
+from exporter.logs.table import Table
 from exporter.logs.times import Times
 
 LONGEST_TEXT = 16_384
@@ -143,7 +144,7 @@ class Columns(Sequence[Record]):
 
     def __init__(
         self,
-        lines: list[bytes],
+        lines: list[bytes] | Table,
         times: Times,
         make: Callable[[bytes], Record],
         keys: list[Any],
@@ -162,7 +163,7 @@ class Columns(Sequence[Record]):
         """False for history."""
 
     def __len__(self) -> int:
-        return len(self.lines)
+        return len(self.times)
 
     @overload
     def __getitem__(self, place: int) -> Record: ...
@@ -170,22 +171,23 @@ class Columns(Sequence[Record]):
     def __getitem__(self, place: slice) -> "Columns": ...
     def __getitem__(self, place: int | slice) -> "Record | Columns":
         if isinstance(place, slice):
-            begin, end, _ = place.indices(len(self.lines))
+            begin, end, _ = place.indices(len(self))
             doubtful = [number - begin for number in self.doubtful if begin <= number < end]
             part = slice(begin, end)
             return Columns(self.lines[part], self.times[part], self._make, self.keys[part], doubtful, self.counts)
-        record = self._make(self.lines[place])
-        record.raw, record.at, record.counts = self.lines[place], self.times[place], self.counts
+        record = self._make(line := self.lines[place])
+        record.raw, record.at, record.counts = line, self.times[place], self.counts
         return record
 
     def __iter__(self) -> Iterator[Record]:
-        return map(self.__getitem__, range(len(self.lines)))
+        return map(self.__getitem__, range(len(self)))
 
     def followed_by(self, other: "Columns") -> "Columns":
         """These records followed by `other`. Requires `is_like`."""
-        behind = [len(self.lines) + number for number in other.doubtful]
+        behind = [len(self) + number for number in other.doubtful]
+        lines, others = self.lines, other.lines
         return Columns(
-            self.lines + other.lines,
+            lines + others,  # type: ignore[operator]  # records that are alike come from logs of one format
             self.times + other.times,
             self._make,
             self.keys + other.keys,
@@ -218,6 +220,11 @@ def joined_all(parts: list[Sequence[Any]]) -> Sequence[Any]:
 def times_of(records: Sequence[Any]) -> Sequence[float | None]:
     """The times of `records`."""
     return records.times if isinstance(records, Columns) else [record.at for record in records]
+
+
+def are_history(records: Sequence[Any]) -> bool:
+    """Whether `records`, those of one read, are history."""
+    return not (records.counts if isinstance(records, Columns) else records[0].counts)
 
 
 def without_history(records: Sequence[Any]) -> Sequence[Any]:

@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+from exporter.logs.lines import Lines
 from exporter.logs.records import AuditRecord, Columns, Places, Record, TableRecord, TraceRecord
+from exporter.logs.table import Fields, Part, Table
 from exporter.logs.times import Times, row_time, rows_stamped
 
 _AUDIT_COLUMNS = (
@@ -31,13 +33,18 @@ def _places(header: bytes, usual: bytes) -> Places:
 
 
 def rows_of(
-    lines: list[bytes], header: bytes | None, final: bool, kind: type[TableRecord]
+    lines: Lines, header: bytes | None, final: bool, kind: type[TableRecord]
 ) -> tuple[Sequence[Any], Sequence[int], int, bytes | None]:
     """The parts of `formats.Split`. A row starts with a number and continues over lines until it has all tabs."""
     usual = _USUAL[kind]
+    text = lines.text
+    end = text.find(b"\n") + 1
+    current = header
+    if begins := _is_header(text[:end]):  # as at the beginning of a file
+        text, current = text[end:], text[: end - 1].removesuffix(b"\r")
+    if (columns := _by_columns(text, _places(current or usual, usual), kind)) is not None:
+        return columns, range(begins, begins + len(columns)), 0, current
     places = _places(header or usual, usual)
-    if (whole := _whole_rows(lines, places, kind)) is not None:
-        return whole, range(len(lines)), 0, header
     records: list[Record] = []
     starts: list[int] = []
     opened = -1  # the index of the open record's first line
@@ -76,26 +83,30 @@ def rows_of(
     return records, starts, len(lines) - opened if opened >= 0 else 0, header
 
 
-def _whole_rows(lines: list[bytes], places: Places, kind: type[TableRecord]) -> Columns | None:
-    """The rows as columns if every line is a complete row with a time, which is the usual case; None otherwise."""
-    stamp, logger, tabs = places.timestamp, places.logger, places.tabs
-    if not lines or not 0 <= stamp <= tabs:
+def _by_columns(text: bytes, places: Places, kind: type[TableRecord]) -> Columns | None:
+    """The rows as columns if all are complete, dated, and have as many tabs as the first; None otherwise."""
+    fields = Fields.of(text)
+    if fields is None:
         return None
-    named = kind is TraceRecord and 0 <= logger <= tabs
-    other = logger if named else stamp
-    some = max(stamp, other) + 1
-    behind = tabs - some
-    if behind < 1:
+    last = fields.last
+    if not places.tabs <= last or not 0 <= places.timestamp <= last or not _are_numbers(fields.column(0)):
         return None
-    # The fields of one line at a time, which take the same place in the processor's cache.
-    found = [
-        (fields[stamp], fields[other])
-        for line in lines
-        if (fields := line.split(b"\t", some))[-1].count(b"\t") >= behind and fields[0].isdigit()
-    ]
-    if len(found) < len(lines) or not isinstance(times := rows_stamped([at for at, _ in found]), Times):
+    times = rows_stamped(fields.column(places.timestamp))
+    if not isinstance(times, Times):
         return None
-    return Columns(lines, times, _maker(kind, places), [name for _, name in found] if named else [])
+    loggers: list[bytes] = []
+    texts: set[bytes] = set()
+    if kind is TraceRecord:
+        loggers = fields.column(places.logger) if 0 <= places.logger <= last else []
+    else:
+        messages = range(places.message, places.message + last - places.tabs + 1)
+        for place in (places.description, places.command, places.result, *messages):  # see `AuditRecord`
+            texts.update(fields.column(place) if 0 <= place <= last else ())
+    return Columns(Table([Part(Lines(text), len(times), texts)]), times, _maker(kind, places), loggers)
+
+
+def _are_numbers(fields: list[bytes]) -> bool:
+    return all(fields) and b"".join(fields).isdigit()
 
 
 @lru_cache(maxsize=64)

@@ -20,10 +20,9 @@ from exporter.tail.fingerprint import ANCHOR, HEAD, digest, holds
 
 SMALLEST_READ = 4 * 1024
 """Smallest number of bytes requested in one read."""
-SMALL_READ = 64 * 1024
-"""Bytes requested in one read if little is expected."""
-LARGEST_READ = 128 * 1024
-"""Bytes requested in one read if much is expected: what is made of them stays in a processor's cache."""
+LARGEST_READ = 64 * 1024
+"""Largest number of bytes requested in one read, except for longer lines: what is made of them stays in a processor's
+cache, and their memory is used again instead of being returned to the system."""
 TURN_BYTES = 1 << 20
 """Bytes without a record that are read from a file in one poll, before the other files of its log have their turn."""
 OPEN_SECONDS = 5.0
@@ -162,7 +161,7 @@ class Cursor:
     def _read(self, at: FileCheckpoint, now: float, most: int, final: bool) -> tuple[FileCheckpoint, bool]:
         """Read once. Returns the next checkpoint, and whether to continue reading immediately."""
         assert self.descriptor is not None  # noqa: S101  # the tail opens before it fills
-        wanted = max(min(LARGEST_READ if self.behind else SMALL_READ, most), self._least)
+        wanted = max(min(LARGEST_READ, most), self._least)
         to_mark = at.mark - at.offset
         in_history = to_mark > 0
         if in_history:
@@ -226,13 +225,13 @@ class Cursor:
         framed = framing.frame(
             data[at.anchor_length :], encoding, at_start=not at.offset, skipping=at.skipping, final=final
         )
-        split = formats.split(at.log, framed.lines, at.header, final or framed.skipping, framed.text)
+        split = formats.split(at.log, framed.lines, at.header, final or framed.skipping)
         consumed = framed.consumed
         if split.open_lines:
             first_open = len(framed.lines) - split.open_lines
             opened_at = framed.ends()[first_open - 1] if first_open else 0
             if quiet or consumed - opened_at >= OPEN_BYTES:
-                split = formats.split(at.log, framed.lines, at.header, True, framed.text)
+                split = formats.split(at.log, framed.lines, at.header, True)
             else:
                 consumed = opened_at
         # A record without a usable time takes that of its predecessor; the first one was written before the file's last
@@ -255,7 +254,7 @@ class Cursor:
         assert parsed is not None  # noqa: S101  # asked only of one with parsed records
         whole = not parsed.done and count == len(parsed.records)
         records = parsed.records if whole else parsed.records[parsed.done : count]
-        at = self._moved(at, parsed, parsed.end_of(count), records[-1].at)
+        at = self._moved(at, parsed, parsed.end_of(count), times_of(records)[-1])
         parsed.done = count
         if count == len(parsed.records):
             self.parsed = None

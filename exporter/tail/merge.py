@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
-from exporter.logs.records import joined_all
+from exporter.logs.records import are_history, joined_all
 from exporter.tail.cursor import Parsed
 from exporter.tail.logfile import LogFile, rotated_as
 
@@ -58,7 +58,7 @@ class Merge:
             taken, length = file.take(count)
             parts.append(taken)
             read += length
-            history += 0 if taken[0].counts else length
+            history += length if are_history(taken) else 0
             moved.append(file)
             if file.cursor.parsed is not None:
                 self._number += 1
@@ -73,7 +73,7 @@ def take_alone(file: LogFile) -> Taken:
     """All parsed records of the only file, without merging."""
     assert file.cursor.parsed is not None  # noqa: S101  # that is what this is called for
     records, length = file.take(len(file.cursor.parsed.records))
-    return Taken(records, length, 0 if records[0].counts else length, [file])
+    return Taken(records, length, length if are_history(records) else 0, [file])
 
 
 def age_order(file: LogFile) -> tuple[bool, str, str]:
