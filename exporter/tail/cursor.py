@@ -64,6 +64,8 @@ class Parsed:
         self._line_ends: list[int] = []
         self._starts = split.starts
         self._keys: Sequence[float] = ()
+        self._next = (-1, 0.0)
+        self._last: float | None = None
 
     def end_of(self, count: int) -> int:
         """Where the first `count` records end, in bytes after the start's offset."""
@@ -81,9 +83,25 @@ class Parsed:
             self._keys = times if in_order else list(accumulate(times, max))
         return self._keys
 
+    @property
+    def next_key(self) -> float:
+        """The key of the first record that was not handed over."""
+        if self._next[0] != self.done:
+            self._next = (self.done, self.keys[self.done])
+        return self._next[1]
+
+    @property
+    def last_key(self) -> float:
+        """The key of the last record."""
+        if self._last is None:
+            self._last = self.keys[-1]
+        return self._last
+
     def up_to(self, horizon: float) -> int:
         """How many records to hand over, so that those up to the time `horizon` are included."""
-        if self.header != self.start.header and self.keys[self.done] <= horizon:
+        if self.last_key <= horizon:
+            return len(self.records)
+        if self.header != self.start.header and self.next_key <= horizon:
             return len(self.records)  # the header row changes within them, and only the last one is known
         return bisect_right(self.keys, horizon, lo=self.done)
 
@@ -184,7 +202,7 @@ class Cursor:
                 raise files.NotALogError(errno.EINVAL, "is compressed, and only plain text is read", at.path)
             encoding = framing.encoding_of(body[:4], final and at_end)
         parsed = None
-        if encoding:
+        if encoding and body:
             quiet = at_end and now - self.quiet_since >= OPEN_SECONDS
             parsed = self._parse(at, data, encoding, now, final=final and at_end, quiet=quiet)
         if parsed is None or not parsed.consumed:

@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
@@ -36,9 +37,9 @@ class Merge:
         parsed = file.cursor.parsed
         assert parsed is not None  # noqa: S101  # that is what this is called for
         self._number += 1
-        heapq.heappush(self._heads, (parsed.keys[parsed.done], age_order(file), self._number, file, parsed))
+        heapq.heappush(self._heads, (parsed.next_key, age_order(file), self._number, file, parsed))
         if file.cursor.behind:
-            heapq.heappush(self._ends, (parsed.keys[-1], self._number, file, parsed))
+            heapq.heappush(self._ends, (parsed.last_key, self._number, file, parsed))
 
     def take(self) -> Taken:
         """The records that are no later than any still to come. Add every file with more to read before."""
@@ -62,7 +63,7 @@ class Merge:
             moved.append(file)
             if file.cursor.parsed is not None:
                 self._number += 1
-                heapq.heappush(self._heads, (parsed.keys[parsed.done], age_order(file), self._number, file, parsed))
+                heapq.heappush(self._heads, (parsed.next_key, age_order(file), self._number, file, parsed))
         if all(before[-1] <= after[0] for before, after in pairwise(keys)):  # as of rotated files
             return Taken(joined_all(parts), read, history, moved)
         records, times = list(chain.from_iterable(parts)), list(chain.from_iterable(keys))
@@ -78,5 +79,10 @@ def take_alone(file: LogFile) -> Taken:
 
 def age_order(file: LogFile) -> tuple[bool, str, str]:
     """For equal times: rotated files first, in the order of their stamps."""
-    rotated = rotated_as(file.path)
-    return (rotated is None, rotated.stamp if rotated else "", file.path)
+    return _age_order(file.path)
+
+
+@lru_cache(maxsize=4096)
+def _age_order(path: str) -> tuple[bool, str, str]:
+    rotated = rotated_as(path)
+    return (rotated is None, rotated.stamp if rotated else "", path)

@@ -28,6 +28,9 @@ BATCH_BYTES = 1 << 20
 """Approximate size of a batch in bytes of log; also the limit for reading ahead to merge files by time."""
 LONGEST_MERGE = 60.0
 """Once the log has caught up: seconds that records wait for older ones that a huge file may still contain."""
+LOOK_SECONDS = 0.2
+"""While there is more to read, polls follow each other immediately: then only every so many seconds, names are checked,
+and the files that were read to their end."""
 GROWING_SECONDS = 900.0
 """How long after an append a file counts as growing: longer than the usual interval of syncs, 10 minutes."""
 WATCHED_SECONDS = 3600.0
@@ -98,6 +101,9 @@ class Tail:
         self._tracker = Tracker(table, root, self._clock, self._unreadable, most_handles, heartbeat)
         self._discovery = Discovery(self._tracker, patterns, archive, history, searched, everything)
         self._caught_up = False
+        self._was_behind = False
+        """Whether the last poll left something to read."""
+        self._looked_at = float("-inf")
         table.add_root(root.name)
 
     @property
@@ -143,10 +149,13 @@ class Tail:
         self._table.settle(self._tracker.root.name)
         batch = self._tracker.new_batch()
         errors_before, now = self._unreadable.count, self._clock.monotonic()
-        for file in self._tracker.open:
-            self._watch(file)
-        self._tracker.look_at_vacant_paths()
-        self._read(now, batch)
+        look = not self._was_behind or now - self._looked_at >= LOOK_SECONDS
+        if look:
+            self._looked_at = now
+            for file in self._tracker.open:
+                self._watch(file)
+            self._tracker.look_at_vacant_paths()
+        self._read(now, batch, look)
         self._finish_files(now, batch)
         self._describe(batch, read=self._unreadable.count == errors_before)
         return batch
@@ -172,8 +181,11 @@ class Tail:
         elif status.st_mtime != file.cursor.modified:
             file.cursor.suspicious = True
 
-    def _read(self, now: float, batch: Batch) -> None:
-        """Read the files in turns, and hand over their records in the order of their times."""
+    def _read(self, now: float, batch: Batch, look: bool) -> None:
+        """Read the files in turns, and hand over their records in the order of their times.
+
+        `look`: also those that were read to their end.
+        """
         reading = self._tracker.reading
         merge = Merge()
         to_read: list[LogFile] = []
@@ -181,10 +193,10 @@ class Tail:
             parsed = file.cursor.parsed
             if parsed is not None and self._caught_up and now - parsed.read_at >= LONGEST_MERGE:
                 self._hand_over(take_alone(file), batch)
-            if file.cursor.parsed is None:
-                to_read.append(file)
-            else:
+            if file.cursor.parsed is not None:
                 merge.add(file)
+            elif look or file.cursor.behind:
+                to_read.append(file)
         spent, alone = 0, len(reading) == 1
         while spent < BATCH_BYTES:
             most = max(SMALLEST_READ, BATCH_BYTES // max(1, len(to_read)))
@@ -338,7 +350,7 @@ class Tail:
         reading, unreadable = self._tracker.reading, self._unreadable.all
         listed = self._discovery.folders.complete
         busy = [file for file in reading if file.cursor.busy]
-        batch.behind = self.behind
+        batch.behind = self._was_behind = self.behind
         batch.drained = listed and not busy and not self.needs_discovery and not unreadable
         if listed and all(file.failures >= FORGIVEN_FAILURES for file in busy):
             self._caught_up = True

@@ -20,6 +20,8 @@ from exporter.tail.unreadable import UnreadablePaths
 
 MOST_HANDLES = 256
 """Largest number of files that one tail keeps open."""
+CLOSED_AT_ONCE = 16
+"""Where too many files are open, one in this many is closed."""
 MOST_VACANT = 64
 """Names without a file that are checked in each poll, at most, since a new file is about to take them."""
 
@@ -86,7 +88,10 @@ class Tracker:
 
     def has_open(self, identity: Identity) -> bool:
         """Whether a file with these ids is open."""
-        return any(_has(file, identity) for file in self._open.values())
+        here = (identity.device, identity.number)
+        return identity.known and here in [
+            (file.checkpoint.device, file.checkpoint.number) for file in self._open.values()
+        ]
 
     def live_with(self, identity: Identity) -> list[LogFile]:
         """The live files with these ids: at most one, unless the file system has no ids."""
@@ -123,16 +128,16 @@ class Tracker:
         return files.open_shared(path)
 
     def _make_room(self) -> None:
-        """Close files until one more may be opened: those needed least, and of these the one opened longest ago."""
+        """Close files if no more may be opened: those needed least, and of these the ones opened longest ago.
+
+        Several at once, so that not each opening has to look for one.
+        """
         while self._open and len(self._open) >= self._most_handles:
-            first = None
-            for file in self._open.values():
-                if file.left_at is None:
-                    first = first or file
-                    if not file.cursor.behind and file.cursor.parsed is None:
-                        first = file
-                        break
-            self.close(first or next(iter(self._open.values())))
+            every = list(self._open.values())
+            named = [file for file in every if file.left_at is None]
+            idle = [file for file in named if not file.cursor.busy]
+            for file in (idle or named or every)[: 1 + self._most_handles // CLOSED_AT_ONCE]:
+                self.close(file)
 
     def attach(self, file: LogFile, descriptor: int, path: str, status: os.stat_result) -> None:
         """The file is open as `descriptor`, with this status, found at `path`."""
