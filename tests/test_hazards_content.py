@@ -10,6 +10,7 @@ from tailing import Driven
 
 from exporter.logs import files
 from exporter.logs.files import Root
+from exporter.tail.tail import LOOK_SECONDS
 
 SAMPLE = Path(__file__).parent / "samples"
 NETWORK = Root("share", network=True, caseless=False)
@@ -178,6 +179,7 @@ def test_hazard_22_the_other_files_of_a_log_do_not_wait_for_a_huge_one(
     driven.discover()
     assert driven.tail is not None
     for number in range(2, 6):
+        driven.now += LOOK_SECONDS
         driven.commit(driven.tail.poll())
         assert f"{number - 1}" in driven.texts
         driven.append("app.txt", f"{number}\n")

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tailing import Driven
@@ -12,6 +13,7 @@ from exporter.tail.batch import Batch
 from exporter.tail.checkpoint import FileCheckpoint
 from exporter.tail.logfile import LogFile
 from exporter.tail.table import MOST_REMEMBERED, REMEMBERED_SECONDS, FileTable
+from exporter.tail.tail import LOOK_SECONDS
 
 ROLLED = "app_20240101T0000{:02}Z.log"
 
@@ -327,3 +329,35 @@ def test_a_file_that_cannot_be_read_does_not_hold_up_readiness_for_ever(
         driven.commit(driven.tail.poll())
         ready.append(driven.batches[-1].caught_up)
     assert ready == [False, False, True, True]
+
+
+def test_while_there_is_more_to_read_files_without_more_are_left_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look at a file is a call to the file system, and polls follow each other immediately then."""
+    driven = Driven(folder).start()
+    for number in range(20):
+        driven.write(f"{number}.txt", f"{number}\n")
+    driven.write("large.txt", ("x" * 200 + "\n") * 50_000)
+    driven.discover()
+    assert driven.tail is not None
+    looks = 0
+    real = os.stat
+
+    def stat(*arguments: Any, **named: Any) -> os.stat_result:
+        nonlocal looks
+        looks += 1
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(os, "stat", stat)
+    driven.commit(driven.tail.poll())
+    assert looks >= 20
+    first = looks
+    while driven.tail.behind:
+        driven.now += LOOK_SECONDS / 10
+        driven.commit(driven.tail.poll())
+    assert driven.count == 50_020
+    assert looks == first
+    driven.append("3.txt", "more\n")
+    driven.poll()
+    assert driven.count == 50_021
