@@ -104,6 +104,8 @@ class Tail:
         self._was_behind = False
         """Whether the last poll left something to read."""
         self._looked_at = float("-inf")
+        self._merge = Merge()
+        """The files with parsed records."""
         table.add_root(root.name)
 
     @property
@@ -156,8 +158,12 @@ class Tail:
                 self._watch(file)
             self._tracker.look_at_vacant_paths()
         self._read(now, batch, look)
-        self._finish_files(now, batch)
-        self._describe(batch, read=self._unreadable.count == errors_before)
+        if look:
+            self._finish_files(now, batch)
+        batch.behind, batch.caught_up = self.behind, self._caught_up
+        if look or not batch.behind:
+            self._describe(batch, read=self._unreadable.count == errors_before)
+        self._was_behind = batch.behind
         return batch
 
     def _watch(self, file: LogFile) -> None:
@@ -186,17 +192,16 @@ class Tail:
 
         `look`: also those that were read to their end.
         """
-        reading = self._tracker.reading
-        merge = Merge()
-        to_read: list[LogFile] = []
-        for file in reading:
-            parsed = file.cursor.parsed
-            if parsed is not None and self._caught_up and now - parsed.read_at >= LONGEST_MERGE:
-                self._hand_over(take_alone(file), batch)
-            if file.cursor.parsed is not None:
-                merge.add(file)
-            elif look or file.cursor.behind:
-                to_read.append(file)
+        reading, merge = self._tracker.reading, self._merge
+        if look:
+            merge = self._merge = Merge()
+            for file in reading:
+                parsed = file.cursor.parsed
+                if parsed is not None and self._caught_up and now - parsed.read_at >= LONGEST_MERGE:
+                    self._hand_over(take_alone(file), batch)
+                if file.cursor.parsed is not None:
+                    merge.add(file)
+        to_read = [file for file in reading if file.cursor.parsed is None and (look or file.cursor.behind)]
         spent, alone = 0, len(reading) == 1
         while spent < BATCH_BYTES:
             most = max(SMALLEST_READ, BATCH_BYTES // max(1, len(to_read)))
@@ -350,7 +355,7 @@ class Tail:
         reading, unreadable = self._tracker.reading, self._unreadable.all
         listed = self._discovery.folders.complete
         busy = [file for file in reading if file.cursor.busy]
-        batch.behind = self._was_behind = self.behind
+        batch.behind = self.behind
         batch.drained = listed and not busy and not self.needs_discovery and not unreadable
         if listed and all(file.failures >= FORGIVEN_FAILURES for file in busy):
             self._caught_up = True
