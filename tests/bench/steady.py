@@ -131,11 +131,16 @@ def with_size(folder: Path) -> Iterator[str]:
         yield f"file size: {lines:,} lines | {cost_of(folder / str(lines), lines, 1, empty)} a record"
 
 
+SIZES = ((2_000_000, 1), (2_000_000, 10), (2_000_000, 100), (2_000_000, 1000), (200_000, 1000))
+"""Lines in all, and in how many files."""
+
+
 def with_files(folder: Path) -> Iterator[str]:
-    """200,000 lines in 1 to 1,000 files."""
+    """1 to 1,000 files, and 1,000 small ones."""
     empty = empty_run(folder)
-    for files in (1, 10, 100, 1000):
-        yield f"files: 200,000 lines in {files:,} | {cost_of(folder / str(files), 200_000, files, empty)} a record"
+    for lines, files in SIZES:
+        taken = cost_of(folder / f"{lines}_{files}", lines, files, empty)
+        yield f"files: {lines:,} lines in {files:,} | {taken} a record"
 
 
 def cost_of(place: Path, lines: int, files: int, empty: float) -> str:
@@ -146,18 +151,16 @@ def cost_of(place: Path, lines: int, files: int, empty: float) -> str:
 
 
 def with_generations(folder: Path) -> Iterator[str]:
-    """200,000 lines in a live file and rotated ones."""
+    """The same with a live file and rotated ones."""
     empty = empty_run(folder)
-    for generations in (1, 10, 100, 1000):
-        place = folder / str(generations)
+    for lines, generations in SIZES:
+        place = folder / f"{lines}_{generations}"
         place.mkdir()
-        for number, path in enumerate(write_logs(place, "licenses", 200_000, generations)):
-            day, second = divmod(number, 86_400)
-            hour, rest = divmod(second, 3600)
-            stamp = f"202611{1 + day:02}T{hour:02}{rest // 60:02}{rest % 60:02}Z"
+        for number, path in enumerate(write_logs(place, "licenses", lines, generations)):
+            stamp = f"20261101T{number // 3600:02}{number // 60 % 60:02}{number % 60:02}Z"
             path.rename(place / ("Licenses.log" if number == generations - 1 else f"Licenses_{stamp}.log"))
         config = configuration(place / "c.yml", "licenses", f"{place}/Licenses*.log")
-        yield f"rotated files: 200,000 lines in {generations:,} | {cost(config, 200_000, empty)} a record"
+        yield f"rotated files: {lines:,} lines in {generations:,} | {cost(config, lines, empty)} a record"
 
 
 def with_series(folder: Path) -> Iterator[str]:
