@@ -106,14 +106,15 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # for as long as the process lives
         if hasattr(stream := getattr(sys, name), "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a Windows pipe speaks cp1252
-    gc.set_threshold(*GARBAGE)
-    gc.enable()
     sys.setswitchinterval(SWITCH_SECONDS)
     words = list(sys.argv[1:] if argv is None else argv)
     name, named = _command_in(words)
     command = COMMANDS[name]
     stopped, failed, unusable = [code if command.no_result is None else command.no_result for code in _CODES]
     module = importlib.import_module(command.module)
+    gc.freeze()  # nothing that was loaded is garbage
+    gc.set_threshold(*GARBAGE)
+    gc.enable()
     parser = _parser(name, named)
     try:
         arguments, left = parser.parse_known_args(words)

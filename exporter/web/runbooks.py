@@ -9,8 +9,6 @@ import re
 from functools import cache
 from importlib.resources import files
 
-from markdown_it import MarkdownIt
-
 from exporter.assets import asset
 
 RUNBOOKS = "/runbooks/"
@@ -26,6 +24,8 @@ _INTRODUCTION = "README"
 @cache
 def pages() -> dict[str, str]:
     """The HTML of every page by its path. Reads the files once; without them the list is empty."""
+    from markdown_it import MarkdownIt  # 1 MiB, which most exporters never need
+
     markdown = MarkdownIt("commonmark", {"html": False})
     folder = asset("deploy/runbooks")
     texts = {file.stem: file.read_text("utf-8") for file in sorted(folder.glob("*.md"))}
