@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench.logs import GENERATORS, write_logs
-from tests.bench.measure import Run, catch_up, configuration, machine, once, quantile, run
+from tests.bench.measure import Run, catch_up, compile_exporter, configuration, machine, once, quantile, run
 
 HERE = Path(__file__).parent
 SMALLEST, SAME, FLOOR = "mtail, smallest program", "mtail, the same counts", "decoding only"
@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--files", nargs="*", type=int, default=[1, 4])
     parser.add_argument("--quick", action="store_true", help="without mtail's program with the same counts")
     arguments = parser.parse_args()
+    compile_exporter()
     if shutil.which("mtail") is None:
         sys.exit("mtail is missing: apt-get install mtail")
     version = subprocess.run(["mtail", "--version"], capture_output=True, text=True).stdout.split(" go")[0].strip()

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench.logs import write_logs
-from tests.bench.measure import Exporter, configuration, machine, once, quantile, run, running, value
+from tests.bench.measure import Exporter, compile_exporter, configuration, machine, once, quantile, run, running, value
 
 RECORDS = 'qlik_license_exporter_log_records_total{log="licenses"}'
 PROBE = "probes: [{target: '127.0.0.1:9', role: backend, proxy: none, protocol: tcp}]"
@@ -23,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.steady", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, default=60, help="how long each state is watched")
     arguments = parser.parse_args()
+    compile_exporter()
     print(machine() + "\n")
     for part in (rest, many_files, latency):
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
