@@ -87,7 +87,7 @@ class Ledger:
         self._pace = pace
         self._step = step
         self.published = Published(new_state(), None)
-        self.saving = Saving(path, self._clock, pace.save, pace.pending, pace.busy)
+        self.saving = Saving(path, self._clock, pace.busy)
         self._faults = 0
         self._folding = threading.Lock()
         """Held while state, checkpoints and placement change together; never during access to files."""
@@ -98,6 +98,8 @@ class Ledger:
         self._wake = threading.Condition()
         self._stopping = False
         self._place_anew = False
+        self._pending = False
+        """Whether something was folded that is not saved yet."""
         self._urgent = False
         """Whether to save immediately."""
         self._pausing = False
@@ -185,8 +187,8 @@ class Ledger:
                 self._checkpoints.keep(batch)
                 self.published = Published(state, self.published.counted)
                 accepted = True
-            wakes = self._pausing or not batch.behind or not self.saving.pending
-            self.saving.pending = True
+            wakes = self._pausing or not batch.behind or not self._pending
+            self._pending = True
             self._urgent |= not batch.behind
         if wakes:
             with self._wake:
@@ -226,12 +228,12 @@ class Ledger:
         while True:
             with self._wake:
                 if not (self._events or self._urgent or self._pausing or self._place_anew or self._stopping):
-                    self._wake.wait(self.saving.seconds_until_due() if self.saving.works else self._pace.retry)
+                    self._wake.wait(self._seconds_until_due() if self.saving.works else self._pace.retry)
                 events = list(self._events)
                 self._events.clear()
                 stopping, place, self._place_anew = self._stopping, self._place_anew, False
             try:
-                due = not self.saving.works or self.saving.seconds_until_due() <= 0
+                due = not self.saving.works or self._seconds_until_due() <= 0
                 if events or self._urgent or stopping or due:
                     self._commit(events)
                 if place and not stopping:
@@ -247,6 +249,10 @@ class Ledger:
                 self.saving.close()
                 return
 
+    def _seconds_until_due(self) -> float:
+        """Seconds until the next save, even if nothing has changed."""
+        return self.saving.seconds_until_due(self._pace.pending if self._pending else self._pace.save)
+
     def _commit(self, events: list[OutsideEvent]) -> None:
         """Open the state file if it is not open yet; then fold `events`, and save and publish what was folded."""
         try:
@@ -257,7 +263,7 @@ class Ledger:
             self.saving.failed(error)
         now = self._clock.wall()
         with self._folding:
-            self.saving.pending = self._urgent = False
+            self._pending = self._urgent = False
             for event in events:
                 state = self.published.state.copy()
                 state.fold(event, now, self._rules)

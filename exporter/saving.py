@@ -1,6 +1,6 @@
 """Opens the state file and saves to it, and retries until that works.
 
-Used by the committer only, except that the ledger sets `pending` when it folds; any thread may read the properties.
+Used by the committer only; any thread may read the properties.
 """
 
 import logging
@@ -18,16 +18,13 @@ log = logging.getLogger("exporter.store")
 class Saving:
     """The state file, and whether saving works."""
 
-    def __init__(self, path: Path, clock: Clock, interval: float, pending: float, busy: float) -> None:
-        """`interval`: the state is saved at least this often, in seconds. `pending`, `busy`: see `ledger.Pace`."""
+    def __init__(self, path: Path, clock: Clock, busy: float) -> None:
+        """`busy`: see `ledger.Pace`."""
         self._path = path
         self._clock = clock
-        self._interval, self._interval_pending = interval, pending
         self._busy = busy
         self._store: Store | None = None
         self._saved_at = float("-inf")
-        self.pending = False
-        """Whether something was folded that is not saved yet."""
         self.last_save: float | None = None
         """When the state was last saved."""
         self.failures = 0
@@ -44,9 +41,8 @@ class Saving:
         """When the earlier counts were last found to be lost or outdated; None: never, or not known yet."""
         return self._store.reset if self._store else None
 
-    def seconds_until_due(self) -> float:
-        """Seconds until the next save, even if nothing has changed."""
-        interval = self._interval_pending if self.pending else self._interval
+    def seconds_until_due(self, interval: float) -> float:
+        """Seconds until `interval` has passed since the last save."""
         return self._saved_at + interval - self._clock.monotonic()
 
     def open(self, adopt: Callable[[LicenseState, Checkpoints], None], restarted: Callable[[], None]) -> None:

@@ -1,11 +1,13 @@
 """`explain`: each line, its message, its event, the series it moved and why; and the wordings nobody knows."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from observed import (
     ATTEMPT,
     AUDIT_HEADER,
@@ -224,6 +226,26 @@ def test_a_folders_rolled_files_are_explained_before_the_live_one(tmp_path, caps
     lines = explained(capsys, tmp_path)
     assert [line["time"] for line in lines] == [NOON - 120, NOON - 60, NOON]
     assert [line["moved"][users] for line in lines] == [[0, 1], [1, 2], [2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("the moon stood between us and the sun", r"the \S+ \S+ between \S+ and the"),
+        ("sync could not be brought to an end because the gnome ate it", r"sync could not be \S+ to an end because the \S+ \S+ it"),
+        ("assignment sync didn't work: 'kalt' 17", "assignment sync didn't work: '"),
+        ("the first attempt took 17 s and that is what matters here", "and that is what matters here"),
+        ("warp core breach in sector 7 of 9", ""),
+        ("flurbled: /a/b c", ""),
+    ],
+)  # fmt: skip
+def test_a_proposed_pattern_fits_the_text_and_is_not_too_wide(tmp_path, capsys, text, pattern):
+    assert main(["explain", "--unknown", str(log(tmp_path, licenses_line(NOON, text, level="error")))]) == 0
+    printed = capsys.readouterr().out
+    taught = yaml.safe_load(printed[printed.index("# These may") :])["messages"]
+    assert [message["match"] for message in taught] == ([pattern] if pattern else [])
+    assert all(re.search(message["match"], text) for message in taught)
+    assert ("write the pattern yourself" in printed) == (not pattern)
 
 
 def test_unknown_wordings_of_trouble_come_with_the_configuration_that_teaches_them(tmp_path, capsys):

@@ -359,6 +359,10 @@ def _print_unknown(arguments: argparse.Namespace, rules: Rules) -> int:
     return code
 
 
+FEWEST_LETTERS = 12
+"""Letters that a proposed pattern needs: with fewer, as of `dial tcp`, it would match what means something else."""
+
+
 def teaching(wordings: Sequence[str]) -> str:
     """The configuration entries for masked `wordings` that may report trouble, to be pasted and corrected."""
     lines = [
@@ -369,17 +373,39 @@ def teaching(wordings: Sequence[str]) -> str:
     names: set[str] = set()
     for wording in wordings:
         words = re.findall("[a-z]+", re.sub("<[^>]*>", " ", wording).casefold())[:4]
-        if not words:
-            continue  # nothing is left of it once it is masked
+        pattern = _pattern_of(wording)
+        if not pattern:
+            lines.append(f"  # too little is left of it once it is masked; write the pattern yourself: {wording}")
+            continue
         name = "_".join(words)
         while name in names:
             name += "_too"
         names.add(name)
-        parts = re.split(r"(?:<[a-z ]+>|\s\|\s)+", wording)
-        longest = max(parts, key=len).strip()
-        pattern = re.escape(longest).replace(r"\ ", " ").replace("'", "''")
-        lines.append(f"  - {{name: {name}, log: licenses, match: '{pattern}', means: sync_failed}}")
+        quoted = pattern.replace("'", "''")
+        lines.append(f"  - {{name: {name}, log: licenses, match: '{quoted}', means: sync_failed}}")
+    if not names:
+        lines[2] += " []"
     return "\n".join(lines)
+
+
+def _pattern_of(wording: str) -> str:
+    """A pattern for the part of a masked wording that says most, with any word where one is masked.
+
+    Empty if too few letters are left.
+    """
+    best, most = "", FEWEST_LETTERS - 1
+    # Other masks may stand for several words, and ` | ` divides the fields of an entry.
+    for part in re.split(r"<(?!name>|user>|host>|id>)[a-z ]+>|\s\|\s", wording):
+        literals = re.split("<[a-z]+>", part)
+        while literals and not any(map(str.isalpha, literals[0])):
+            del literals[0]
+        while literals and not any(map(str.isalpha, literals[-1])):
+            del literals[-1]
+        letters = sum(map(str.isalpha, "".join(literals)))
+        if letters > most:
+            escaped = [re.escape(literal).replace(r"\ ", " ") for literal in literals]
+            best, most = r"\S+".join(escaped).strip(), letters
+    return best
 
 
 def _batches(arguments: argparse.Namespace) -> Iterator[tuple[LogName, Sequence[Record]]]:
