@@ -8,6 +8,7 @@ own times, until the next attempt makes it final. The rules are explained in `do
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -290,9 +291,20 @@ class SyncClock(msgspec.Struct, kw_only=True):
             return "unclear", None
         if attempt.new_run or self._is_lifeless(attempt, following, latest):
             return "unclear", None
-        if latest <= attempt.at + wait:
+        if latest <= attempt.at + wait or (attempt.outlived is None and self._is_stale_at(attempt.at)):
             return "pending", None
         return ("silent" if self.doubted or not self.rules.infers else "succeeded"), None
+
+    def _is_stale_at(self, at: float) -> bool:
+        """Whether Qlik called the license stale before `at`, and no sync has succeeded since as far as is final.
+
+        Then only an entry after the attempt shows that the service still lived when it could have failed.
+        """
+        newest = self.verdicts.newest
+        if newest is None or not newest <= at <= newest + self.rules.grace:
+            return False
+        since = takewhile(lambda end: end.at > newest, reversed(self.ends))
+        return not any(end.outcome in ("succeeded", "reported") for end in since)
 
     def _is_lifeless(self, attempt: Attempt, following: float | None, latest: float) -> bool:
         """Whether the service may have died between the attempt and its failure: nothing followed for too long, or the

@@ -335,6 +335,21 @@ def test_a_site_that_fails_loudly_is_believed_when_it_falls_silent() -> None:
     assert (success_of(state), state.stale()) == ((60600, "inferred"), False)
 
 
+def test_while_the_license_is_stale_only_an_entry_after_an_attempt_shows_that_it_succeeded() -> None:
+    """A service that is restarted again and again dies before it can log a failure; nothing follows its last attempt."""
+    loud = [entry for n in range(100) for entry in (attempt(n * 600), failure(n * 600 + 1))]
+    silent = SettleDue(START + 60600 + 300)
+    for entries, seen in (((attempt(60600),), False), ((attempt(60600), other(60700)), True), ((attempt(60600), told(60601)), True)):  # fmt: skip
+        state = folded(*loud, stale(60200), *entries)
+        state.fold(silent, START + 60900, RULES)
+        assert (success_of(state) is not None, state.stale()) == (seen, not seen)
+    # Where it is not stale, silence is enough; also once a sync has succeeded since.
+    for before in ((), (stale(50200), attempt(60000), other(60100), attempt(60300), other(60400))):
+        state = folded(*loud[:180], *before, attempt(60600))
+        state.fold(silent, START + 60900, RULES)
+        assert success_of(state) == (60600, "inferred")
+
+
 def used(state: LicenseState, *asked: tuple[float, str], log: str = "licenses") -> LicenseState:
     kinds = {START + at: LicenseInUse(kind) for at, kind in asked}
     rules = RULES._replace(uses=lambda log, entries: [(e.at, kinds[e.at]) for e in entries if e.at in kinds])
