@@ -54,7 +54,8 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
         _check_log(report, name, log, getattr(usual.logs, name))
     _check_state(report, config)
     product = PRODUCTS[config.product]
-    report.tell("proxy", "found", licenses_service_proxy(product=product).sentence)
+    proxy = licenses_service_proxy(product=product)
+    report.tell("proxy", _PROXY_WORDS.get(proxy.state, "found"), proxy.sentence)
     probes = probes_of(config)
     for index, settings in enumerate(config.probes or ()):
         _check_ca(report, f"probes[{index}].ca_file", settings.ca_file)
@@ -72,6 +73,10 @@ def run(arguments: argparse.Namespace, config: Config) -> int:
     if unusable:
         raise unusable
     return FAULTY if report.faults else USABLE
+
+
+_PROXY_WORDS = {"missing": "none", "no setting": "none", "unreadable": "unknown", "not understood": "unknown"}
+"""The word for each state of `services.conf`."""
 
 
 class _Report:
