@@ -36,6 +36,26 @@ def test_wide_lines_are_those_of_the_text(parts: list[str], encoding: Encoding, 
 
 
 @MORE
+@given(st.lists(st.sampled_from(["a", "å", "\r", "\n", "\0", "\u0a0a", "\u0a00", "x" * 40])), st.data())
+def test_wide_lines_do_not_depend_on_how_they_are_read(parts: list[str], data: st.DataObject) -> None:
+    encoding: Encoding = data.draw(st.sampled_from(["utf-16-le", "utf-16-be"]))
+    whole = "".join(parts).encode(encoding)
+    offset, lines = 0, list[bytes]()
+    while offset < len(whole):
+        end = data.draw(st.integers(offset + 1, len(whole)))
+        framed = frame(whole[offset:end], encoding, at_start=False, skipping=False, final=False)
+        lines += framed.lines
+        ends = framed.ends()
+        assert (ends[-1] if ends else 0) == framed.consumed
+        if not framed.consumed and end == len(whole):
+            break
+        offset += framed.consumed
+    lines += frame(whole[offset:], encoding, at_start=False, skipping=False, final=True).lines
+    at_once = frame(whole, encoding, at_start=False, skipping=False, final=True)
+    assert lines == list(at_once.lines)
+
+
+@MORE
 @given(st.lists(st.sampled_from([b"a", b"", b"1", b"\t", b"\n", b"\r\n", b"\r", b"\t\n\t", b"a\tb\tc\n"])))
 def test_fields_are_divided_only_if_each_row_has_as_many_tabs(parts: list[bytes]) -> None:
     text = b"".join(parts)
