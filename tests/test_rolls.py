@@ -57,8 +57,8 @@ class Sizes(NamedTuple):
     """Bytes of the state file and of what SQLite puts beside it."""
 
 
-MORE = Sizes(memory=2 << 20, handles=0, series=0, rows=0, state=64 << 10)
-"""What the last 9,000 rolls may add: less than 250 bytes of memory and 8 of the state file each."""
+MORE = Sizes(memory=1 << 20, handles=0, series=0, rows=0, state=64 << 10)
+"""What the last 9,000 rolls may add: less than 120 bytes of memory and 8 of the state file each."""
 
 
 @pytest.fixture

@@ -29,6 +29,10 @@ class Copies:
         self._seen[path] = (seen_as, since if before == seen_as else now)
         return now - self._seen[path][1] < QUIET_SECONDS
 
+    def forget(self, path: str) -> None:
+        """The file at `path` is being read."""
+        self._seen.pop(path, None)
+
 
 def is_outgrown(copy: int, original: str) -> bool:
     """Whether the open file `copy` is the beginning of the file `original`, or all of it. Raises OSError."""

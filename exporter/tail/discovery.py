@@ -259,6 +259,7 @@ class Discovery:
             if self._may_be_copy(path, status, descriptor, beside, [file for file in missing if file.name in names]):
                 return False
             tracker.begin(path, descriptor, batch)
+            self._copies.forget(path)
         except OSError as error:
             tracker.unreadable.add(path, error)
             return False

@@ -2,7 +2,6 @@
 
 import heapq
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
@@ -79,10 +78,5 @@ def take_alone(file: LogFile) -> Taken:
 
 def age_order(file: LogFile) -> tuple[bool, str, str]:
     """For equal times: rotated files first, in the order of their stamps."""
-    return _age_order(file.path)
-
-
-@lru_cache(maxsize=4096)
-def _age_order(path: str) -> tuple[bool, str, str]:
-    rotated = rotated_as(path)
-    return (rotated is None, rotated.stamp if rotated else "", path)
+    rotated = rotated_as(file.path)
+    return (rotated is None, rotated.stamp if rotated else "", file.path)

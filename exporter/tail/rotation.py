@@ -180,6 +180,8 @@ class RotatedSearch:
         if self._copies.settles(path, status) and "prefix" in likenesses:
             return False, True
         begun = tracker.begin_rotated(path, descriptor, related.version, batch)
+        if begun:
+            self._copies.forget(path)
         return begun, not begun
 
     def _may_be_elsewhere(self, path: str, rotated: Rotated | None, related: Relatives) -> bool:
