@@ -437,6 +437,7 @@ class Catalogue:
         """How many characters the texts in it have."""
         self._callers: dict[str, bool] = {}
         """For each place in the source: whether nothing that it logged so far was about the sync."""
+        self._other_logger = Recognised(other_logger.__name__, None)
         self._loggers: dict[bytes, Recognised] = {}
         """The meaning of all rows of a logger that is unrelated to licenses."""
         self.infers = not any(message.means == "sync_succeeded" for message in taught)
@@ -474,6 +475,8 @@ class Catalogue:
         known = self._loggers.get(logger)
         if known is None and len(logger) <= LONGEST_NAME and b"licens" not in logger.lower():
             known = self._trace_row(cast("TraceRecord", records[records.keys.index(logger)]))
+            if known == self._other_logger:
+                known = self._other_logger  # the same one, so that rows which mean nothing are passed over together
             if len(self._loggers) >= CACHED_TEXTS:
                 self._loggers.clear()
             self._loggers[logger] = known
