@@ -186,6 +186,22 @@ def test_no_more_files_are_open_than_may_be(folder: Path) -> None:
     assert 0 < driven.handles <= 8
 
 
+def test_of_files_that_would_have_to_be_found_again_only_one_is_closed_for_another(folder: Path) -> None:
+    driven = Driven(folder, most_handles=32).start()
+    for number in range(32):
+        driven.append(f"{number}.txt", f"{number}\n")
+    driven.tick()
+    assert driven.handles == 32
+    for number in range(32):
+        driven.move(f"{number}.txt", f"{number}.away")
+    driven.append("new.txt", "new\n")
+    driven.poll()  # all are found to have left
+    driven.discover()
+    assert driven.handles == 32
+    driven.tick()
+    assert driven.count == 33
+
+
 def test_a_rename_while_records_are_read_ahead_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exporter.tail.tail.BATCH_BYTES", 1024)
     driven = Driven(folder).start()

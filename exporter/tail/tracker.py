@@ -130,13 +130,15 @@ class Tracker:
     def _make_room(self) -> None:
         """Close files if no more may be opened: those needed least, and of these the ones opened longest ago.
 
-        Several at once, so that not each opening has to look for one.
+        Several at once, so that not each opening has to look for one; but only one of those that would have to be found
+        again.
         """
         while self._open and len(self._open) >= self._most_handles:
             every = list(self._open.values())
             named = [file for file in every if file.left_at is None]
             idle = [file for file in named if not file.cursor.busy]
-            for file in (idle or named or every)[: 1 + self._most_handles // CLOSED_AT_ONCE]:
+            some = 1 + self._most_handles // CLOSED_AT_ONCE
+            for file in idle[:some] or named[:some] or every[:1]:
                 self.close(file)
 
     def attach(self, file: LogFile, descriptor: int, path: str, status: os.stat_result) -> None:
