@@ -30,6 +30,8 @@ class StaleVerdicts(msgspec.Struct, kw_only=True):
     """The number of signs since the newest verdict that users were let in."""
     answered: list[str] = []
     """Requests that succeeded between two verdicts, and so prove nothing."""
+    ended: bool = False
+    """Whether users were let in, or a success was reported, after the newest verdict."""
 
     def copy(self) -> "StaleVerdicts":
         """A copy that can be changed independently."""
@@ -41,6 +43,8 @@ class StaleVerdicts(msgspec.Struct, kw_only=True):
 
     def add(self, at: float, grace: float) -> None:
         """Note a verdict. One more than a grace period after the one before begins a new period."""
+        if self.newest is None or at > self.newest:
+            self.ended = False
         if self.newest is None or at - self.newest > grace:
             self.oldest, self.count, self.gap, self.answered = at, 0, 0.0, []
         elif at > self.newest:

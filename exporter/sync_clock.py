@@ -296,12 +296,12 @@ class SyncClock(msgspec.Struct, kw_only=True):
         return ("silent" if self.doubted or not self.rules.infers else "succeeded"), None
 
     def _is_stale_at(self, at: float) -> bool:
-        """Whether Qlik called the license stale before `at`, and no sync has succeeded since as far as is final.
+        """Whether Qlik called the license stale before `at`, and nothing final has shown since that this is over.
 
         Then only an entry after the attempt shows that the service still lived when it could have failed.
         """
         newest = self.verdicts.newest
-        if newest is None or not newest <= at <= newest + self.rules.grace:
+        if newest is None or self.verdicts.ended or not newest <= at <= newest + self.rules.grace:
             return False
         since = takewhile(lambda end: end.at > newest, reversed(self.ends))
         return not any(end.outcome in ("succeeded", "reported") for end in since)
@@ -435,6 +435,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
     def trust(self, at: float) -> None:
         """Note better evidence than silence at `at`: a reported success, or a user who was let in."""
         if self.verdicts.are_before(at):
+            self.verdicts.ended = True
             self._believe()
 
     def called_stale(self, at: float) -> None:
@@ -469,6 +470,7 @@ class SyncClock(msgspec.Struct, kw_only=True):
         Silence is evidence again once that shows that users are let in.
         """
         if self.doubted and self.verdicts.note_use(at, kind, person=person):
+            self.verdicts.ended = True
             self._believe()
 
     def _believe(self) -> None:

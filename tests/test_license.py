@@ -343,7 +343,11 @@ def test_while_the_license_is_stale_only_an_entry_after_an_attempt_shows_that_it
         state = folded(*loud, stale(60200), *entries)
         state.fold(silent, START + 60900, RULES)
         assert (success_of(state) is not None, state.stale()) == (seen, not seen)
-    # Where it is not stale, silence is enough; also once a sync has succeeded since.
+    # Where it is not stale, silence is enough; also once a sync has succeeded since, or a user was let in.
+    state = folded(*loud, stale(60200), attempt(60600))
+    state.fold_records("repository_audit", [Entry(START + 60650, AccessGranted())], START + 60700, RULES)
+    state.fold(silent, START + 60900, RULES)
+    assert (success_of(state), state.stale()) == ((60600, "inferred"), False)
     for before in ((), (stale(50200), attempt(60000), other(60100), attempt(60300), other(60400))):
         state = folded(*loud[:180], *before, attempt(60600))
         state.fold(silent, START + 60900, RULES)

@@ -85,8 +85,7 @@ def rows_of(
 
 def _by_columns(text: bytes, places: Places, kind: type[TableRecord]) -> Columns | None:
     """The rows as columns if all are complete, dated, and have as many tabs as the first; None otherwise."""
-    fields = Fields.of(text)
-    if fields is None:
+    if text.count(b"\t", 0, text.find(b"\n") + 1) < places.tabs or (fields := Fields.of(text)) is None:
         return None
     last = fields.last
     if not places.tabs <= last or not 0 <= places.timestamp <= last or not _are_numbers(fields.column(0)):
