@@ -112,7 +112,8 @@ def main(argv: Sequence[str] | None = None, stop: threading.Event | None = None)
     command = COMMANDS[name]
     stopped, failed, unusable = [code if command.no_result is None else command.no_result for code in _CODES]
     module = importlib.import_module(command.module)
-    gc.freeze()  # nothing that was loaded is garbage
+    if not gc.isenabled():  # a process of its own: nothing that was loaded is garbage
+        gc.freeze()
     gc.set_threshold(*GARBAGE)
     gc.enable()
     parser = _parser(name, named)

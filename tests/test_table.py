@@ -138,3 +138,4 @@ def test_rows_with_texts_are_found_without_the_others(parts: list[bytes], texts:
     many = len(texts) * 2 > len(lines)
     assert sorted(part.rows_with(texts)) == (list(range(len(lines))) if many else having)
     assert [part.row(number) for number in range(part.count)] == lines
+    assert part.rows_with([b"no such text"] if len(lines) > 1 else []) == []

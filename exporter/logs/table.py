@@ -63,12 +63,14 @@ class Part:
             while at >= 0:
                 begins.add(whole.rfind(b"\n", 0, at) + 1)
                 at = whole.find(text, whole.index(b"\n", at))
+        found: dict[int, bytes] = {}
         number = before = 0
         for begin in sorted(begins):
             number += whole.count(b"\n", before, begin)
             before = begin
-            self._found[number] = whole[begin : whole.index(b"\n", begin)].removesuffix(b"\r")
-        return list(self._found)
+            found[number] = whole[begin : whole.index(b"\n", begin)].removesuffix(b"\r")
+        self._found.update(found)
+        return list(found)
 
     def row(self, place: int) -> bytes:
         """A row, without its line end."""
