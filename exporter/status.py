@@ -432,6 +432,8 @@ def _timeline(seen: Observation) -> Timeline:
     if seen.journal:
         marks += [(at, mark) for at, mark in seen.journal.syncs(now - longest, now)]
     marks += [(at, "succeeded") for at in seen.state.sync.inferred_successes() if at > now - longest]
+    # Also those in words that no message has, which the journal only knows as attempts.
+    marks += [(at, "failed") for at in seen.state.sync.failed_attempts() if now - longest < at <= now]
     probes = [
         (result.ended, result.success)
         for history in seen.probes

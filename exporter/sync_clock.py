@@ -195,6 +195,11 @@ class SyncClock(msgspec.Struct, kw_only=True):
         for index in range(len(self.attempts) - 1, -1, -1):
             yield self._judged(index)
 
+    def failed_attempts(self) -> list[float]:
+        """The times of the attempts that failed, in whatever words."""
+        known: tuple[End | Judged, ...] = (*self.ends, *self.judged())
+        return [one.at for one in known if one.outcome == "failed"]
+
     def inferred_success(self) -> float | None:
         """The last attempt whose success is inferred from silence."""
         for judged in self.judged():

@@ -198,6 +198,17 @@ def test_a_probes_certificate_clock_and_stages_and_what_was_bought_are_shown():
         assert told in text, told
 
 
+def test_the_timeline_shows_failures_in_words_that_no_message_has():
+    lines = [*syncs(NOON - 3 * HOUR, NOON - 2 * HOUR)]
+    for at in (NOON - 90 * MINUTE, NOON - HOUR):
+        lines += [licenses_line(at, ATTEMPT), licenses_line(at + 2, "the moon stood before the sun", level="error")]
+    seen = observation([*lines, licenses_line(NOON - MINUTE, "GET /health 200")])
+    assert seen.state.counters.sync_failures == 2
+    marks = [slot["sync"] for slot in status_of(seen)["timeline"]["slots"]]
+    assert marks.count("failed") == 2
+    assert "with a failed one: 2" in page_of(seen)
+
+
 def test_what_is_pushed_and_what_waits_is_shown():
     assert status_of(healthy())["remote_write"] is None
     pushes = RemoteWriteFigures(pending=150, oldest_pending=NOON - 400, highest_sent=NOON - 430)
