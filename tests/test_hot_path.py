@@ -1,10 +1,9 @@
 """A guard of the speed of catching up that does not depend on the machine: calls on the hot path of a fixed log."""
 
-import sys
 from itertools import islice
-from typing import Any
 
 import pytest
+from calls import calls_of
 
 from exporter.config import Config
 from exporter.events import LogName
@@ -31,17 +30,6 @@ def test_the_hot_path_takes_no_more_calls_for_each_record_than_it_did(log: LogNa
         journal.note(log, records, state.fold_records(log, records, now, rules))
 
     caught_up(lines[:LINES])  # what is remembered between batches is known then
-    calls = 0
-
-    def count(frame: Any, event: str, argument: Any) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        caught_up(lines[LINES:])
-    finally:
-        sys.setprofile(before)
+    calls = calls_of(lambda: caught_up(lines[LINES:]))
     assert calls / LINES < MOST_CALLS[log], f"{calls / LINES:.2f} calls a record"
     assert state.counters.logs[log].records >= 2 * LINES - 1

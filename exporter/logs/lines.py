@@ -28,10 +28,8 @@ class Lines(Sequence[bytes]):
     def divided(self) -> list[bytes]:
         """The lines."""
         if self._divided is None:
-            self._divided = self.text.split(b"\n")
+            self._divided = self.text.replace(b"\r\n", b"\n").split(b"\n")
             del self._divided[-1]
-            if b"\r" in self.text:
-                self._divided = [line.removesuffix(b"\r") for line in self._divided]
         return self._divided
 
     def __len__(self) -> int:

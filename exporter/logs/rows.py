@@ -57,7 +57,9 @@ def rows_of(
         records.append(kind(at=at, malformed=at is None or malformed, raw=text, places=places))
         starts.append(opened)
 
-    for index, line in enumerate(lines):
+    for index, line in enumerate(lines.divided):
+        if not line:  # adds nothing to an open record
+            continue
         number, tab, _ = line.partition(b"\t")
         if tab and number.isdigit():
             if opened >= 0:
