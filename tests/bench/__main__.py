@@ -23,9 +23,7 @@ ONCE, RUN = "exporter `--once`", "exporter `run`, scraped"
 def main() -> int:
     """Print the table and what became of the targets."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--lines", type=int, default=2_000_000, help="lines of the Licenses log; of a table half as many"
-    )
+    parser.add_argument("--lines", type=int, default=2_000_000, help="lines of each log")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each, by turns")
     parser.add_argument("--logs", nargs="*", choices=GENERATORS, default=list(GENERATORS))
     parser.add_argument("--files", nargs="*", type=int, default=[1, 4])
@@ -41,9 +39,8 @@ def main() -> int:
     missed = []
     for log in arguments.logs:
         for files in arguments.files:
-            lines = arguments.lines if log == "licenses" else arguments.lines // 2
-            runs = measured(log, lines, files, arguments.rounds, quick=arguments.quick)
-            print_rows(log, lines, files, runs)
+            runs = measured(log, arguments.lines, files, arguments.rounds, quick=arguments.quick)
+            print_rows(log, arguments.lines, files, runs)
             missed += missed_targets(log, files, runs)
     print("\n" + ("\n".join(missed) if missed else "all targets are met"))
     return 1 if missed else 0

@@ -44,6 +44,18 @@ def run(command: list[str]) -> Run:
     return Run(seconds, processor, kibibytes / 1024)
 
 
+def instructions(command: list[str]) -> int:
+    """How many instructions the processor executes for `command`: the same whatever else it does. By valgrind."""
+    counted = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", *command]
+    done = subprocess.run(
+        counted, capture_output=True, text=True, cwd=PROJECT, env={**os.environ, "PYTHONHASHSEED": "0"}
+    )
+    found = re.search(r"Collected : (\d+)", done.stderr)
+    if done.returncode or not found:
+        sys.exit(f"{' '.join(counted)} failed: {done.stderr[-2000:]}")
+    return int(found[1])
+
+
 def configuration(path: Path, log: str, pattern: str, *more: str) -> list[str]:
     """Write a configuration that reads one log only. Returns the arguments that name it."""
     others = "".join(f"  {other}: {{enabled: false}}\n" for other in LOG_NAMES if other != log)

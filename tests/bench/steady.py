@@ -4,15 +4,29 @@ Prints the second half of `docs/benchmarks.md` in Markdown. Traffic goes to the 
 """
 
 import argparse
+import shutil
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 from tests.bench.logs import write_logs
-from tests.bench.measure import Exporter, compile_exporter, configuration, machine, once, quantile, run, running, value
+from tests.bench.measure import (
+    Exporter,
+    compile_exporter,
+    configuration,
+    instructions,
+    machine,
+    once,
+    quantile,
+    run,
+    running,
+    value,
+)
 
 RECORDS = 'qlik_license_exporter_log_records_total{log="licenses"}'
 PROBE = "probes: [{target: '127.0.0.1:9', role: backend, proxy: none, protocol: tcp}]"
@@ -23,6 +37,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.steady", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, default=60, help="how long each state is watched")
     arguments = parser.parse_args()
+    if shutil.which("valgrind") is None:
+        sys.exit("valgrind is missing: apt-get install valgrind")
     compile_exporter()
     print(machine() + "\n")
     for part in (rest, many_files, latency):
@@ -126,10 +142,15 @@ def empty_run(folder: Path) -> float:
 
 
 def with_size(folder: Path) -> Iterator[str]:
-    """One file of 20,000 to 2 million lines."""
-    empty = empty_run(folder)
-    for lines in (20_000, 200_000, 2_000_000):
-        yield f"file size: {lines:,} lines | {cost_of(folder / str(lines), lines, 1, empty)} a record"
+    """One file of 2,000 to 2 million lines: what each further record takes."""
+    counted: dict[int, int] = {}
+    for lines in (200, 2_000, 20_000, 200_000, 2_000_000):
+        place = folder / str(lines)
+        place.mkdir()
+        write_logs(place, "licenses", lines, 1)
+        counted[lines] = instructions(once(configuration(place / "c.yml", "licenses", f"{place}/*.log")))
+    for (fewer, before), (more, after) in pairwise(counted.items()):
+        yield f"file size: {fewer:,} to {more:,} lines | {(after - before) / (more - fewer):,.0f} instructions a record"
 
 
 SIZES = ((2_000_000, 1), (2_000_000, 10), (2_000_000, 100), (2_000_000, 1000), (200_000, 1000))
