@@ -182,7 +182,7 @@ def test_a_state_file_that_another_program_keeps_locked_holds_up_neither_start_n
     began = time.monotonic()
     ledger = _ledger(folder)
     ledger.start(_config(folder))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 1
     _append(folder, "app.txt", "1\n")
     _until(lambda: _seen(ledger) == 1, "gauges go on")
     began = time.monotonic()
@@ -257,7 +257,7 @@ def test_hazard_45_a_stuck_root_delays_only_itself_and_no_stop(folder: Path, mon
     for _ in range(50):
         began = time.monotonic()
         ledger.figures()
-        assert time.monotonic() - began < 5, "the root is stuck for 30 s"
+        assert time.monotonic() - began < 0.2
     ledger.reconfigure(_config(folder, "stuck/*.txt", "well/*.txt"), RULES)
     _append(folder, "well/app.txt", "3\n")
     _until(lambda: _counted(ledger) == 2, "the other root goes on")
